@@ -1,0 +1,2 @@
+//! What both sides of the kernel boundary share.
+#![no_std]

@@ -1,0 +1,1 @@
+//! Smart-Monitor: sees trouble in the kernel the moment it happens and repairs it, safely.

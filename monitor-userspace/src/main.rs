@@ -1,0 +1,3 @@
+//! The `smart-monitor` command: parse, build, run.
+
+fn main() {}

@@ -1,0 +1,3 @@
+//! `cargo xtask`: a file per subcommand.
+
+fn main() {}
