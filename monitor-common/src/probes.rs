@@ -1,0 +1,113 @@
+//! Every probe, by number. Adding one: a file in `probes/`, a line here, a file of the same stem in `monitor-ebpf`.
+//!
+//! The numbers are the `kind` of a record and the index into the kernel's counters; recordings keep them, so they are
+//! never used again for something else. A number given twice does not compile.
+
+use crate::spec::ProbeSpec;
+
+macro_rules! probes {
+    ($($id:literal => $variant:ident($module:ident),)*) => {
+        $(pub mod $module;)*
+
+        /// What a record in a ring is.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(rename_all = "snake_case"))]
+        #[repr(u16)]
+        pub enum Kind {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] $variant = $id,)*
+        }
+
+        impl Kind {
+            /// Every probe, in the order of its number.
+            pub const ALL: &'static [Kind] = &[$(Kind::$variant,)*];
+
+            /// The kind with this number, if there is one.
+            pub const fn from_number(number: u16) -> Option<Kind> {
+                match number {
+                    $($id => Some(Kind::$variant),)*
+                    _ => None,
+                }
+            }
+
+            /// What the loader must know of it.
+            pub const fn spec(self) -> &'static ProbeSpec {
+                match self {
+                    $(Kind::$variant => &$module::SPEC,)*
+                }
+            }
+
+            /// Bytes of its record.
+            pub const fn size(self) -> usize {
+                match self {
+                    $(Kind::$variant => size_of::<$module::$variant>(),)*
+                }
+            }
+        }
+
+        /// A decoded record.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+        #[cfg_attr(feature = "serde", serde(tag = "probe", rename_all = "snake_case"))]
+        pub enum Event {
+            $(#[doc = concat!("See [`", stringify!($module), "`].")] $variant($module::$variant),)*
+        }
+
+        impl Event {
+            /// Which probe emitted it.
+            pub const fn kind(&self) -> Kind {
+                match self {
+                    $(Event::$variant(_) => Kind::$variant,)*
+                }
+            }
+
+            /// When the kernel saw it: `CLOCK_MONOTONIC`, nanoseconds.
+            pub const fn time_ns(&self) -> u64 {
+                match self {
+                    $(Event::$variant(event) => event.header.time_ns,)*
+                }
+            }
+
+            /// Who it is about.
+            pub const fn task(&self) -> &crate::Task {
+                match self {
+                    $(Event::$variant(event) => &event.task,)*
+                }
+            }
+        }
+    };
+}
+
+probes! {
+    1 => ProcessExec(process_exec),
+    2 => ProcessFork(process_fork),
+    3 => ProcessExit(process_exit),
+    4 => RunQueueLatency(run_queue_latency),
+    5 => TaskSnapshot(task_snapshot),
+    6 => OomKill(oom_kill),
+    7 => DirectReclaim(direct_reclaim),
+    8 => TcpConnect(tcp_connect),
+}
+
+impl Kind {
+    /// Length of a table indexed by kind; number 0 is none.
+    pub const TABLE: usize = 16;
+
+    /// Its number: the `kind` of a header, and the index into the kernel's counters.
+    pub const fn number(self) -> u16 {
+        self as u16
+    }
+
+    /// Its name: file stem, configuration key and metric label.
+    pub const fn name(self) -> &'static str {
+        self.spec().name
+    }
+}
+
+const _: () = {
+    let mut at = 0;
+    while at < Kind::ALL.len() {
+        assert!((Kind::ALL[at] as usize) < Kind::TABLE);
+        at += 1;
+    }
+};

@@ -1,0 +1,38 @@
+//! The kernel chose a victim for lack of memory.
+
+use crate::event::{Header, Task};
+use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+
+/// What the loader must know.
+pub const SPEC: ProbeSpec = ProbeSpec {
+    name: "oom_kill",
+    summary: "the kernel killed a process for lack of memory: the victim and what it held",
+    programs: &[ProgramSpec {
+        name: "oom_kill",
+        attach: Attach::BtfTracepoint("mark_victim"),
+    }],
+    offsets: &[],
+};
+
+/// Emitted when the victim is marked, before it is gone.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct OomKill {
+    /// First bytes of every record.
+    pub header: Header,
+    /// The victim.
+    pub task: Task,
+    /// Resident anonymous memory, pages; 0 when unknown.
+    pub anon_pages: u64,
+    /// Resident file pages; 0 when unknown.
+    pub file_pages: u64,
+    /// Resident shared memory, pages; 0 when unknown.
+    pub shmem_pages: u64,
+    /// Process id of the task that asked for the memory.
+    pub trigger_pid: u32,
+    /// The victim's `oom_score_adj`.
+    pub oom_score_adj: i32,
+}
+
+const _: () = assert!(size_of::<OomKill>() == 88);

@@ -1,0 +1,32 @@
+//! A process (not a thread) was made.
+
+use crate::event::{Header, Task};
+use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+
+/// What the loader must know.
+pub const SPEC: ProbeSpec = ProbeSpec {
+    name: "process_fork",
+    summary: "a process was made (fork, vfork, clone without CLONE_THREAD)",
+    programs: &[ProgramSpec {
+        name: "process_fork",
+        attach: Attach::BtfTracepoint("sched_process_fork"),
+    }],
+    offsets: &[],
+};
+
+/// Emitted in the context of the parent.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct ProcessFork {
+    /// First bytes of every record.
+    pub header: Header,
+    /// The child.
+    pub task: Task,
+    /// Process id of the parent.
+    pub parent_pid: u32,
+    /// Always 0.
+    pub padding: u32,
+}
+
+const _: () = assert!(size_of::<ProcessFork>() == 64);

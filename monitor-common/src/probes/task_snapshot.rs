@@ -1,0 +1,56 @@
+//! The process table, read in one go by a task iterator instead of from `/proc`.
+//!
+//! Not a ring event: the iterator writes one record for every thread, and userspace adds the threads of a process up. The
+//! reader fills in `header.time_ns`.
+
+use crate::event::{Header, Task};
+use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+
+/// What the loader must know.
+pub const SPEC: ProbeSpec = ProbeSpec {
+    name: "task_snapshot",
+    summary: "the process table: CPU time, run delay, memory, faults and I/O of every process",
+    programs: &[ProgramSpec {
+        name: "task_snapshot",
+        attach: Attach::TaskIterator,
+    }],
+    offsets: &[],
+};
+
+/// Set in [`TaskSnapshot::flags`] for a kernel thread.
+pub const FLAG_KERNEL_THREAD: u32 = 1;
+/// Set in [`TaskSnapshot::flags`] for the leader of its thread group.
+pub const FLAG_LEADER: u32 = 2;
+
+/// One thread. Fields marked "leader" are 0 in the records of other threads.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TaskSnapshot {
+    /// First bytes of every record.
+    pub header: Header,
+    /// The thread, and the start of its process.
+    pub task: Task,
+    /// `FLAG_*`.
+    pub flags: u32,
+    /// Process id of its parent (leader).
+    pub parent_pid: u32,
+    /// CPU time of this thread; for a leader also that of the process's threads that have ended. Nanoseconds.
+    pub cpu_ns: u64,
+    /// Time this thread waited for a CPU, nanoseconds.
+    pub run_delay_ns: u64,
+    /// Resident memory (anonymous + file + shared), pages (leader).
+    pub rss_pages: u64,
+    /// Resident anonymous memory, pages (leader).
+    pub anon_pages: u64,
+    /// Minor faults of this thread.
+    pub minor_faults: u64,
+    /// Major faults of this thread.
+    pub major_faults: u64,
+    /// Bytes read from storage by this thread; 0 without `CONFIG_TASK_IO_ACCOUNTING`.
+    pub read_bytes: u64,
+    /// Bytes written to storage by this thread; 0 without `CONFIG_TASK_IO_ACCOUNTING`.
+    pub write_bytes: u64,
+}
+
+const _: () = assert!(size_of::<TaskSnapshot>() == 128);

@@ -1,0 +1,67 @@
+//! An outgoing TCP connection was made or failed.
+//!
+//! SYN_SENT is entered in the caller's context, so the owner is noted then; the answer comes in some other context.
+
+use crate::event::{Header, Task};
+use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+
+/// What the loader must know.
+pub const SPEC: ProbeSpec = ProbeSpec {
+    name: "tcp_connect",
+    summary: "an outgoing TCP connection: its latency or its error, with the process that asked for it",
+    programs: &[ProgramSpec {
+        name: "tcp_connect",
+        attach: Attach::BtfTracepoint("inet_sock_set_state"),
+    }],
+    offsets: &[],
+};
+
+/// `AF_INET`, as in [`TcpConnect::family`].
+pub const AF_INET: u16 = 2;
+/// `AF_INET6`, as in [`TcpConnect::family`].
+pub const AF_INET6: u16 = 10;
+
+/// Emitted when a connection leaves SYN_SENT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct TcpConnect {
+    /// First bytes of every record.
+    pub header: Header,
+    /// The task that called `connect`.
+    pub task: Task,
+    /// Nanoseconds in SYN_SENT.
+    pub latency_ns: u64,
+    /// The kernel's address of the socket, to join events of one connection; never shown to users.
+    pub socket: u64,
+    /// 0 when established, else an errno (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...), or `EINTR`-like 4 when the caller gave up.
+    pub error: u32,
+    /// `AF_INET` or `AF_INET6`.
+    pub family: u16,
+    /// Peer's port, host byte order.
+    pub peer_port: u16,
+    /// Peer's address, network byte order; IPv4 in the first four bytes.
+    pub peer_address: [u8; 16],
+    /// Local address, as above.
+    pub local_address: [u8; 16],
+    /// Local port, host byte order.
+    pub local_port: u16,
+    /// Always 0.
+    pub padding: [u16; 3],
+}
+
+impl TcpConnect {
+    /// The peer, as an address and a port.
+    pub fn peer(&self) -> core::net::SocketAddr {
+        let bytes = self.peer_address;
+        let address = if self.family == AF_INET {
+            let [a, b, c, d, ..] = bytes;
+            core::net::IpAddr::from([a, b, c, d])
+        } else {
+            core::net::IpAddr::from(bytes)
+        };
+        core::net::SocketAddr::new(address.to_canonical(), self.peer_port)
+    }
+}
+
+const _: () = assert!(size_of::<TcpConnect>() == 120);
