@@ -1,0 +1,21 @@
+//! Plain data that the stages hand each other. No I/O, no clock, no behaviour beyond reading itself.
+//!
+//! Every stage imports `model`; `model` imports no stage.
+
+pub mod action;
+pub mod evidence;
+pub mod identity;
+pub mod incident;
+pub mod service;
+pub mod signal;
+pub mod time;
+pub mod view;
+
+pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
+pub use evidence::{Evidence, Finding, Severity};
+pub use identity::{ProcessKey, Subject};
+pub use incident::{Incident, IncidentId, State, Step};
+pub use service::{Service, ServiceState, World};
+pub use signal::{CheckResult, ProcessUsage, Sample, ServiceSignal, Signal};
+pub use time::Time;
+pub use view::View;

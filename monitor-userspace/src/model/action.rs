@@ -1,0 +1,134 @@
+//! What is to be done, what came of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{IncidentId, ProcessKey, Time};
+
+/// How much an action can destroy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Risk {
+    /// Brings back what has already failed; a wrong one costs little.
+    Restores,
+    /// Ends something that is running; work in memory is lost.
+    Destructive,
+}
+
+/// What exactly is to be done, with the identity of its target: pure data, made without touching the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "plan", rename_all = "snake_case")]
+pub enum Plan {
+    /// End a process: SIGTERM, and SIGKILL when it has not left within the grace.
+    KillProcess {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// Time between SIGTERM and SIGKILL; zero sends SIGKILL at once.
+        term_grace: Duration,
+    },
+    /// Start a service anew, ending what is left of it first.
+    RestartService {
+        /// Which.
+        service: String,
+        /// The process it is known to have had, if any; a different one running by now is a reason to refuse.
+        process: Option<ProcessKey>,
+        /// Time between SIGTERM and SIGKILL for a process that still runs.
+        term_grace: Duration,
+    },
+}
+
+/// A guard's reason not to act. Data, not an error.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The guard that refused.
+    pub guard: String,
+    /// Why, in words.
+    pub reason: String,
+    /// When to ask again; none when time alone changes nothing.
+    pub retry_at: Option<Time>,
+}
+
+/// What an execution did to the host.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Effect {
+    /// The incident it was for.
+    pub incident: IncidentId,
+    /// The action's name.
+    pub action: String,
+    /// When it began to change the host; none when it did not.
+    pub acted: Option<Time>,
+    /// When it was through.
+    pub finished: Time,
+    /// How it went.
+    pub result: EffectResult,
+}
+
+/// How an execution went.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "result", rename_all = "snake_case")]
+pub enum EffectResult {
+    /// The host was changed as planned.
+    Done {
+        /// What was done, in words.
+        detail: String,
+    },
+    /// It was not carried out, or only in part.
+    Failed {
+        /// What, why, what to do.
+        reason: String,
+    },
+    /// The target was not the one the permit names (gone, or its PID used again): nothing was touched.
+    Refused {
+        /// Why.
+        reason: String,
+    },
+}
+
+/// What an action was worth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// The signal that raised the incident says that the condition is gone.
+    Fixed,
+    /// The action was carried out, and the condition did not go away within its time.
+    NoEffect,
+    /// The condition grew worse after the action.
+    Worse,
+    /// The action could not be carried out.
+    Failed,
+    /// A guard or a changed identity stopped it.
+    Refused,
+    /// Dry run: it would have been done.
+    WouldHave,
+    /// The daemon ended before the outcome was known.
+    Unknown,
+}
+
+impl Outcome {
+    /// The word that stands in listings and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Fixed => "fixed",
+            Self::NoEffect => "no_effect",
+            Self::Worse => "worse",
+            Self::Failed => "failed",
+            Self::Refused => "refused",
+            Self::WouldHave => "would_have",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// All of them, for a bounded set of labels.
+    pub const ALL: &'static [Outcome] = &[
+        Self::Fixed,
+        Self::NoEffect,
+        Self::Worse,
+        Self::Failed,
+        Self::Refused,
+        Self::WouldHave,
+        Self::Unknown,
+    ];
+}

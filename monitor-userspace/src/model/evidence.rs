@@ -1,0 +1,99 @@
+//! What a detector found, and on what grounds.
+
+use monitor_common::Kind;
+use serde::{Deserialize, Serialize};
+
+use super::{ProcessKey, Subject, Time};
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Worse than it should be; work goes on.
+    Warning,
+    /// Work is failing, or about to.
+    Critical,
+}
+
+/// The grounds of a finding, frozen at the moment it was made.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Evidence {
+    /// The probe it came from; none for a sample or a check.
+    pub probe: Option<Kind>,
+    /// The first signal that counts towards it. A loss of that probe's events since then makes the evidence doubtful.
+    pub since: Time,
+    /// The signal that decided: when the kernel (or the sampler, or the check) saw it.
+    pub seen: Time,
+    /// The process it is about, when there is one.
+    pub process: Option<ProcessKey>,
+    /// That process's name.
+    pub comm: Option<String>,
+    /// What was measured, in the order a person should read it: names with their units, values.
+    pub facts: Vec<(String, String)>,
+}
+
+impl Evidence {
+    /// Evidence from a single signal, with nothing measured yet.
+    pub fn at(seen: Time) -> Self {
+        Self {
+            probe: None,
+            since: seen,
+            seen,
+            process: None,
+            comm: None,
+            facts: Vec::new(),
+        }
+    }
+
+    /// The same, from this probe.
+    #[must_use]
+    pub fn from_probe(mut self, probe: Kind) -> Self {
+        self.probe = Some(probe);
+        self
+    }
+
+    /// The same, resting on all signals since then.
+    #[must_use]
+    pub fn since(mut self, since: Time) -> Self {
+        self.since = since;
+        self
+    }
+
+    /// The same, about this process.
+    #[must_use]
+    pub fn about(mut self, process: ProcessKey, comm: &str) -> Self {
+        self.process = Some(process);
+        self.comm = Some(comm.to_owned());
+        self
+    }
+
+    /// The same, with one more fact.
+    #[must_use]
+    pub fn fact(mut self, name: &str, value: impl ToString) -> Self {
+        self.facts.push((name.to_owned(), value.to_string()));
+        self
+    }
+}
+
+/// What a detector reports. A detector may report the same condition again and again; it is one incident.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// The condition holds for this subject.
+    Raised {
+        /// What it is about.
+        subject: Subject,
+        /// How bad it is.
+        severity: Severity,
+        /// The grounds.
+        evidence: Evidence,
+    },
+    /// The condition holds no longer, by the same kind of signal that raised it.
+    Cleared {
+        /// What it was about.
+        subject: Subject,
+        /// The signal that shows it.
+        seen: Time,
+        /// That signal, in words.
+        because: String,
+    },
+}

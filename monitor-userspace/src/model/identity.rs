@@ -1,0 +1,91 @@
+//! Who an incident is about. A PID alone is never an identity: the kernel uses it again.
+
+use std::fmt;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+/// Nanoseconds in one tick of `/proc/PID/stat` (`USER_HZ` is 100 on every Linux architecture we build for).
+const NANOS_PER_TICK: u64 = 10_000_000;
+
+/// A process: its PID and when it started. `/proc` shows the start in ticks, kernel events in nanoseconds; both are kept as
+/// ticks, so that they compare.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ProcessKey {
+    /// Process id in the initial PID namespace.
+    pub pid: u32,
+    /// Start time in ticks of 10 ms since boot.
+    pub start_ticks: u64,
+}
+
+impl ProcessKey {
+    /// From a kernel event.
+    pub const fn from_task(task: &monitor_common::Task) -> Self {
+        Self {
+            pid: task.pid,
+            start_ticks: task.start_time_ns / NANOS_PER_TICK,
+        }
+    }
+}
+
+impl fmt::Display for ProcessKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "pid {} (started at tick {})", self.pid, self.start_ticks)
+    }
+}
+
+/// What an incident is about.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+pub enum Subject {
+    /// The machine as a whole.
+    Host,
+    /// A service of the configuration, by name.
+    Service {
+        /// Its name.
+        name: String,
+    },
+    /// A process that is not a service of ours.
+    Process {
+        /// Which process.
+        process: ProcessKey,
+        /// Its name.
+        comm: String,
+        /// The `[[process]]` entry of the configuration that names it, if one does.
+        group: Option<String>,
+    },
+    /// An address that could not be reached, and that no service of the configuration listens on.
+    Peer {
+        /// Address and port.
+        address: SocketAddr,
+    },
+}
+
+impl Subject {
+    /// A service by name.
+    pub fn service(name: &str) -> Self {
+        Self::Service {
+            name: name.to_owned(),
+        }
+    }
+
+    /// The name under which the configuration consents to acts on this subject, if it does.
+    pub fn configured_name(&self) -> Option<&str> {
+        match self {
+            Self::Service { name } => Some(name),
+            Self::Process { group, .. } => group.as_deref(),
+            Self::Host | Self::Peer { .. } => None,
+        }
+    }
+}
+
+impl fmt::Display for Subject {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Host => f.write_str("host"),
+            Self::Service { name } => write!(f, "service {name}"),
+            Self::Process { process, comm, .. } => write!(f, "process {comm} [{}]", process.pid),
+            Self::Peer { address } => write!(f, "peer {address}"),
+        }
+    }
+}

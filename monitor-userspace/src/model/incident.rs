@@ -1,0 +1,170 @@
+//! A condition on a subject, and its life.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Evidence, Outcome, Severity, Subject, Time};
+
+/// Number of an incident, counted up over the whole life of a state folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct IncidentId(pub u64);
+
+impl fmt::Display for IncidentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// Where an incident stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum State {
+    /// Seen; nothing is being done (yet): no remedy, a guard refused, or a cooldown runs.
+    Open,
+    /// An action is under way.
+    Acting,
+    /// The action is done; the signal that raised the incident must now say that it helped.
+    Verifying,
+    /// The condition is gone.
+    Resolved,
+    /// Policy has used up what it may do: a person is needed.
+    Escalated,
+}
+
+impl State {
+    /// The word that stands in listings and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Open => "open",
+            Self::Acting => "acting",
+            Self::Verifying => "verifying",
+            Self::Resolved => "resolved",
+            Self::Escalated => "escalated",
+        }
+    }
+}
+
+/// One line of an incident's story.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Step {
+    /// When.
+    pub at: Time,
+    /// What happened.
+    pub what: StepKind,
+    /// In words.
+    pub detail: String,
+}
+
+/// What a step is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum StepKind {
+    /// The deciding signal: when the kernel, a sampler or a check saw it.
+    Seen,
+    /// A detector raised the incident.
+    Detected,
+    /// Policy permitted an action.
+    Decided,
+    /// Policy refused, and why.
+    Refused,
+    /// The action changed the host: a signal was sent, a process was started.
+    Acted,
+    /// The action could not be carried out.
+    Failed,
+    /// The action had no effect within its time.
+    Unproven,
+    /// The condition is gone, proven by the signal that raised it.
+    Recovered,
+    /// A person is needed.
+    Escalated,
+    /// The daemon ended while the incident was open.
+    Interrupted,
+}
+
+impl StepKind {
+    /// The word that stands in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Seen => "seen",
+            Self::Detected => "detected",
+            Self::Decided => "decided",
+            Self::Refused => "refused",
+            Self::Acted => "acted",
+            Self::Failed => "failed",
+            Self::Unproven => "unproven",
+            Self::Recovered => "recovered",
+            Self::Escalated => "escalated",
+            Self::Interrupted => "interrupted",
+        }
+    }
+}
+
+/// A condition on a subject, with its evidence and its story so far.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Incident {
+    /// Its number.
+    pub id: IncidentId,
+    /// The detector that raised it.
+    pub detector: String,
+    /// What it is about.
+    pub subject: Subject,
+    /// How bad it is (the worst so far).
+    pub severity: Severity,
+    /// Where it stands.
+    pub state: State,
+    /// The grounds on which it was raised.
+    pub evidence: Evidence,
+    /// When it was raised.
+    pub opened: Time,
+    /// When it ended.
+    pub closed: Option<Time>,
+    /// The incident whose action brought this one about, if one did.
+    pub caused_by: Option<IncidentId>,
+    /// Result of the last action on it.
+    pub outcome: Option<Outcome>,
+    /// How many actions were taken on it.
+    pub actions: u32,
+    /// Its story, oldest first; at most [`Incident::STEPS`] lines, the first ones and the last ones.
+    pub steps: Vec<Step>,
+}
+
+impl Incident {
+    /// Most lines that a story keeps.
+    pub const STEPS: usize = 64;
+
+    /// Whether it is over.
+    pub fn is_over(&self) -> bool {
+        self.state == State::Resolved
+    }
+
+    /// Adds a line to the story. A story that grows too long loses a line in its middle, not its beginning.
+    pub fn step(&mut self, at: Time, what: StepKind, detail: impl Into<String>) {
+        if self.steps.len() >= Self::STEPS {
+            self.steps.remove(Self::STEPS / 2);
+        }
+        self.steps.push(Step {
+            at,
+            what,
+            detail: detail.into(),
+        });
+    }
+
+    /// When this kind of step last happened.
+    pub fn last(&self, what: StepKind) -> Option<Time> {
+        self.steps
+            .iter()
+            .rev()
+            .find(|step| step.what == what)
+            .map(|step| step.at)
+    }
+
+    /// When this kind of step first happened.
+    pub fn first(&self, what: StepKind) -> Option<Time> {
+        self.steps
+            .iter()
+            .find(|step| step.what == what)
+            .map(|step| step.at)
+    }
+}

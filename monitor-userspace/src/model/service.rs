@@ -1,0 +1,108 @@
+//! What is known of the services and processes that the configuration names. Detectors and policy read it.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use serde::{Deserialize, Serialize};
+
+use super::{ProcessKey, Time};
+
+/// A service's state, in the words that users see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum ServiceState {
+    /// Started, and not yet proven to serve.
+    Starting,
+    /// Runs, its check is well, no incident is open on it.
+    Healthy,
+    /// Runs, with an open incident or a failing check.
+    Degraded,
+    /// Does not run.
+    Down,
+}
+
+impl ServiceState {
+    /// The word that stands in listings and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Starting => "STARTING",
+            Self::Healthy => "HEALTHY",
+            Self::Degraded => "DEGRADED",
+            Self::Down => "DOWN",
+        }
+    }
+}
+
+/// A service of the configuration, and what is known of it now.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Service {
+    /// Its name.
+    pub name: String,
+    /// Addresses it listens on.
+    pub listen: Vec<SocketAddr>,
+    /// Resident memory over which it is in trouble, bytes.
+    pub memory_max: Option<u64>,
+    /// Whether a health check watches it.
+    pub checked: bool,
+    /// Its main process, while it runs.
+    pub process: Option<ProcessKey>,
+    /// When that process started.
+    pub started: Option<Time>,
+    /// Whether an action is under way that ends or starts it, so that its exit is no surprise.
+    pub in_action: bool,
+    /// Whether the last check since it started was well; none before the first one.
+    pub answers: Option<bool>,
+    /// Starts since the daemon began.
+    pub starts: u64,
+}
+
+impl Service {
+    /// A service that has not been started.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            listen: Vec::new(),
+            memory_max: None,
+            checked: false,
+            process: None,
+            started: None,
+            in_action: false,
+            answers: None,
+            starts: 0,
+        }
+    }
+
+    /// Runs, and has shown that it serves (or has no check that could show it).
+    pub fn serves(&self) -> bool {
+        self.process.is_some() && (!self.checked || self.answers == Some(true))
+    }
+}
+
+/// Everything the configuration names.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct World {
+    /// Services by name.
+    pub services: BTreeMap<String, Service>,
+    /// `[[process]]` entries: process name (`comm`) to the entry's name.
+    pub groups: BTreeMap<String, String>,
+    /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
+    pub protected_pids: Vec<u32>,
+}
+
+impl World {
+    /// The service whose main process this is.
+    pub fn service_of(&self, process: ProcessKey) -> Option<&Service> {
+        self.services
+            .values()
+            .find(|service| service.process == Some(process))
+    }
+
+    /// The service that listens on this address; a wildcard listener takes every address of its port.
+    pub fn listener(&self, peer: SocketAddr) -> Option<&Service> {
+        self.services.values().find(|service| {
+            service.listen.iter().any(|own| {
+                own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified())
+            })
+        })
+    }
+}

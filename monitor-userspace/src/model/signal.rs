@@ -1,0 +1,133 @@
+//! One input to detection. A recorded run is a list of these with their times; replaying it gives the same decisions.
+
+use std::time::Duration;
+
+use monitor_common::{Event, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::{Effect, ProcessKey};
+
+/// One input.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "signal", rename_all = "snake_case")]
+pub enum Signal {
+    /// A kernel event.
+    Kernel {
+        /// The decoded record.
+        event: Event,
+    },
+    /// Events of this probe were lost since the signal before.
+    Loss {
+        /// Which probe.
+        probe: Kind,
+        /// How many.
+        lost: u64,
+    },
+    /// A sampler read something.
+    Sample {
+        /// What.
+        sample: Sample,
+    },
+    /// A health check came back.
+    Check {
+        /// Its result.
+        result: CheckResult,
+    },
+    /// A supervisor says what became of a service.
+    Service {
+        /// Name of the service.
+        service: String,
+        /// What became of it.
+        change: ServiceSignal,
+    },
+    /// An action was carried out, or not.
+    Effect {
+        /// What it did.
+        effect: Effect,
+    },
+}
+
+/// What a sampler read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "sample", rename_all = "snake_case")]
+pub enum Sample {
+    /// The process table.
+    Processes {
+        /// Every process with a memory of its own (no kernel threads).
+        processes: Vec<ProcessUsage>,
+    },
+    /// Memory of the host, bytes.
+    Memory {
+        /// `MemTotal`.
+        total: u64,
+        /// `MemAvailable`.
+        available: u64,
+    },
+    /// The kernel's pressure trigger fired: tasks were stalled for lack of memory.
+    MemoryPressure {
+        /// Share of the last 10 s in which some task was stalled, hundredths of a per cent.
+        some_avg10: u32,
+        /// Share in which all were.
+        full_avg10: u32,
+    },
+    /// Memory of a service that has a ceiling.
+    ServiceMemory {
+        /// Its name.
+        service: String,
+        /// Its main process.
+        process: ProcessKey,
+        /// Resident memory, bytes.
+        resident: u64,
+    },
+}
+
+/// One process of the table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProcessUsage {
+    /// Which.
+    pub process: ProcessKey,
+    /// Its name.
+    pub comm: String,
+    /// CPU time of all its threads since it started, nanoseconds.
+    pub cpu_ns: u64,
+    /// Resident memory, bytes.
+    pub resident: u64,
+}
+
+/// What a health check found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckResult {
+    /// The service it checks.
+    pub service: String,
+    /// Time until the answer was complete, or until the check gave up.
+    pub latency: Duration,
+    /// What went wrong; none when the service answered as it should.
+    pub failure: Option<String>,
+}
+
+/// What became of a service.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "change", rename_all = "snake_case")]
+pub enum ServiceSignal {
+    /// It runs, as this process: started just now, or found running.
+    Started {
+        /// Its main process.
+        process: ProcessKey,
+        /// Found running from before the daemon started.
+        adopted: bool,
+    },
+    /// Its main process has ended and is reaped. Comes after the kernel's own event, and in its place when that was lost.
+    Exited {
+        /// The process that ended.
+        process: ProcessKey,
+        /// As `wait` gives it; none for one that is not our child.
+        status: Option<u32>,
+    },
+    /// It could not be started.
+    StartFailed {
+        /// Why.
+        reason: String,
+    },
+    /// It is no longer wanted (removed from the configuration, or the daemon is ending).
+    Stopped,
+}

@@ -1,0 +1,102 @@
+//! What the hot thread shows the slow side: a copy it brings up to date when something changed. The API, the exporter and the
+//! command line read this and nothing else of the core.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Incident, IncidentId, Outcome, Service, ServiceState};
+
+/// Most incidents that are kept; beyond it the oldest resolved one goes (it stays in the journal).
+pub const INCIDENTS: usize = 512;
+
+/// The core's state.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct View {
+    /// Incidents, oldest first; at most [`INCIDENTS`].
+    pub incidents: BTreeMap<IncidentId, Incident>,
+    /// Services of the configuration.
+    pub services: BTreeMap<String, ServiceView>,
+    /// Detectors, in the order of the registry.
+    pub detectors: Vec<DetectorView>,
+    /// Counters since the daemon started.
+    pub counts: Counts,
+    /// Whether policy only says what it would have done.
+    pub dry_run: bool,
+    /// Why nothing may act now, when that is so (the journal cannot be written, ...).
+    pub halted: Option<String>,
+}
+
+/// A service, and its state in the words that users see.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ServiceView {
+    /// What is known of it.
+    pub service: Service,
+    /// Its state.
+    pub state: ServiceState,
+}
+
+/// A detector.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetectorView {
+    /// Its name.
+    pub name: String,
+    /// What it sees.
+    pub summary: String,
+    /// Why it sees less than it should (a probe it needs is off); none when all is well.
+    pub degraded: Option<String>,
+}
+
+/// Counters since the daemon started; every set of labels is bounded by a registry.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Counts {
+    /// Signals by kind: a probe's name, `sample`, `check`, `service`, `effect`, `loss`.
+    pub signals: BTreeMap<String, u64>,
+    /// Incidents opened, by detector.
+    pub opened: BTreeMap<String, u64>,
+    /// Outcomes by action.
+    pub outcomes: BTreeMap<String, BTreeMap<Outcome, u64>>,
+    /// Refusals by guard.
+    pub refusals: BTreeMap<String, u64>,
+    /// Nanoseconds from the deciding signal to the incident, by detector.
+    pub detect: BTreeMap<String, Durations>,
+    /// Nanoseconds from the deciding signal to the first change of the host, by action.
+    pub act: BTreeMap<String, Durations>,
+    /// Nanoseconds from the deciding signal to proven recovery, by detector.
+    pub recover: BTreeMap<String, Durations>,
+    /// Records in a ring that could not be decoded.
+    pub malformed: u64,
+    /// Incidents that were closed to make room for new ones.
+    pub forgotten: u64,
+}
+
+/// A histogram of durations.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Durations {
+    /// How many.
+    pub count: u64,
+    /// Their sum, seconds.
+    pub sum: f64,
+    /// How many are at most [`Durations::BOUNDS`] of the same index, not counting those of earlier ones; the last
+    /// counts the rest.
+    pub buckets: [u64; Durations::BOUNDS.len() + 1],
+}
+
+impl Durations {
+    /// Upper bounds of the buckets, seconds.
+    pub const BOUNDS: [f64; 14] = [
+        0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0.002_5, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0,
+        5.0, 30.0,
+    ];
+
+    /// Counts one duration.
+    pub fn add(&mut self, duration: std::time::Duration) {
+        let seconds = duration.as_secs_f64();
+        self.count += 1;
+        self.sum += seconds;
+        let at = Self::BOUNDS.iter().position(|bound| seconds <= *bound);
+        if let Some(bucket) = self.buckets.get_mut(at.unwrap_or(Self::BOUNDS.len())) {
+            *bucket += 1;
+        }
+    }
+}
