@@ -36,6 +36,11 @@ impl Profile {
 pub(crate) fn run(paths: &Paths, profile: Profile) -> Result<PathBuf> {
     let toolchain = setup::ensure(paths, None)?;
     object(paths, &toolchain)?;
+    daemon(paths, profile)
+}
+
+/// Builds the daemon with the kernel programs that are there, or none.
+pub(crate) fn daemon(paths: &Paths, profile: Profile) -> Result<PathBuf> {
     let mut build = cargo(paths);
     build.args(["build", "--package", "monitor-userspace"]);
     if profile == Profile::Release {

@@ -1,11 +1,20 @@
 //! `cargo xtask`: a file per subcommand. Nothing is installed outside the target folder, but for `rustup component add
 //! rust-src`, which setup announces.
 
+mod bench;
 mod build;
+mod demo;
+mod docs;
+mod fmt;
+mod lint;
 mod paths;
 mod process;
+mod rights;
+mod run;
 mod setup;
+mod test;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -37,6 +46,55 @@ enum Task {
         #[arg(long)]
         debug: bool,
     },
+    /// Build, then run the daemon as root; with no arguments it reads config/smart-monitor.toml where there is one
+    Run {
+        /// Arguments of `smart-monitor run`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Build, then show what the daemon does, as root
+    Demo {
+        /// Arguments of `smart-monitor demo`
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Host tests without root, then the live-kernel tests as root
+    Test {
+        /// Only the tests that need no rights
+        #[arg(long, conflicts_with = "live")]
+        host: bool,
+        /// Only the tests against the live kernel
+        #[arg(long)]
+        live: bool,
+        /// Only tests whose name holds this
+        filter: Option<String>,
+    },
+    /// Build, then run the benchmarks as root
+    Bench {
+        /// Only this benchmark
+        name: Option<OsString>,
+        /// Further arguments of the benchmark program
+        #[arg(last = true)]
+        args: Vec<OsString>,
+    },
+    /// Format every tracked Rust file
+    Fmt {
+        /// Only say what would change
+        #[arg(long)]
+        check: bool,
+    },
+    /// Format check, clippy, rustdoc, generated documents, long files, dependencies
+    Lint {
+        /// Install cargo-deny under the target folder where it is missing, and leave out what needs the network
+        #[arg(long)]
+        deny: bool,
+    },
+    /// Write the generated reference documents
+    Docs {
+        /// Only say which are out of date
+        #[arg(long)]
+        check: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +114,21 @@ fn dispatch(task: Task, paths: &Paths) -> anyhow::Result<ExitCode> {
         Task::Build { debug } => {
             build::run(paths, build::Profile::from_debug(debug))?;
         }
+        Task::Run { args } => match run::run(paths, args)? {},
+        Task::Demo { args } => match demo::run(paths, args)? {},
+        Task::Test { host, live, filter } => {
+            let wanted = test::Wanted {
+                host: !live,
+                live: !host,
+            };
+            if !test::run(paths, wanted, filter.as_deref())? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
+        Task::Bench { name, args } => match bench::run(paths, name, args)? {},
+        Task::Fmt { check } => fmt::run(paths, check)?,
+        Task::Lint { deny } => lint::run(paths, deny)?,
+        Task::Docs { check } => docs::run(paths, check)?,
     }
     Ok(ExitCode::SUCCESS)
 }

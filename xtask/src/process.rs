@@ -2,6 +2,7 @@
 
 use std::ffi::OsStr;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -162,6 +163,14 @@ fn tail(output: &Output) -> String {
         .join("; ")
 }
 
-pub(crate) fn name(command: &Command) -> String {
+/// A program of that name on PATH.
+pub(crate) fn on_path(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path)
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+fn name(command: &Command) -> String {
     command.get_program().to_string_lossy().into_owned()
 }

@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use super::nightly::Nightly;
 use super::step;
 use crate::paths::Paths;
-use crate::process::{capture, cargo, command};
+use crate::process::{capture, cargo, command, on_path};
 
 const VERSION: &str = "0.13.0";
 /// The LLVM releases that this bpf-linker has a feature for.
@@ -45,12 +45,6 @@ pub(super) fn find(paths: &Paths, nightly: &Nightly) -> Result<PathBuf> {
 
 fn runs(linker: &Path) -> Result<String> {
     Ok(capture(command(linker).arg("--version"))?.trim().to_owned())
-}
-
-fn on_path(name: &str) -> Option<PathBuf> {
-    std::env::split_paths(&std::env::var_os("PATH")?)
-        .map(|folder| folder.join(name))
-        .find(|path| path.is_file())
 }
 
 /// A folder shaped like an LLVM installation, whose library is nightly's.
