@@ -46,6 +46,8 @@ pub struct Service {
     pub checked: bool,
     /// Its main process, while it runs.
     pub process: Option<ProcessKey>,
+    /// The main process it had last, running or not.
+    pub last_process: Option<ProcessKey>,
     /// When that process started.
     pub started: Option<Time>,
     /// Whether an action is under way that ends or starts it, so that its exit is no surprise.
@@ -65,6 +67,7 @@ impl Service {
             memory_max: None,
             checked: false,
             process: None,
+            last_process: None,
             started: None,
             in_action: false,
             answers: None,

@@ -102,7 +102,36 @@ pub struct CheckResult {
     /// Time until the answer was complete, or until the check gave up.
     pub latency: Duration,
     /// What went wrong; none when the service answered as it should.
-    pub failure: Option<String>,
+    pub failure: Option<CheckFailure>,
+}
+
+/// Why a check failed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", content = "detail", rename_all = "snake_case")]
+pub enum CheckFailure {
+    /// No complete answer within the check's timeout.
+    Timeout,
+    /// No connection: refused, unreachable, reset.
+    Connect(String),
+    /// An answer that is not the expected one.
+    Answer(String),
+}
+
+impl CheckFailure {
+    /// Whether the service took too long.
+    pub const fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
+}
+
+impl std::fmt::Display for CheckFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Timeout => f.write_str("no answer within the timeout"),
+            Self::Connect(why) => write!(f, "no connection: {why}"),
+            Self::Answer(why) => write!(f, "wrong answer: {why}"),
+        }
+    }
 }
 
 /// What became of a service.

@@ -1,0 +1,91 @@
+//! Ends one process: SIGTERM, SIGKILL when it has not left within the grace, and its memory freed without waiting for it.
+//!
+//! The first signal is the strike. With no grace, SIGKILL is sent at once: for a host or a service that is out of memory.
+
+use std::time::Duration;
+
+use super::{Spec, Struck};
+use crate::host::{Host, HostError};
+use crate::model::action::Risk;
+use crate::model::{EffectResult, Incident, Plan, Time, World};
+use crate::policy::{Permit, Remedy};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "kill_process",
+    summary: "ends one process: SIGTERM, then SIGKILL; its memory is freed at once",
+    risk: Risk::Destructive,
+    reversible: false,
+    plan,
+    strike: Some(strike),
+    execute,
+};
+
+/// How long a process may take to die of SIGKILL before it counts as stuck in the kernel.
+const DYING: Duration = Duration::from_secs(10);
+
+fn plan(incident: &Incident, _world: &World, remedy: &Remedy) -> Result<Plan, String> {
+    let process = incident.evidence.process.ok_or("the evidence names no process")?;
+    Ok(Plan::KillProcess {
+        process,
+        comm: incident.evidence.comm.clone().unwrap_or_default(),
+        term_grace: remedy.term_grace,
+    })
+}
+
+fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
+    let Plan::KillProcess { process, term_grace, .. } = permit.plan() else {
+        return Err(EffectResult::Failed { reason: "not a plan to end a process".to_owned() });
+    };
+    let target = host.open(*process).map_err(refused)?;
+    let sent = if term_grace.is_zero() { target.kill() } else { target.terminate() };
+    sent.map_err(refused)?;
+    let acted = host.now();
+    Ok(Struck { acted, target })
+}
+
+/// A target that is not the one that was meant is a refusal; anything else is a failure.
+fn refused(error: HostError) -> EffectResult {
+    match error {
+        HostError::Gone(_) | HostError::Reused(_) => EffectResult::Refused { reason: error.to_string() },
+        other => EffectResult::Failed { reason: other.to_string() },
+    }
+}
+
+fn execute(
+    permit: &Permit,
+    struck: Option<Struck>,
+    host: &dyn Host,
+) -> (Option<Time>, EffectResult) {
+    let struck = match struck.map_or_else(|| strike(permit, host), Ok) {
+        Ok(struck) => struck,
+        Err(result) => return (None, result),
+    };
+    (Some(struck.acted), finish(permit, &struck))
+}
+
+fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
+    let Plan::KillProcess { process, comm, term_grace } = permit.plan() else {
+        return EffectResult::Failed { reason: "not a plan to end a process".to_owned() };
+    };
+    let who = format!("{comm} [{}]", process.pid);
+    let result = (|| {
+        if !term_grace.is_zero() {
+            if struck.target.wait(*term_grace)? {
+                return Ok(format!("{who} left on SIGTERM"));
+            }
+            struck.target.kill()?;
+        }
+        struck.target.release_memory();
+        if struck.target.wait(DYING)? {
+            return Ok(format!("{who} ended by SIGKILL"));
+        }
+        Err(HostError::Undying { process: *process, within: DYING })
+    })();
+    match result {
+        Ok(detail) => EffectResult::Done { detail },
+        // It left between two of our looks: that is what was wanted.
+        Err(HostError::Gone(_)) => EffectResult::Done { detail: format!("{who} has left") },
+        Err(error) => EffectResult::Failed { reason: error.to_string() },
+    }
+}

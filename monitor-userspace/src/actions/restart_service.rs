@@ -1,0 +1,50 @@
+//! Starts a service anew, ending what is left of it first. For services that the daemon runs itself (`kind = "command"`).
+//!
+//! Not more than that: it starts no service that the configuration does not name, and refuses when the service's process is not the
+//! one the incident is about any more (someone else was faster).
+
+use super::{Spec, Struck};
+use crate::host::{Host, HostError};
+use crate::model::action::Risk;
+use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
+use crate::policy::{Permit, Remedy};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "restart_service",
+    summary: "starts a service anew, ending what is left of it first",
+    risk: Risk::Restores,
+    reversible: true,
+    plan,
+    strike: None,
+    execute,
+};
+
+fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, String> {
+    let Subject::Service { name } = &incident.subject else {
+        return Err(format!("{} is not a service", incident.subject));
+    };
+    let service = world.services.get(name).ok_or_else(|| format!("no service {name}"))?;
+    Ok(Plan::RestartService {
+        service: name.clone(),
+        process: service.last_process,
+        term_grace: remedy.term_grace,
+    })
+}
+
+fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> (Option<Time>, EffectResult) {
+    let Plan::RestartService { service, process, term_grace } = permit.plan() else {
+        let reason = "not a plan to restart a service".to_owned();
+        return (None, EffectResult::Failed { reason });
+    };
+    match host.restart_service(service, *process, *term_grace) {
+        Ok(restarted) => {
+            let detail = format!("{service} runs as pid {}", restarted.process.pid);
+            (Some(restarted.acted), EffectResult::Done { detail })
+        }
+        Err(error @ HostError::Replaced { .. }) => {
+            (None, EffectResult::Refused { reason: error.to_string() })
+        }
+        Err(error) => (None, EffectResult::Failed { reason: error.to_string() }),
+    }
+}

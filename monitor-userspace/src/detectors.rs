@@ -1,0 +1,66 @@
+//! Detectors: signals in, findings out. A file each; adding one is a file and a line in `detectors!` below.
+//!
+//! Consumes [`Signal`]s in the order of their arrival, emits [`Finding`]s. Pure and synchronous: no I/O, no clock (time is an
+//! argument), so that a recorded run replays to the same findings. Whether anything is done about a finding is policy's business.
+
+use monitor_common::Kind;
+
+use crate::model::{Finding, Signal, Time, World};
+
+/// What a detector says of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// File stem, configuration key, metric label and rule name.
+    pub name: &'static str,
+    /// The condition, in one line.
+    pub summary: &'static str,
+    /// Probes without which it sees less than it should; it then counts as degraded.
+    pub needs: &'static [Kind],
+}
+
+/// A condition that can be seen.
+pub trait Detector: Send + std::fmt::Debug {
+    /// Takes one signal, which happened at `at`. `world` is what was known before it.
+    fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>);
+
+    /// Time has passed. Called at [`Detector::wake`], and at other times too.
+    fn tick(&mut self, _at: Time, _world: &World, _out: &mut Vec<Finding>) {}
+
+    /// When [`Detector::tick`] has something to look at again.
+    fn wake(&self) -> Option<Time> {
+        None
+    }
+}
+
+macro_rules! detectors {
+    ($($name:ident,)*) => {
+        $(pub mod $name;)*
+
+        /// Every detector, in the order in which signals reach them.
+        pub const ALL: &[Spec] = &[$($name::SPEC,)*];
+
+        /// `[detectors.NAME]` tables, each owned by its detector.
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $(#[doc = concat!("See [`", stringify!($name), "`].")] pub $name: $name::Config,)*
+        }
+
+        /// Builds those that are switched on.
+        pub fn build(config: &Config) -> Vec<(Spec, Box<dyn Detector>)> {
+            let mut all: Vec<(Spec, Box<dyn Detector>)> = Vec::new();
+            $(if config.$name.enabled {
+                all.push(($name::SPEC, Box::new($name::Detect::new(config.$name.clone()))));
+            })*
+            all
+        }
+    };
+}
+
+detectors! {
+    service_down,
+    memory_pressure,
+    runaway_cpu,
+    latency_spike,
+    connect_failure,
+}

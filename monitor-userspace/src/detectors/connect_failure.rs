@@ -1,0 +1,142 @@
+//! Connections to a peer fail: from the kernel's own events, with the process that asked.
+//!
+//! Consumes `tcp_connect`. Raised when `failures` attempts to one peer failed within `window` with no success between them;
+//! cleared by the next success. The subject is the service that listens on the peer's address, else the peer. A service that does
+//! not run, is being restarted, or has not answered yet (within `grace`) is not blamed: its own incident comes first.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use monitor_common::{Event, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::runaway_cpu::Scope;
+use super::{Detector, Spec};
+use crate::config::units::Span;
+use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "connect_failure",
+    summary: "connections to a peer fail, by the kernel's own events",
+    needs: &[Kind::TcpConnect],
+};
+
+/// `[detectors.connect_failure]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether to look at all.
+    pub enabled: bool,
+    /// How many attempts in a row must fail.
+    pub failures: u32,
+    /// Within which time.
+    pub window: Span,
+    /// How long a service that has just started may refuse connections.
+    pub grace: Span,
+    /// Which connections: those to or from services of the configuration, or all of the host.
+    pub scope: Scope,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            failures: 3,
+            window: Span::seconds(10),
+            grace: Span::seconds(60),
+            scope: Scope::Configured,
+        }
+    }
+}
+
+/// Most peers that are tracked; beyond it, the one that failed longest ago is forgotten.
+const PEERS: usize = 1024;
+
+#[derive(Debug)]
+struct Track {
+    failures: u32,
+    first: Time,
+    last: Time,
+    raised: Option<Subject>,
+}
+
+/// The detector.
+#[derive(Debug)]
+pub struct Detect {
+    config: Config,
+    peers: BTreeMap<SocketAddr, Track>,
+}
+
+impl Detect {
+    /// A detector that has seen nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, peers: BTreeMap::new() }
+    }
+
+    /// Whom to blame for a failure of this peer; none when it is no business of ours, or another incident's.
+    fn subject(&self, peer: SocketAddr, caller: ProcessKey, at: Time, world: &World) -> Option<Subject> {
+        if let Some(service) = world.listener(peer) {
+            let started = service.started?;
+            let warming_up = service.answers.is_none() && at.since(started) < self.config.grace.0;
+            let blamed = service.process.is_some() && !service.in_action && !warming_up;
+            return blamed.then(|| Subject::service(&service.name));
+        }
+        let ours = self.config.scope == Scope::All || world.service_of(caller).is_some();
+        ours.then_some(Subject::Peer { address: peer })
+    }
+
+    fn make_room(&mut self) {
+        if self.peers.len() >= PEERS {
+            let idle = self.peers.iter().filter(|(_, track)| track.raised.is_none());
+            let oldest = idle.min_by_key(|(_, track)| track.last).map(|(peer, _)| *peer);
+            if let Some(peer) = oldest.or_else(|| self.peers.keys().next().copied()) {
+                self.peers.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Detector for Detect {
+    fn observe(&mut self, signal: &Signal, _at: Time, world: &World, out: &mut Vec<Finding>) {
+        let Signal::Kernel { event: Event::TcpConnect(attempt) } = signal else { return };
+        let peer = attempt.peer();
+        let seen = Time::from_kernel(attempt.header.time_ns);
+        if attempt.error == 0 {
+            if let Some(subject) = self.peers.remove(&peer).and_then(|track| track.raised) {
+                let latency = std::time::Duration::from_nanos(attempt.latency_ns);
+                let because = format!("a connection was made in {latency:.1?}");
+                out.push(Finding::Cleared { subject, seen, because });
+            }
+            return;
+        }
+        let caller = ProcessKey::from_task(&attempt.task);
+        let Some(subject) = self.subject(peer, caller, seen, world) else { return };
+        if !self.peers.contains_key(&peer) {
+            self.make_room();
+        }
+        let fresh = Track { failures: 0, first: seen, last: seen, raised: None };
+        let track = self.peers.entry(peer).or_insert(fresh);
+        if track.raised.is_none() && seen.since(track.first) > self.config.window.0 {
+            track.failures = 0;
+            track.first = seen;
+        }
+        track.failures = track.failures.saturating_add(1);
+        track.last = seen;
+        if track.failures >= self.config.failures && track.raised.is_none() {
+            track.raised = Some(subject.clone());
+            let error = rustix::io::Errno::from_raw_os_error(
+                i32::try_from(attempt.error).unwrap_or(i32::MAX),
+            );
+            let evidence = Evidence::at(seen)
+                .from_probe(Kind::TcpConnect)
+                .since(track.first)
+                .about(caller, attempt.task.comm())
+                .fact("peer", peer)
+                .fact("error", error)
+                .fact("failures in a row", track.failures)
+                .fact("caller", format!("{} [{}]", attempt.task.comm(), attempt.task.pid));
+            out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! A service answers too slowly or not at all, or its threads wait too long for a CPU.
+//!
+//! Critical: `checks` health checks in a row took longer than `threshold` or timed out, and the service has answered
+//! since it started (or `grace` is over). Warning: `outliers` waits in the run queue over the probe's threshold within `window`.
+//! Cleared by a check that is fast again, or by a window without outliers. A refused connection is `connect_failure`'s.
+
+use std::collections::BTreeMap;
+
+use monitor_common::{Event, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, Spec};
+use crate::config::units::Span;
+use crate::model::{
+    CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "latency_spike",
+    summary: "a service answers too slowly or not at all, or waits too long for a CPU",
+    needs: &[Kind::RunQueueLatency],
+};
+
+/// `[detectors.latency_spike]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether to look at all.
+    pub enabled: bool,
+    /// Response time over which a health check counts as slow.
+    pub threshold: Span,
+    /// How many checks in a row must be slow.
+    pub checks: u32,
+    /// How long a service that has just started may take to answer for the first time.
+    pub grace: Span,
+    /// How many run-queue outliers within `window` make a spike.
+    pub outliers: u32,
+    /// See `outliers`.
+    pub window: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            threshold: Span::seconds(5),
+            checks: 3,
+            grace: Span::seconds(60),
+            outliers: 20,
+            window: Span::seconds(10),
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+struct Track {
+    /// Slow checks in a row, and when the first of them was.
+    slow: u32,
+    slow_since: Option<Time>,
+    slow_raised: bool,
+    /// Outliers in the window that began then, and the worst wait among them.
+    outliers: u32,
+    window_start: Option<Time>,
+    worst_ns: u64,
+    starved_raised: bool,
+}
+
+/// The detector.
+#[derive(Debug)]
+pub struct Detect {
+    config: Config,
+    /// Services only, so it is bounded by the configuration.
+    tracks: BTreeMap<String, Track>,
+}
+
+impl Detect {
+    /// A detector that has seen nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, tracks: BTreeMap::new() }
+    }
+
+    fn check(&mut self, result: &CheckResult, at: Time, world: &World, out: &mut Vec<Finding>) {
+        let Some(service) = world.services.get(&result.service) else { return };
+        let track = self.tracks.entry(result.service.clone()).or_default();
+        let (Some(process), Some(started)) = (service.process, service.started) else {
+            // It does not run: that is service_down's.
+            track.slow = 0;
+            return;
+        };
+        let timed_out = result.failure.as_ref().is_some_and(CheckFailure::is_timeout);
+        if !timed_out && result.latency <= self.config.threshold.0 {
+            track.slow = 0;
+            if result.failure.is_none() && std::mem::take(&mut track.slow_raised) && !track.starved_raised {
+                let subject = Subject::service(&result.service);
+                let because = format!("its check answers in {:.1?}", result.latency);
+                out.push(Finding::Cleared { subject, seen: at, because });
+            }
+            return;
+        }
+        let warming_up = service.answers.is_none() && at.since(started) < self.config.grace.0;
+        if service.in_action || warming_up {
+            return;
+        }
+        // The first slow check began to be slow when it was sent.
+        if track.slow == 0 {
+            track.slow_since = Some(at.before(result.latency));
+        }
+        track.slow += 1;
+        if track.slow >= self.config.checks {
+            track.slow_raised = true;
+            track.slow = 0;
+            let answer = match &result.failure {
+                Some(failure) => failure.to_string(),
+                None => format!("answered after {:.1?}", result.latency),
+            };
+            let evidence = Evidence::at(at)
+                .since(track.slow_since.unwrap_or(at))
+                .about(process, &service.name)
+                .fact("last check", answer)
+                .fact("slow checks in a row", self.config.checks)
+                .fact("threshold", self.config.threshold);
+            let subject = Subject::service(&result.service);
+            out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+        }
+    }
+}
+
+impl Detector for Detect {
+    fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
+        match signal {
+            Signal::Check { result } => self.check(result, at, world, out),
+            Signal::Kernel { event: Event::RunQueueLatency(outlier) } => {
+                let process = ProcessKey::from_task(&outlier.task);
+                let Some(service) = world.service_of(process) else { return };
+                let window = self.config.window.0;
+                let seen = Time::from_kernel(outlier.header.time_ns);
+                let track = self.tracks.entry(service.name.clone()).or_default();
+                let start = *track.window_start.get_or_insert(seen);
+                if seen.since(start) > window {
+                    track.window_start = Some(seen);
+                    track.outliers = 0;
+                    track.worst_ns = 0;
+                }
+                track.outliers += 1;
+                track.worst_ns = track.worst_ns.max(outlier.wait_ns);
+                if track.outliers == self.config.outliers {
+                    track.starved_raised = true;
+                    let worst = std::time::Duration::from_nanos(track.worst_ns);
+                    let evidence = Evidence::at(seen)
+                        .from_probe(Kind::RunQueueLatency)
+                        .since(track.window_start.unwrap_or(seen))
+                        .about(process, outlier.task.comm())
+                        .fact("waits for a CPU over the threshold", track.outliers)
+                        .fact("longest wait", format!("{worst:.1?}"))
+                        .fact("CPU held last by", format!("pid {}", outlier.previous_pid));
+                    let subject = Subject::service(&service.name);
+                    out.push(Finding::Raised { subject, severity: Severity::Warning, evidence });
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, at: Time, _world: &World, out: &mut Vec<Finding>) {
+        let window = self.config.window.0;
+        for (name, track) in &mut self.tracks {
+            let quiet = track.window_start.is_some_and(|start| at >= start.after(window));
+            if !quiet {
+                continue;
+            }
+            let still = track.outliers >= self.config.outliers;
+            track.window_start = None;
+            track.outliers = 0;
+            track.worst_ns = 0;
+            if still && track.starved_raised {
+                // One more window must pass without a spike before it is over.
+                track.window_start = Some(at);
+            } else if std::mem::take(&mut track.starved_raised) && !track.slow_raised {
+                let subject = Subject::service(name);
+                let because = format!("few long waits for a CPU in the last {}", self.config.window);
+                out.push(Finding::Cleared { subject, seen: at, because });
+            }
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        let starts = self.tracks.values().filter_map(|track| track.window_start);
+        starts.map(|start| start.after(self.config.window.0)).min()
+    }
+}

@@ -1,0 +1,174 @@
+//! A service of the configuration does not run: from the kernel's exit event itself, not from polling.
+//!
+//! Consumes `process_exit`, what supervisors say, and health checks. An exit that an action of ours brings about (a
+//! restart) is no finding; one that a kill of ours brings about is. Cleared when the new process answers its check, or, without
+//! a check, when it has run for `settle`.
+
+use std::collections::BTreeMap;
+
+use monitor_common::probes::process_exit::{Ending, ending};
+use monitor_common::{Event, Kind};
+use serde::{Deserialize, Serialize};
+
+use super::{Detector, Spec};
+use crate::config::units::Span;
+use crate::model::{Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "service_down",
+    summary: "a service's main process ended, or could not be started",
+    needs: &[Kind::ProcessExit],
+};
+
+/// `[detectors.service_down]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// Whether to look at all.
+    pub enabled: bool,
+    /// How long a service without a health check must run before it counts as recovered.
+    pub settle: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { enabled: true, settle: Span::seconds(1) }
+    }
+}
+
+/// The detector.
+#[derive(Debug)]
+pub struct Detect {
+    config: Config,
+    /// Services that are down, with the process that was started since and when, if one was.
+    down: BTreeMap<String, Option<(ProcessKey, Time)>>,
+}
+
+impl Detect {
+    /// A detector that has seen nothing yet.
+    pub fn new(config: Config) -> Self {
+        Self { config, down: BTreeMap::new() }
+    }
+
+    fn raise(&mut self, service: &str, evidence: Evidence, out: &mut Vec<Finding>) {
+        self.down.insert(service.to_owned(), None);
+        out.push(Finding::Raised {
+            subject: Subject::service(service),
+            severity: Severity::Critical,
+            evidence,
+        });
+    }
+
+    fn clear(&mut self, service: &str, seen: Time, because: String, out: &mut Vec<Finding>) {
+        self.down.remove(service);
+        out.push(Finding::Cleared { subject: Subject::service(service), seen, because });
+    }
+
+    fn supervisor_says(
+        &mut self,
+        name: &str,
+        change: &ServiceSignal,
+        at: Time,
+        world: &World,
+        out: &mut Vec<Finding>,
+    ) {
+        let known = world.services.get(name);
+        match change {
+            ServiceSignal::Started { process, .. } => {
+                if let Some(down) = self.down.get_mut(name) {
+                    *down = Some((*process, at));
+                }
+            }
+            // Normally the kernel's event came first, and the world no longer has this process.
+            ServiceSignal::Exited { process, status } => {
+                let current = known.is_some_and(|service| {
+                    service.process == Some(*process) && !service.in_action
+                });
+                if current {
+                    let how = status.map_or_else(|| "ended".to_owned(), describe);
+                    let evidence = Evidence::at(at)
+                        .about(*process, name)
+                        .fact("ending", how)
+                        .fact("source", "supervisor (the kernel's exit event did not arrive)");
+                    self.raise(name, evidence, out);
+                }
+            }
+            ServiceSignal::StartFailed { reason } => {
+                self.raise(name, Evidence::at(at).fact("start failed", reason), out);
+            }
+            ServiceSignal::Stopped => {
+                if self.down.contains_key(name) {
+                    self.clear(name, at, "the service is no longer wanted".to_owned(), out);
+                }
+            }
+        }
+    }
+}
+
+impl Detector for Detect {
+    fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
+        match signal {
+            Signal::Kernel { event: Event::ProcessExit(exit) } => {
+                let process = ProcessKey::from_task(&exit.task);
+                let Some(service) = world.service_of(process) else { return };
+                if service.in_action {
+                    return;
+                }
+                let name = service.name.clone();
+                let evidence = Evidence::at(Time::from_kernel(exit.header.time_ns))
+                    .from_probe(Kind::ProcessExit)
+                    .about(process, exit.task.comm())
+                    .fact("ending", describe(exit.status))
+                    .fact("ran for", Span(std::time::Duration::from_nanos(exit.lifetime_ns)));
+                self.raise(&name, evidence, out);
+            }
+            Signal::Service { service, change } => {
+                self.supervisor_says(service, change, at, world, out);
+            }
+            Signal::Check { result } if result.failure.is_none() => {
+                let runs = matches!(self.down.get(&result.service), Some(Some(_)));
+                if runs {
+                    let because = format!("its check answers in {:?}", result.latency);
+                    self.clear(&result.service, at, because, out);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn tick(&mut self, at: Time, world: &World, out: &mut Vec<Finding>) {
+        let settle = self.config.settle.0;
+        let settled: Vec<String> = self
+            .down
+            .iter()
+            .filter_map(|(name, started)| {
+                let (process, since) = (*started)?;
+                let service = world.services.get(name)?;
+                let runs = service.process == Some(process) && !service.checked;
+                (runs && at >= since.after(settle)).then(|| name.clone())
+            })
+            .collect();
+        for name in settled {
+            self.clear(&name, at, format!("it has run for {}", self.config.settle), out);
+        }
+    }
+
+    fn wake(&self) -> Option<Time> {
+        let started = self.down.values().filter_map(|started| *started);
+        started.map(|(_, since)| since.after(self.config.settle.0)).min()
+    }
+}
+
+/// A wait status in words.
+fn describe(status: u32) -> String {
+    match ending(status) {
+        Ending::Code(code) => format!("exit code {code}"),
+        Ending::Signal(number) => format!("killed by {}", signal_name(number)),
+    }
+}
+
+fn signal_name(number: u8) -> String {
+    let named = rustix::process::Signal::from_named_raw(i32::from(number));
+    named.map_or_else(|| format!("signal {number}"), |signal| format!("{signal:?} ({number})"))
+}

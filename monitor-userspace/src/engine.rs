@@ -1,0 +1,271 @@
+//! The core: signals in, orders out. Detectors, incidents, policy and verification, with no I/O and no clock.
+//!
+//! Owns the incidents and their life. Consumes signals with their times; emits [`Order`]s, which the pipeline carries out in their
+//! order. The same signals give the same orders: that is what a replay checks. The one place where the stages of a decision meet.
+
+pub mod book;
+mod counting;
+mod decide;
+mod world;
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use monitor_common::Kind;
+
+use crate::detectors::{self, Detector};
+use crate::model::view::{Counts, DetectorView, ServiceView};
+use crate::model::{
+    Effect, Finding, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject,
+    Time, View, World,
+};
+use crate::policy::{self, Permit, Policy, Remedy};
+use book::Book;
+
+/// What the core is built from.
+#[derive(Clone, Debug, Default)]
+pub struct Settings {
+    /// Detectors.
+    pub detectors: detectors::Config,
+    /// Limits.
+    pub policy: policy::Config,
+    /// Consent.
+    pub remedies: Vec<Remedy>,
+    /// Services, as configured.
+    pub services: Vec<Service>,
+    /// `[[process]]`: process name to the entry's name.
+    pub groups: BTreeMap<String, String>,
+    /// PIDs that are never acted upon.
+    pub protected_pids: Vec<u32>,
+    /// Probes that are off, and why.
+    pub probes_off: Vec<(Kind, String)>,
+}
+
+/// What the pipeline is to do, in this order.
+#[derive(Debug)]
+pub enum Order {
+    /// Write this state of an incident into the journal.
+    Record(Box<Incident>),
+    /// Carry this out, after its intent is in the journal.
+    Execute {
+        /// Consent to exactly this.
+        permit: Permit,
+        /// The incident, for the journal.
+        incident: Box<Incident>,
+    },
+}
+
+/// An action under way, or waiting for its proof.
+#[derive(Debug)]
+struct Act {
+    action: &'static str,
+    plan: Plan,
+    within: Duration,
+    severity: crate::model::Severity,
+    effect: Option<Effect>,
+    cleared: Option<(Time, String)>,
+}
+
+/// The core.
+#[derive(Debug)]
+pub struct Engine {
+    detectors: Vec<(detectors::Spec, Box<dyn Detector>)>,
+    settings: Settings,
+    world: World,
+    policy: Policy,
+    book: Book,
+    acts: BTreeMap<IncidentId, Act>,
+    /// When to decide again about an incident.
+    retries: BTreeMap<IncidentId, Time>,
+    lost: [Option<Time>; Kind::TABLE],
+    halted: Option<String>,
+    counts: Counts,
+    /// Kept between signals, so that a signal allocates nothing.
+    scratch: Vec<Finding>,
+    found: Vec<(&'static str, Finding)>,
+    changed: bool,
+}
+
+impl Engine {
+    /// A core that has seen nothing yet. Numbers of incidents go on from `next`.
+    pub fn new(settings: Settings, next: IncidentId) -> Self {
+        let mut engine = Self {
+            detectors: detectors::build(&settings.detectors),
+            policy: Policy::new(settings.policy.clone()),
+            settings: Settings::default(),
+            world: World::default(),
+            book: Book::new(next),
+            acts: BTreeMap::new(),
+            retries: BTreeMap::new(),
+            lost: [None; Kind::TABLE],
+            halted: None,
+            counts: Counts::default(),
+            scratch: Vec::new(),
+            found: Vec::new(),
+            changed: true,
+        };
+        engine.apply(settings);
+        engine
+    }
+
+    /// Takes new settings. What is under way goes on; a detector whose settings changed starts afresh.
+    pub fn reconfigure(&mut self, settings: Settings) {
+        if settings.detectors != self.settings.detectors {
+            self.detectors = detectors::build(&settings.detectors);
+        }
+        self.policy.reconfigure(settings.policy.clone());
+        self.apply(settings);
+    }
+
+    fn apply(&mut self, settings: Settings) {
+        let mut before = std::mem::take(&mut self.world.services);
+        for service in &settings.services {
+            let mut known = before.remove(&service.name).unwrap_or_else(|| service.clone());
+            known.listen.clone_from(&service.listen);
+            known.memory_max = service.memory_max;
+            known.checked = service.checked;
+            self.world.services.insert(service.name.clone(), known);
+        }
+        self.world.groups.clone_from(&settings.groups);
+        self.world.protected_pids.clone_from(&settings.protected_pids);
+        self.settings = settings;
+        self.changed = true;
+    }
+
+    /// The memory of past actions, for the journal to fill at start.
+    pub fn policy_mut(&mut self) -> &mut Policy {
+        &mut self.policy
+    }
+
+    /// Takes incidents from the journal, so that they can still be listed.
+    pub fn remember(&mut self, incidents: Vec<Incident>) {
+        for incident in incidents {
+            self.counts.forgotten += self.book.insert(incident);
+        }
+        self.changed = true;
+    }
+
+    /// Takes one signal: `at` is when it happened, `now` when it arrived here.
+    pub fn observe(&mut self, signal: &Signal, at: Time, now: Time, orders: &mut Vec<Order>) {
+        self.count_signal(signal);
+        if let Signal::Loss { probe, .. } = signal
+            && let Some(lost) = self.lost.get_mut(usize::from(probe.number()))
+        {
+            *lost = Some(at);
+        }
+        let mut found = std::mem::take(&mut self.found);
+        for (spec, detector) in &mut self.detectors {
+            detector.observe(signal, at, &self.world, &mut self.scratch);
+            found.extend(self.scratch.drain(..).map(|finding| (spec.name, finding)));
+        }
+        self.update_world(signal, at);
+        self.handle(&mut found, now, orders);
+        self.found = found;
+        if let Signal::Effect { effect } = signal {
+            self.take_effect(effect, now, orders);
+        }
+    }
+
+    /// Time has passed: detectors' windows, cooldowns, verification deadlines.
+    pub fn tick(&mut self, now: Time, orders: &mut Vec<Order>) {
+        let mut found = std::mem::take(&mut self.found);
+        for (spec, detector) in &mut self.detectors {
+            detector.tick(now, &self.world, &mut self.scratch);
+            found.extend(self.scratch.drain(..).map(|finding| (spec.name, finding)));
+        }
+        self.handle(&mut found, now, orders);
+        self.found = found;
+        let ids: Vec<IncidentId> = self.acts.keys().copied().collect();
+        for id in ids {
+            self.judge(id, now, orders);
+        }
+        let due = self.retries.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id);
+        for id in due.collect::<Vec<_>>() {
+            self.retries.remove(&id);
+            self.decide(id, now, orders);
+        }
+    }
+
+    /// When [`Engine::tick`] has something to do.
+    pub fn wake(&self) -> Option<Time> {
+        let detectors = self.detectors.iter().filter_map(|(_, detector)| detector.wake());
+        let verify = self.acts.values().filter_map(|act| {
+            Some(act.effect.as_ref()?.finished.after(act.within))
+        });
+        detectors.chain(verify).chain(self.retries.values().copied()).min()
+    }
+
+    /// The journal cannot be written (or can be again): nothing acts until then.
+    pub fn halt(&mut self, reason: Option<String>) {
+        if self.halted != reason {
+            self.halted = reason;
+            self.changed = true;
+        }
+    }
+
+    /// A record in a ring could not be decoded.
+    pub fn note_malformed(&mut self, records: u64) {
+        self.counts.malformed += records;
+    }
+
+    /// Whether something changed since the last [`Engine::show`].
+    pub const fn changed(&self) -> bool {
+        self.changed
+    }
+
+    /// Brings a copy up to date.
+    pub fn show(&mut self, view: &mut View) {
+        self.changed = false;
+        self.book.show(&mut view.incidents);
+        view.services = self
+            .world
+            .services
+            .values()
+            .map(|service| {
+                let shown = ServiceView { service: service.clone(), state: self.state_of(service) };
+                (service.name.clone(), shown)
+            })
+            .collect();
+        view.detectors = self.detectors.iter().map(|(spec, _)| self.describe(spec)).collect();
+        view.counts.clone_from(&self.counts);
+        view.dry_run = self.policy.dry_run();
+        view.halted.clone_from(&self.halted);
+    }
+
+    fn describe(&self, spec: &detectors::Spec) -> DetectorView {
+        let off = |kind: &Kind| self.settings.probes_off.iter().find(|(off, _)| off == kind);
+        let degraded = spec.needs.iter().find_map(off).map(|(kind, why)| {
+            format!("probe {} is off: {why}", kind.name())
+        });
+        DetectorView { name: spec.name.to_owned(), summary: spec.summary.to_owned(), degraded }
+    }
+
+    fn state_of(&self, service: &Service) -> ServiceState {
+        if service.process.is_none() {
+            return if service.starts == 0 && service.last_process.is_none() {
+                ServiceState::Starting
+            } else {
+                ServiceState::Down
+            };
+        }
+        let subject = Subject::service(&service.name);
+        let troubled = self.book.open().any(|incident| incident.subject == subject);
+        match service.answers {
+            _ if troubled => ServiceState::Degraded,
+            Some(false) => ServiceState::Degraded,
+            None if service.checked => ServiceState::Starting,
+            _ => ServiceState::Healthy,
+        }
+    }
+
+    /// All incidents that are not over.
+    pub fn open_incidents(&self) -> impl Iterator<Item = &Incident> {
+        self.book.open()
+    }
+
+    /// An incident by number.
+    pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
+        self.book.get(id)
+    }
+
+}

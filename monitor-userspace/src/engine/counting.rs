@@ -1,0 +1,45 @@
+//! Counters. Every label comes from a registry or an enum, so the sets are bounded.
+
+use super::Engine;
+use crate::model::{Incident, Outcome, Signal, Time};
+
+impl Engine {
+    pub(super) fn count_signal(&mut self, signal: &Signal) {
+        let kind = match signal {
+            Signal::Kernel { event } => event.kind().name(),
+            Signal::Loss { .. } => "loss",
+            Signal::Sample { .. } => "sample",
+            Signal::Check { .. } => "check",
+            Signal::Service { .. } => "service",
+            Signal::Effect { .. } => "effect",
+        };
+        // Looked up before it is inserted: the key is allocated once, not for every event.
+        match self.counts.signals.get_mut(kind) {
+            Some(count) => *count += 1,
+            None => {
+                self.counts.signals.insert(kind.to_owned(), 1);
+            }
+        }
+    }
+
+    pub(super) fn count_opened(&mut self, incident: &Incident, now: Time) {
+        let detector = &incident.detector;
+        *self.counts.opened.entry(detector.clone()).or_default() += 1;
+        let took = now.since(incident.evidence.seen);
+        self.counts.detect.entry(detector.clone()).or_default().add(took);
+    }
+
+    pub(super) fn count_acted(&mut self, action: &str, seen: Time, acted: Time) {
+        self.counts.act.entry(action.to_owned()).or_default().add(acted.since(seen));
+    }
+
+    pub(super) fn count_outcome(&mut self, action: &str, outcome: Outcome) {
+        let outcomes = self.counts.outcomes.entry(action.to_owned()).or_default();
+        *outcomes.entry(outcome).or_default() += 1;
+    }
+
+    pub(super) fn count_recovered(&mut self, detector: &str, seen: Time, recovered: Time) {
+        let took = recovered.since(seen);
+        self.counts.recover.entry(detector.to_owned()).or_default().add(took);
+    }
+}

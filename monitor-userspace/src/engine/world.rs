@@ -1,0 +1,62 @@
+//! What signals say about the services of the configuration.
+
+use monitor_common::Event;
+
+use super::Engine;
+use crate::model::{ProcessKey, ServiceSignal, Signal, Time};
+
+impl Engine {
+    /// Runs after the detectors have seen the signal.
+    pub(super) fn update_world(&mut self, signal: &Signal, at: Time) {
+        match signal {
+            Signal::Kernel { event: Event::ProcessExit(exit) } => {
+                self.process_ended(ProcessKey::from_task(&exit.task));
+            }
+            Signal::Service { service, change } => self.supervisor_says(service, change, at),
+            Signal::Check { result } => {
+                let Some(service) = self.world.services.get_mut(&result.service) else { return };
+                // A check that was sent to the process before this one says nothing about this one.
+                let sent = at.before(result.latency);
+                if service.started.is_some_and(|started| sent >= started) {
+                    let answers = Some(result.failure.is_none());
+                    self.changed |= service.answers != answers;
+                    service.answers = answers;
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn process_ended(&mut self, process: ProcessKey) {
+        let mut services = self.world.services.values_mut();
+        if let Some(service) = services.find(|service| service.process == Some(process)) {
+            service.process = None;
+            service.started = None;
+            service.answers = None;
+            self.changed = true;
+        }
+    }
+
+    fn supervisor_says(&mut self, name: &str, change: &ServiceSignal, at: Time) {
+        match change {
+            ServiceSignal::Exited { process, .. } => self.process_ended(*process),
+            ServiceSignal::Started { process, .. } => {
+                if let Some(service) = self.world.services.get_mut(name) {
+                    service.process = Some(*process);
+                    service.last_process = Some(*process);
+                    service.started = Some(at);
+                    service.answers = None;
+                    service.starts += 1;
+                }
+            }
+            ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
+                if let Some(service) = self.world.services.get_mut(name) {
+                    service.process = None;
+                    service.started = None;
+                    service.answers = None;
+                }
+            }
+        }
+        self.changed = true;
+    }
+}

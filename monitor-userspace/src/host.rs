@@ -1,0 +1,100 @@
+//! The only hands: signals, processes, clocks and files of the host. Nothing else in the crate spawns, signals or ends anything.
+//!
+//! Actions see the host through [`Host`], so that they are tested on a fake. Identity is checked here, at the last moment: a process
+//! is opened as a pidfd first and its start time compared after, so that what is signalled is what was meant, or nothing.
+
+pub mod clock;
+pub mod exec;
+pub mod procfs;
+pub mod signals;
+
+use std::time::Duration;
+
+use crate::model::{ProcessKey, Time};
+
+/// Why the host could not be changed or read.
+#[derive(Debug, thiserror::Error)]
+pub enum HostError {
+    /// The process has ended.
+    #[error("{0} has ended already")]
+    Gone(ProcessKey),
+    /// The PID belongs to another process by now.
+    #[error("{0} is not the process that was meant: its PID has been used again")]
+    Reused(ProcessKey),
+    /// A system call failed.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried, on what.
+        what: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// A program could not be started.
+    #[error("cannot start {program}: {source}; check `command` of this service")]
+    Spawn {
+        /// The program.
+        program: String,
+        /// The kernel's answer.
+        source: std::io::Error,
+    },
+    /// The configuration has no such service, or it is no longer wanted.
+    #[error("no service {0} is managed here")]
+    NoService(String),
+    /// The service has another process by now than the one that the act is about.
+    #[error("service {service} runs as {found} by now, not as the process this is about")]
+    Replaced {
+        /// Which.
+        service: String,
+        /// Its process now.
+        found: ProcessKey,
+    },
+    /// It would not end.
+    #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]
+    Undying {
+        /// Which.
+        process: ProcessKey,
+        /// How long was waited.
+        within: Duration,
+    },
+}
+
+/// What an action may do to the host.
+pub trait Host: Send + Sync + std::fmt::Debug {
+    /// Opens a process for signalling; refuses one that is not the same any more.
+    fn open(&self, process: ProcessKey) -> Result<Box<dyn Opened>, HostError>;
+
+    /// Ends what is left of a service and starts it anew. Returns its new process. `process` is the one it is known to have had.
+    fn restart_service(
+        &self,
+        service: &str,
+        process: Option<ProcessKey>,
+        term_grace: Duration,
+    ) -> Result<Restarted, HostError>;
+
+    /// `CLOCK_MONOTONIC`.
+    fn now(&self) -> Time;
+}
+
+/// A service that was started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Restarted {
+    /// Its new process.
+    pub process: ProcessKey,
+    /// When the first thing about the old one was changed, or the new one was started.
+    pub acted: Time,
+}
+
+/// A process held by a pidfd: it can end, but its PID cannot come to mean another one.
+pub trait Opened: Send + std::fmt::Debug {
+    /// Asks it to leave (SIGTERM).
+    fn terminate(&self) -> Result<(), HostError>;
+
+    /// Ends it (SIGKILL).
+    fn kill(&self) -> Result<(), HostError>;
+
+    /// Waits until it has ended and its memory is free; false when it has not within that time.
+    fn wait(&self, within: Duration) -> Result<bool, HostError>;
+
+    /// Frees the memory of a process that is dying, without waiting for it to do so. Does nothing on kernels that cannot (before 5.15).
+    fn release_memory(&self);
+}

@@ -1,0 +1,145 @@
+//! Reads of `/proc` that are needed often and must be cheap. Everything here is bounded by one small file.
+
+use std::fs::File;
+use std::io::Read;
+
+use super::HostError;
+use crate::model::ProcessKey;
+
+/// A line of `/proc/PID/stat`, as far as it is needed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Stat {
+    /// Its name.
+    pub comm: String,
+    /// `R`, `S`, `D`, `Z`, ...
+    pub state: char,
+    /// Parent's process id.
+    pub parent: u32,
+    /// CPU time, user and system, in ticks of 10 ms.
+    pub cpu_ticks: u64,
+    /// When it started.
+    pub key: ProcessKey,
+    /// Resident memory, pages.
+    pub resident_pages: u64,
+}
+
+/// Reads `/proc/PID/stat`; none when there is no such process.
+pub fn stat(pid: u32) -> Option<Stat> {
+    let mut buffer = [0_u8; 1024];
+    let mut file = File::open(format!("/proc/{pid}/stat")).ok()?;
+    let length = file.read(&mut buffer).ok()?;
+    parse_stat(pid, std::str::from_utf8(buffer.get(..length)?).ok()?)
+}
+
+/// The name stands in parentheses and may hold anything, closing ones included.
+fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
+    let open = text.find('(')?;
+    let close = text.rfind(')')?;
+    let comm = text.get(open + 1..close)?.to_owned();
+    let mut fields = text.get(close + 1..)?.split_ascii_whitespace();
+    let state = fields.next()?.chars().next()?;
+    let parent = fields.next()?.parse().ok()?;
+    // Field 3 is the state; 14 and 15 the CPU times, 22 the start, 24 the resident pages (proc(5)).
+    let user: u64 = fields.nth(9)?.parse().ok()?;
+    let system: u64 = fields.next()?.parse().ok()?;
+    let start_ticks = fields.nth(6)?.parse().ok()?;
+    let resident_pages = fields.nth(1)?.parse().ok()?;
+    let key = ProcessKey { pid, start_ticks };
+    Some(Stat { comm, state, parent, cpu_ticks: user.saturating_add(system), key, resident_pages })
+}
+
+/// Whether this very process is there and not yet a zombie.
+pub fn runs(process: ProcessKey) -> bool {
+    stat(process.pid).is_some_and(|stat| stat.key == process && stat.state != 'Z')
+}
+
+/// Resident memory of this very process, bytes; an error when it is another one by now.
+pub fn resident(process: ProcessKey) -> Result<u64, HostError> {
+    let stat = stat(process.pid).ok_or(HostError::Gone(process))?;
+    if stat.key != process {
+        return Err(HostError::Reused(process));
+    }
+    Ok(stat.resident_pages.saturating_mul(page_size()))
+}
+
+/// Bytes in a page.
+pub fn page_size() -> u64 {
+    u64::try_from(rustix::param::page_size()).unwrap_or(4096)
+}
+
+/// `MemTotal` and `MemAvailable`, bytes.
+pub fn memory() -> Option<(u64, u64)> {
+    let text = std::fs::read_to_string("/proc/meminfo").ok()?;
+    let field = |name: &str| -> Option<u64> {
+        let line = text.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+    };
+    Some((field("MemTotal:")?, field("MemAvailable:")?))
+}
+
+/// `avg10` of `some` and of `full` in `/proc/pressure/memory`, hundredths of a per cent.
+pub fn memory_pressure() -> Option<(u32, u32)> {
+    parse_pressure(&std::fs::read_to_string("/proc/pressure/memory").ok()?)
+}
+
+fn parse_pressure(text: &str) -> Option<(u32, u32)> {
+    let field = |kind: &str| -> Option<u32> {
+        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+        let (whole, part) = line.split_once("avg10=")?.1.split(' ').next()?.split_once('.')?;
+        whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part.parse().ok()?)
+    };
+    Some((field("some ")?, field("full ")?))
+}
+
+/// The daemon and everything above it, up to PID 1: never acted upon.
+pub fn own_line() -> Vec<u32> {
+    let mut line = vec![std::process::id()];
+    while let Some(stat) = line.last().and_then(|pid| stat(*pid)) {
+        // A parent cannot repeat; the bound is for a /proc that says otherwise.
+        if stat.parent == 0 || line.len() > 64 {
+            break;
+        }
+        line.push(stat.parent);
+    }
+    line
+}
+
+/// Every process of the host, from `/proc`.
+pub fn processes() -> std::io::Result<Vec<Stat>> {
+    let pids = std::fs::read_dir("/proc")?.filter_map(|entry| {
+        entry.ok()?.file_name().to_str()?.parse::<u32>().ok()
+    });
+    Ok(pids.filter_map(stat).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_hold_anything() {
+        let line = "42 (a) b (c) S 7 42 42 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 987654 1000000 345 18446744073709551615";
+        let stat = parse_stat(42, line).expect("it reads");
+        assert_eq!((stat.comm.as_str(), stat.state, stat.parent), ("a) b (c", 'S', 7));
+        assert_eq!((stat.cpu_ticks, stat.resident_pages), (33, 345));
+        assert_eq!(stat.key, ProcessKey { pid: 42, start_ticks: 987_654 });
+        assert_eq!(parse_stat(42, "42 (short) S 7"), None);
+        assert_eq!(parse_stat(42, ")("), None);
+    }
+
+    #[test]
+    fn pressure_reads_in_hundredths() {
+        let text = "some avg10=12.34 avg60=0.00 avg300=0.00 total=5\nfull avg10=1.05 avg60=0.00 avg300=0.00 total=2\n";
+        assert_eq!(parse_pressure(text), Some((1234, 105)));
+        assert_eq!(parse_pressure("nothing"), None);
+    }
+
+    #[test]
+    fn we_are_there_and_know_our_line() {
+        let own = stat(std::process::id()).expect("we run");
+        assert!(runs(own.key) && resident(own.key).is_ok_and(|bytes| bytes > 0));
+        let other = ProcessKey { start_ticks: own.key.start_ticks + 1, ..own.key };
+        assert!(!runs(other) && matches!(resident(other), Err(HostError::Reused(_))));
+        assert!(own_line().contains(&std::process::id()));
+    }
+}

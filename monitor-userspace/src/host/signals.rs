@@ -1,0 +1,102 @@
+//! Processes held by pidfd, and the signals sent through it.
+
+#![expect(unsafe_code, reason = "process_mrelease has no wrapper")]
+
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+
+use super::{HostError, Opened, procfs};
+use crate::model::ProcessKey;
+
+/// A process that cannot be mistaken for another.
+#[derive(Debug)]
+pub struct Held {
+    process: ProcessKey,
+    pidfd: OwnedFd,
+}
+
+impl Held {
+    /// Opens it first and compares its start time after: what was compared is what is held.
+    pub fn open(process: ProcessKey) -> Result<Self, HostError> {
+        let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
+        let pid = pid.ok_or(HostError::Gone(process))?;
+        let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
+            rustix::io::Errno::SRCH => HostError::Gone(process),
+            other => system("open", process, other),
+        })?;
+        match procfs::stat(process.pid) {
+            Some(stat) if stat.key == process => Ok(Self { process, pidfd }),
+            Some(_) => Err(HostError::Reused(process)),
+            None => Err(HostError::Gone(process)),
+        }
+    }
+
+    /// Which process it is.
+    pub const fn process(&self) -> ProcessKey {
+        self.process
+    }
+
+    /// Readable once the process has ended.
+    pub fn try_clone_fd(&self) -> Result<OwnedFd, HostError> {
+        self.pidfd
+            .try_clone()
+            .map_err(|source| HostError::System { what: format!("watch {}", self.process), source })
+    }
+
+    /// Sends any signal; for services that we run ourselves.
+    fn send(&self, signal: Signal) -> Result<(), HostError> {
+        #[expect(clippy::disallowed_methods, reason = "this is the one place that signals")]
+        let sent = pidfd_send_signal(&self.pidfd, signal);
+        match sent {
+            Ok(()) => Ok(()),
+            Err(rustix::io::Errno::SRCH) => Err(HostError::Gone(self.process)),
+            Err(other) => Err(system("signal", self.process, other)),
+        }
+    }
+}
+
+impl Opened for Held {
+    fn terminate(&self) -> Result<(), HostError> {
+        self.send(Signal::TERM)
+    }
+
+    fn kill(&self) -> Result<(), HostError> {
+        self.send(Signal::KILL)
+    }
+
+    fn wait(&self, within: Duration) -> Result<bool, HostError> {
+        wait_readable(std::os::fd::AsFd::as_fd(&self.pidfd), within)
+            .map_err(|source| HostError::System { what: format!("wait for {}", self.process), source })
+    }
+
+    fn release_memory(&self) {
+        // SAFETY: the call takes a file descriptor and a number, and touches no memory of ours. It fails with ENOSYS before 5.15,
+        // and with EINVAL or EBUSY where there is nothing to free (any more): each of them leaves the memory to the dying process.
+        unsafe {
+            libc::syscall(libc::SYS_process_mrelease, self.pidfd.as_raw_fd(), 0);
+        }
+    }
+}
+
+/// Waits until a file descriptor is readable; false when it is not within that time.
+pub fn wait_readable(fd: BorrowedFd<'_>, within: Duration) -> std::io::Result<bool> {
+    let deadline = std::time::Instant::now() + within;
+    loop {
+        let left = deadline.saturating_duration_since(std::time::Instant::now());
+        let timeout = Timespec::try_from(left).unwrap_or_default();
+        let mut fds = [PollFd::from_borrowed_fd(fd, PollFlags::IN)];
+        match poll(&mut fds, Some(&timeout)) {
+            Ok(0) => return Ok(false),
+            Ok(_) => return Ok(true),
+            Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+fn system(what: &str, process: ProcessKey, error: rustix::io::Errno) -> HostError {
+    HostError::System { what: format!("{what} {process}"), source: error.into() }
+}

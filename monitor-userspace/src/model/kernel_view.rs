@@ -1,0 +1,96 @@
+//! What the kernel half shows the slow side. The loader implements [`KernelView`]; the API and the exporter read it, at most
+//! once a request, and know nothing of maps or programs.
+
+use monitor_common::counters::{ProbeCounters, ReclaimTotals};
+use monitor_common::probes::run_queue_latency::BUCKETS;
+use serde::{Deserialize, Serialize};
+
+/// One probe, on or off and why.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProbeRow {
+    /// Its name.
+    pub name: String,
+    /// What it sees.
+    pub summary: String,
+    /// Whether its programs are loaded and attached.
+    pub on: bool,
+    /// Where they are attached; empty when it is off.
+    pub attached: String,
+    /// Why it is off, or why it sees less than it should; none when all is well.
+    pub reason: Option<String>,
+    /// What to do about that, when something can be done.
+    pub fix: Option<String>,
+}
+
+/// What one probe did on one CPU.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbeCount {
+    /// The probe's name.
+    pub probe: &'static str,
+    /// The CPU.
+    pub cpu: u32,
+    /// Its counters, since the daemon started.
+    pub counters: ProbeCounters,
+}
+
+/// Every wait of a runnable task for a CPU, of all CPUs together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RunQueue {
+    /// Waits per bucket, not cumulative; the bounds are those of `monitor_common::probes::run_queue_latency`.
+    pub buckets: [u64; BUCKETS],
+}
+
+/// What one kernel program cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProgramCost {
+    /// Its function name.
+    pub name: String,
+    /// Seconds it ran.
+    pub run_seconds: f64,
+    /// How often it ran.
+    pub runs: u64,
+}
+
+/// The kernel half, as the slow side sees it. Every call may cost a few system calls; none may block.
+pub trait KernelView: Send + Sync {
+    /// Every probe, in the order of the registry; those that are off too.
+    fn probes(&self) -> Vec<ProbeRow>;
+
+    /// Every loaded probe on every CPU.
+    fn counters(&self) -> Vec<ProbeCount>;
+
+    /// The run-queue histogram; none when its probe is off.
+    fn run_queue(&self) -> Option<RunQueue>;
+
+    /// Stalls in direct reclaim, of all CPUs together; none when the probe is off.
+    fn reclaim(&self) -> Option<ReclaimTotals>;
+
+    /// Run time of the programs; empty when the kernel does not count it.
+    fn costs(&self) -> Vec<ProgramCost>;
+}
+
+/// A kernel half with nothing in it: no probe at all.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoKernel;
+
+impl KernelView for NoKernel {
+    fn probes(&self) -> Vec<ProbeRow> {
+        Vec::new()
+    }
+
+    fn counters(&self) -> Vec<ProbeCount> {
+        Vec::new()
+    }
+
+    fn run_queue(&self) -> Option<RunQueue> {
+        None
+    }
+
+    fn reclaim(&self) -> Option<ReclaimTotals> {
+        None
+    }
+
+    fn costs(&self) -> Vec<ProgramCost> {
+        Vec::new()
+    }
+}
