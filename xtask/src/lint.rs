@@ -46,7 +46,15 @@ pub(crate) fn run(paths: &Paths, install_deny: bool) -> Result<()> {
 /// Over the default members: monitor-ebpf compiles for the BPF target only.
 fn clippy_host(paths: &Paths) -> Result<()> {
     let mut clippy = cargo(paths);
-    clippy.args(["clippy", "--quiet", "--all-targets", "--", "-D", "warnings"]);
+    clippy.args([
+        "clippy",
+        "--quiet",
+        "--keep-going",
+        "--all-targets",
+        "--",
+        "-D",
+        "warnings",
+    ]);
     process::run(&mut clippy, "clippy")
 }
 

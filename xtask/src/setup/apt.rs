@@ -34,7 +34,12 @@ pub(super) fn rust_src(folder: &Path, minor: u32, into: &Path) -> Result<()> {
             }
         }
     }
-    bail!("no suite of this machine's mirror has rust-src 1.{minor}:{reasons}")
+    let advice = if reasons.contains("NO_PUBKEY") {
+        "\n    (a newer `debian-archive-keyring` package holds the keys of newer suites)"
+    } else {
+        ""
+    };
+    bail!("no suite of this machine's mirror has rust-src 1.{minor}:{reasons}{advice}")
 }
 
 /// The downloaded package.

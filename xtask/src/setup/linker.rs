@@ -17,14 +17,12 @@ const LLVM_FEATURES: std::ops::RangeInclusive<u32> = 21..=23;
 /// A bpf-linker that runs: the private one, else one on PATH where the private one cannot be built.
 pub(super) fn find(paths: &Paths, nightly: &Nightly) -> Result<PathBuf> {
     let private = paths.tools().join("bin/bpf-linker");
-    if let Some(prefix) = std::env::var_os("LLVM_PREFIX") {
-        return install(paths, nightly, Path::new(&prefix), &private);
-    }
-    let reason = match private_llvm(paths, nightly) {
-        Ok(prefix) => match install(paths, nightly, &prefix, &private) {
-            Ok(linker) => return Ok(linker),
-            Err(error) => error,
-        },
+    let llvm = match std::env::var_os("LLVM_PREFIX").map(PathBuf::from) {
+        Some(prefix) => named_llvm(prefix),
+        None => private_llvm(paths, nightly),
+    };
+    let reason = match llvm.and_then(|llvm| install(paths, nightly, &llvm, &private)) {
+        Ok(()) => return Ok(private),
         Err(error) => error,
     };
     let installed = PathBuf::from("bpf-linker");
@@ -45,6 +43,17 @@ pub(super) fn find(paths: &Paths, nightly: &Nightly) -> Result<PathBuf> {
 
 fn runs(linker: &Path) -> Result<String> {
     Ok(capture(command(linker).arg("--version"))?.trim().to_owned())
+}
+
+/// The folder the user names; cargo would find out only after most of a minute that it is none.
+fn named_llvm(prefix: PathBuf) -> Result<PathBuf> {
+    let there = ["lib", "lib64"].iter().any(|lib| prefix.join(lib).is_dir());
+    there.then(|| prefix.clone()).with_context(|| {
+        format!(
+            "LLVM_PREFIX is {}, which holds no lib folder",
+            prefix.display()
+        )
+    })
 }
 
 /// A folder shaped like an LLVM installation, whose library is nightly's.
@@ -71,7 +80,7 @@ fn private_llvm(paths: &Paths, nightly: &Nightly) -> Result<PathBuf> {
     Ok(prefix)
 }
 
-fn install(paths: &Paths, nightly: &Nightly, llvm: &Path, binary: &Path) -> Result<PathBuf> {
+fn install(paths: &Paths, nightly: &Nightly, llvm: &Path, binary: &Path) -> Result<()> {
     let number = nightly.version.llvm_major;
     if !LLVM_FEATURES.contains(&number) {
         bail!(
@@ -79,6 +88,13 @@ fn install(paths: &Paths, nightly: &Nightly, llvm: &Path, binary: &Path) -> Resu
             LLVM_FEATURES.start(),
             LLVM_FEATURES.end()
         );
+    }
+    // Kept where only the sources changed: it takes a minute.
+    let built_for = format!("{VERSION} {} {}", nightly.identity(), llvm.display());
+    let marker = paths.toolchain().join("linker");
+    if std::fs::read_to_string(&marker).is_ok_and(|text| text == built_for) && runs(binary).is_ok()
+    {
+        return Ok(());
     }
     step(
         &format!("building bpf-linker {VERSION} against LLVM {number} (about a minute)"),
@@ -94,8 +110,9 @@ fn install(paths: &Paths, nightly: &Nightly, llvm: &Path, binary: &Path) -> Resu
             // Unpacked sources and objects go when it is built; in the common target folder they would stay.
             .env_remove("CARGO_TARGET_DIR");
             capture(&mut install).context("cannot build bpf-linker")?;
-            runs(binary).context("bpf-linker was built, but does not run")
+            runs(binary).context("bpf-linker was built, but does not run")?;
+            std::fs::write(&marker, built_for)
+                .with_context(|| format!("cannot write {}", marker.display()))
         },
-    )?;
-    Ok(binary.to_owned())
+    )
 }

@@ -40,7 +40,7 @@ impl Nightly {
         let version = Version::parse(&text)?;
         if !version.release.contains("nightly") && !version.release.contains("dev") {
             bail!(
-                "toolchain `{name}` is {}, not a nightly; {advice}",
+                "toolchain `{name}` is {}, not a nightly; {TOOLCHAIN_VARIABLE} must name one",
                 version.release
             );
         }

@@ -31,7 +31,6 @@ pub(super) fn find(
     let Err(no_component) = of_rustup else {
         return Ok(None);
     };
-    println!("setup: rustup has no rust-src here: {no_component:#}");
     let minor = nightly.version.minor;
     let private = folder.join("rust-src");
     let kept = private.join("library");
@@ -98,7 +97,8 @@ fn rustup(nightly: &Nightly) -> Result<()> {
     let mut add = command("rustup");
     add.args(["component", "add", "rust-src", "--toolchain", &nightly.name])
         .env_remove("RUSTUP_TOOLCHAIN")
-        .env("RUST_BACKTRACE", "0");
+        .env("RUST_BACKTRACE", "0")
+        .env("RUSTUP_MAX_RETRIES", "1");
     capture_within(&mut add, RUSTUP_LIMIT)?;
     if !is_library(&nightly.own_library()) {
         bail!(
