@@ -47,13 +47,13 @@ fn runs(linker: &Path) -> Result<String> {
 
 /// The folder the user names; cargo would find out only after most of a minute that it is none.
 fn named_llvm(prefix: PathBuf) -> Result<PathBuf> {
-    let there = ["lib", "lib64"].iter().any(|lib| prefix.join(lib).is_dir());
-    there.then(|| prefix.clone()).with_context(|| {
-        format!(
+    if !["lib", "lib64"].iter().any(|lib| prefix.join(lib).is_dir()) {
+        bail!(
             "LLVM_PREFIX is {}, which holds no lib folder",
             prefix.display()
-        )
-    })
+        );
+    }
+    Ok(prefix)
 }
 
 /// A folder shaped like an LLVM installation, whose library is nightly's.
