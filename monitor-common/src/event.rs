@@ -18,6 +18,23 @@ pub struct Header {
     pub time_ns: u64,
 }
 
+impl Header {
+    /// The header of a record of this type.
+    pub const fn of<T: crate::probes::Record>(cpu: u16, time_ns: u64) -> Self {
+        #[expect(
+            clippy::cast_possible_truncation,
+            reason = "records are about 100 bytes long"
+        )]
+        let size = size_of::<T>() as u32;
+        Self {
+            kind: T::KIND.number(),
+            cpu,
+            size,
+            time_ns,
+        }
+    }
+}
+
 /// Who an event is about. A PID alone is never an identity: it comes with the start time of its process.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -5,7 +5,9 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+pub mod counters;
 pub mod event;
+pub mod offsets;
 pub mod probes;
 pub mod spec;
 

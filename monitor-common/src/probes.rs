@@ -5,6 +5,23 @@
 
 use crate::spec::ProbeSpec;
 
+mod sealed {
+    /// Only the records listed here: whoever reads them from bytes relies on their being integers without gaps.
+    pub trait Sealed {}
+}
+
+/// A record that a ring or the iterator carries: integers without gaps, so that any bytes of its size are one.
+pub trait Record: sealed::Sealed + Copy + 'static {
+    /// Its number.
+    const KIND: Kind;
+}
+
+/// Something that can be read as a record of any type, if its size is right.
+pub trait ReadRecord {
+    /// The record, unless the bytes are not as many as it has.
+    fn read<T: Record>(&self) -> Option<T>;
+}
+
 macro_rules! probes {
     ($($id:literal => $variant:ident($module:ident),)*) => {
         $(pub mod $module;)*
@@ -45,6 +62,11 @@ macro_rules! probes {
             }
         }
 
+        $(impl sealed::Sealed for $module::$variant {})*
+        $(impl Record for $module::$variant {
+            const KIND: Kind = Kind::$variant;
+        })*
+
         /// A decoded record.
         #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -54,6 +76,21 @@ macro_rules! probes {
         }
 
         impl Event {
+            /// Reads a record of this kind.
+            #[inline]
+            pub fn read(kind: Kind, from: &impl ReadRecord) -> Option<Event> {
+                match kind {
+                    $(Kind::$variant => from.read().map(Event::$variant),)*
+                }
+            }
+
+            /// Its first bytes.
+            pub const fn header(&self) -> &crate::Header {
+                match self {
+                    $(Event::$variant(event) => &event.header,)*
+                }
+            }
+
             /// Which probe emitted it.
             pub const fn kind(&self) -> Kind {
                 match self {
@@ -107,7 +144,10 @@ impl Kind {
 const _: () = {
     let mut at = 0;
     while at < Kind::ALL.len() {
-        #[expect(clippy::indexing_slicing, reason = "in a constant: out of range does not compile")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "in a constant: out of range does not compile"
+        )]
         let kind = Kind::ALL[at];
         assert!((kind as usize) < Kind::TABLE);
         at += 1;

@@ -1,5 +1,7 @@
 //! What the loader must know of a probe, stated beside the event it emits.
 
+use crate::offsets::Offset;
+
 /// A probe: one or more kernel programs and the event (or snapshot) they produce.
 #[derive(Debug)]
 pub struct ProbeSpec {
@@ -9,11 +11,20 @@ pub struct ProbeSpec {
     pub summary: &'static str,
     /// All of them must attach for the probe to be on.
     pub programs: &'static [ProgramSpec],
-    /// Structure members whose offsets are injected before loading; one that this kernel lacks turns the probe off.
-    pub offsets: &'static [&'static str],
+    /// Structure members it cannot do without: one that this kernel lacks turns the probe off.
+    pub offsets: &'static [&'static [Offset]],
+    /// Structure members that only add to its event; missing ones read as 0.
+    pub optional: &'static [&'static [Offset]],
 }
 
-/// One kernel program and where it may be attached, best first.
+impl ProbeSpec {
+    /// The members it cannot do without, one by one.
+    pub fn required(&self) -> impl Iterator<Item = &'static Offset> {
+        self.offsets.iter().copied().flatten()
+    }
+}
+
+/// One kernel program and where it is attached.
 #[derive(Debug)]
 pub struct ProgramSpec {
     /// Its function name in `monitor-ebpf`.
@@ -26,7 +37,22 @@ pub struct ProgramSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Attach {
     /// A raw tracepoint with BTF-typed arguments (since 5.5).
-    BtfTracepoint(&'static str),
+    BtfTracepoint {
+        /// Its name.
+        name: &'static str,
+        /// Structure that the first argument must point to, where kernels differ in it; empty when they do not.
+        first_argument: &'static str,
+    },
     /// The task iterator (since 5.8).
     TaskIterator,
+}
+
+impl Attach {
+    /// A tracepoint whose arguments are the same in every kernel that has it.
+    pub const fn tracepoint(name: &'static str) -> Self {
+        Self::BtfTracepoint {
+            name,
+            first_argument: "",
+        }
+    }
 }

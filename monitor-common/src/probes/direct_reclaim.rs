@@ -1,6 +1,7 @@
 //! A process had to free memory itself before it was given any.
 
 use crate::event::{Header, Task};
+use crate::offsets::{CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -10,14 +11,15 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     programs: &[
         ProgramSpec {
             name: "direct_reclaim_begin",
-            attach: Attach::BtfTracepoint("mm_vmscan_direct_reclaim_begin"),
+            attach: Attach::tracepoint("mm_vmscan_direct_reclaim_begin"),
         },
         ProgramSpec {
             name: "direct_reclaim_end",
-            attach: Attach::BtfTracepoint("mm_vmscan_direct_reclaim_end"),
+            attach: Attach::tracepoint("mm_vmscan_direct_reclaim_end"),
         },
     ],
-    offsets: &[],
+    offsets: &[TASK],
+    optional: &[CGROUP],
 };
 
 /// Emitted when the stall ends.

@@ -1,6 +1,7 @@
 //! The kernel chose a victim for lack of memory.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -9,9 +10,23 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "the kernel killed a process for lack of memory: the victim and what it held",
     programs: &[ProgramSpec {
         name: "oom_kill",
-        attach: Attach::BtfTracepoint("mark_victim"),
+        attach: Attach::BtfTracepoint {
+            name: "mark_victim",
+            // Only a process id before 6.8.
+            first_argument: "task_struct",
+        },
     }],
-    offsets: &[],
+    offsets: &[TASK],
+    optional: &[
+        CGROUP,
+        &[
+            offsets::TASK_SIGNAL,
+            offsets::SIGNAL_OOM_SCORE_ADJ,
+            offsets::TASK_MM,
+            offsets::MM_RSS,
+            offsets::MM_RSS_STRIDE,
+        ],
+    ],
 };
 
 /// Emitted when the victim is marked, before it is gone.

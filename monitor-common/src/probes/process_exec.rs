@@ -1,6 +1,7 @@
 //! A process replaced its program.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -9,9 +10,10 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "a process replaced its program (execve)",
     programs: &[ProgramSpec {
         name: "process_exec",
-        attach: Attach::BtfTracepoint("sched_process_exec"),
+        attach: Attach::tracepoint("sched_process_exec"),
     }],
-    offsets: &[],
+    offsets: &[TASK, &[offsets::TASK_PARENT]],
+    optional: &[CGROUP],
 };
 
 /// Emitted in the context of the task, after the new program is in place.

@@ -1,6 +1,7 @@
 //! The last thread of a process ended.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -9,13 +10,25 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "a process ended, with its exit code or the signal that killed it",
     programs: &[ProgramSpec {
         name: "process_exit",
-        attach: Attach::BtfTracepoint("sched_process_exit"),
+        attach: Attach::tracepoint("sched_process_exit"),
     }],
-    offsets: &[],
+    offsets: &[
+        TASK,
+        &[
+            offsets::TASK_PARENT,
+            offsets::TASK_SIGNAL,
+            offsets::TASK_EXIT_CODE,
+            offsets::SIGNAL_LIVE,
+            offsets::SIGNAL_FLAGS,
+            offsets::SIGNAL_GROUP_EXIT_CODE,
+        ],
+    ],
+    optional: &[CGROUP],
 };
 
-/// Emitted once for a process, when its last thread ends: before its memory and files are freed, so that it can be
-/// acted on early; wait for its pidfd before you take over its port.
+/// Emitted once for a process, when its last thread ends: before its files are closed (and since 6.16 before its memory is
+/// freed), so that it can be acted on early; wait for its pidfd before you take over its port. The task is the leader
+/// of its threads.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]

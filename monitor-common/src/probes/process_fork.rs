@@ -1,6 +1,7 @@
 //! A process (not a thread) was made.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -9,9 +10,10 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "a process was made (fork, vfork, clone without CLONE_THREAD)",
     programs: &[ProgramSpec {
         name: "process_fork",
-        attach: Attach::BtfTracepoint("sched_process_fork"),
+        attach: Attach::tracepoint("sched_process_fork"),
     }],
-    offsets: &[],
+    offsets: &[TASK, &[offsets::TASK_PARENT]],
+    optional: &[CGROUP],
 };
 
 /// Emitted in the context of the parent.

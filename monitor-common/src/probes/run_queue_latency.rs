@@ -5,6 +5,7 @@
 //! `CONFIG_SCHED_INFO` and `CONFIG_FAIR_GROUP_SCHED`).
 
 use crate::event::{COMM_LEN, Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -13,10 +14,25 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "time from runnable to running: a histogram of all, an event for each outlier",
     programs: &[ProgramSpec {
         name: "run_queue_latency",
-        attach: Attach::BtfTracepoint("sched_switch"),
+        attach: Attach::tracepoint("sched_switch"),
     }],
-    offsets: &[],
+    offsets: &[
+        TASK,
+        &[
+            offsets::TASK_LAST_QUEUED,
+            offsets::TASK_CFS_RQ,
+            offsets::CFS_RQ_RQ,
+            offsets::RQ_CLOCK,
+        ],
+    ],
+    optional: &[CGROUP],
 };
+
+/// A longer wait than this (an hour) is taken for a misread clock: counted, not recorded.
+pub const IMPLAUSIBLE_NS: u64 = 3_600 * 1_000_000_000;
+
+/// Outliers that one CPU may report in a second; more are counted as suppressed.
+pub const OUTLIERS_PER_SECOND: u64 = 100;
 
 /// A task waited longer than the threshold.
 #[repr(C)]

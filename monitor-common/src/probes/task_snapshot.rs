@@ -4,6 +4,7 @@
 //! reader fills in `header.time_ns`.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -14,7 +15,29 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         name: "task_snapshot",
         attach: Attach::TaskIterator,
     }],
-    offsets: &[],
+    offsets: &[
+        TASK,
+        &[
+            offsets::TASK_PARENT,
+            offsets::TASK_FLAGS,
+            offsets::TASK_CPU_TIME,
+        ],
+    ],
+    optional: &[
+        CGROUP,
+        &[
+            offsets::TASK_RUN_DELAY,
+            offsets::TASK_SIGNAL,
+            offsets::SIGNAL_DEAD_CPU_TIME,
+            offsets::TASK_MM,
+            offsets::MM_RSS,
+            offsets::MM_RSS_STRIDE,
+            offsets::TASK_MINOR_FAULTS,
+            offsets::TASK_MAJOR_FAULTS,
+            offsets::TASK_READ_BYTES,
+            offsets::TASK_WRITE_BYTES,
+        ],
+    ],
 };
 
 /// Set in [`TaskSnapshot::flags`] for a kernel thread.
@@ -39,7 +62,8 @@ pub struct TaskSnapshot {
     pub cpu_ns: u64,
     /// Time this thread waited for a CPU, nanoseconds.
     pub run_delay_ns: u64,
-    /// Resident memory (anonymous + file + shared), pages (leader).
+    /// Resident memory (anonymous + file + shared), pages (leader). What the CPUs have not yet added up is missing: at most
+    /// some 100 pages on a small machine.
     pub rss_pages: u64,
     /// Resident anonymous memory, pages (leader).
     pub anon_pages: u64,

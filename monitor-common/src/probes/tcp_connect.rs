@@ -3,6 +3,7 @@
 //! SYN_SENT is entered in the caller's context, so the owner is noted then; the answer comes in some other context.
 
 use crate::event::{Header, Task};
+use crate::offsets::{self, CGROUP, TASK};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -11,10 +12,29 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     summary: "an outgoing TCP connection: its latency or its error, with the process that asked for it",
     programs: &[ProgramSpec {
         name: "tcp_connect",
-        attach: Attach::BtfTracepoint("inet_sock_set_state"),
+        attach: Attach::tracepoint("inet_sock_set_state"),
     }],
-    offsets: &[],
+    offsets: &[
+        TASK,
+        &[
+            offsets::SOCK_PROTOCOL,
+            offsets::SOCK_ERROR,
+            offsets::SOCK_FAMILY,
+            offsets::SOCK_PEER_PORT,
+            offsets::SOCK_LOCAL_PORT,
+            offsets::SOCK_PEER_V4,
+            offsets::SOCK_LOCAL_V4,
+        ],
+    ],
+    optional: &[CGROUP, &[offsets::SOCK_PEER_V6, offsets::SOCK_LOCAL_V6]],
 };
+
+/// As [`TcpConnect::error`]: the connection ended before an answer came, and the network did not say why. The caller closed
+/// the socket, gave up or was killed, or no local port was free; `local_port` is then 0.
+pub const ECONNABORTED: u32 = 103;
+
+/// Failures that one CPU may report at once in a second; more of them wait with the successes.
+pub const URGENT_PER_SECOND: u64 = 1_000;
 
 /// `AF_INET`, as in [`TcpConnect::family`].
 pub const AF_INET: u16 = 2;
@@ -34,7 +54,8 @@ pub struct TcpConnect {
     pub latency_ns: u64,
     /// The kernel's address of the socket, to join events of one connection; never shown to users.
     pub socket: u64,
-    /// 0 when established, else an errno (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...), or `EINTR`-like 4 when the caller gave up.
+    /// 0 when established, else the errno that the kernel left on the socket (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...), or
+    /// [`ECONNABORTED`] when it left none.
     pub error: u32,
     /// `AF_INET` or `AF_INET6`.
     pub family: u16,

@@ -1,0 +1,122 @@
+//! The members of kernel structures that the programs read, each by a name.
+//!
+//! Userspace finds every byte offset in the running kernel's BTF and injects it as a read-only global of this name before
+//! the programs are loaded; the verifier then sees constants and accepts direct loads. One line here is all there is to
+//! add: both sides derive from the list. An offset that the kernel lacks stays [`ABSENT`]; a probe that requires it is
+//! off, one that lists it as optional goes without.
+
+/// Value of an offset that this kernel does not have.
+pub const ABSENT: u32 = u32::MAX;
+
+/// One member of a kernel structure.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Offset {
+    /// Name of the global in `monitor-ebpf`.
+    pub global: &'static str,
+    /// The structure.
+    pub structure: &'static str,
+    /// The member, through nested structures with dots; an array on the way means its first element.
+    pub path: &'static str,
+    /// What of it is injected.
+    pub measure: Measure,
+}
+
+/// What of a member is injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measure {
+    /// Bytes from the start of the structure to the member.
+    Offset,
+    /// Bytes from one element to the next of the array that the path ends in or goes through.
+    Stride,
+}
+
+/// Hands the list to a macro: `NAME(structure, path, measure);` for each.
+#[macro_export]
+macro_rules! for_each_offset {
+    ($then:ident) => {
+        $then! {
+            TASK_PID("task_struct", "pid", Offset);
+            TASK_TGID("task_struct", "tgid", Offset);
+            TASK_COMM("task_struct", "comm", Offset);
+            TASK_FLAGS("task_struct", "flags", Offset);
+            TASK_LEADER("task_struct", "group_leader", Offset);
+            TASK_PARENT("task_struct", "real_parent", Offset);
+            TASK_START("task_struct", "start_boottime", Offset);
+            TASK_CGROUPS("task_struct", "cgroups", Offset);
+            TASK_EXIT_CODE("task_struct", "exit_code", Offset);
+            TASK_SIGNAL("task_struct", "signal", Offset);
+            TASK_MM("task_struct", "mm", Offset);
+            TASK_MINOR_FAULTS("task_struct", "min_flt", Offset);
+            TASK_MAJOR_FAULTS("task_struct", "maj_flt", Offset);
+            TASK_READ_BYTES("task_struct", "ioac.read_bytes", Offset);
+            TASK_WRITE_BYTES("task_struct", "ioac.write_bytes", Offset);
+            TASK_CPU_TIME("task_struct", "se.sum_exec_runtime", Offset);
+            TASK_CFS_RQ("task_struct", "se.cfs_rq", Offset);
+            TASK_RUN_DELAY("task_struct", "sched_info.run_delay", Offset);
+            TASK_LAST_QUEUED("task_struct", "sched_info.last_queued", Offset);
+            CSS_SET_CGROUP("css_set", "dfl_cgrp", Offset);
+            CGROUP_NODE("cgroup", "kn", Offset);
+            NODE_ID("kernfs_node", "id", Offset);
+            SIGNAL_LIVE("signal_struct", "live.counter", Offset);
+            SIGNAL_FLAGS("signal_struct", "flags", Offset);
+            SIGNAL_GROUP_EXIT_CODE("signal_struct", "group_exit_code", Offset);
+            SIGNAL_OOM_SCORE_ADJ("signal_struct", "oom_score_adj", Offset);
+            SIGNAL_DEAD_CPU_TIME("signal_struct", "sum_sched_runtime", Offset);
+            CFS_RQ_RQ("cfs_rq", "rq", Offset);
+            RQ_CLOCK("rq", "clock", Offset);
+            // A counter per kind of page: atomics inside `mm_rss_stat` before 6.2, an array of `percpu_counter` since.
+            MM_RSS("mm_struct", "rss_stat.count", Offset);
+            MM_RSS_STRIDE("mm_struct", "rss_stat.count", Stride);
+            SOCK_PROTOCOL("sock", "sk_protocol", Offset);
+            SOCK_ERROR("sock", "sk_err", Offset);
+            SOCK_FAMILY("sock", "__sk_common.skc_family", Offset);
+            SOCK_PEER_PORT("sock", "__sk_common.skc_dport", Offset);
+            SOCK_LOCAL_PORT("sock", "__sk_common.skc_num", Offset);
+            SOCK_PEER_V4("sock", "__sk_common.skc_daddr", Offset);
+            SOCK_LOCAL_V4("sock", "__sk_common.skc_rcv_saddr", Offset);
+            SOCK_PEER_V6("sock", "__sk_common.skc_v6_daddr", Offset);
+            SOCK_LOCAL_V6("sock", "__sk_common.skc_v6_rcv_saddr", Offset);
+        }
+    };
+}
+
+macro_rules! constants {
+    ($($name:ident($structure:literal, $path:literal, $measure:ident);)*) => {
+        $(
+            #[doc = concat!("`", $structure, ".", $path, "`")]
+            pub const $name: Offset = Offset {
+                global: stringify!($name),
+                structure: $structure,
+                path: $path,
+                measure: Measure::$measure,
+            };
+        )*
+
+        /// All of them.
+        pub const ALL: &[Offset] = &[$($name,)*];
+    };
+}
+
+for_each_offset!(constants);
+
+/// What it takes to fill in a [`crate::Task`].
+pub const TASK: &[Offset] = &[TASK_PID, TASK_TGID, TASK_COMM, TASK_LEADER, TASK_START];
+
+/// What it takes to fill in the cgroup of a [`crate::Task`]; 0 without it.
+pub const CGROUP: &[Offset] = &[TASK_CGROUPS, CSS_SET_CGROUP, CGROUP_NODE, NODE_ID];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_two_globals_read_the_same_member() {
+        for (at, offset) in ALL.iter().enumerate() {
+            let twin = ALL.iter().skip(at + 1).find(|other| {
+                (other.structure, other.path, other.measure)
+                    == (offset.structure, offset.path, offset.measure)
+            });
+            assert_eq!(twin, None, "{} is there twice", offset.global);
+        }
+    }
+}

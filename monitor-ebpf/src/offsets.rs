@@ -1,0 +1,68 @@
+//! A global for each offset, and the pointer that loads through them.
+
+use aya_ebpf::Global;
+use monitor_common::offsets::ABSENT;
+
+macro_rules! globals {
+    ($($name:ident($structure:literal, $path:literal, $measure:ident);)*) => {
+        $(
+            #[doc = concat!("`", $structure, ".", $path, "`")]
+            #[unsafe(no_mangle)]
+            pub(crate) static $name: Global<u32> = Global::new(ABSENT);
+        )*
+    };
+}
+
+monitor_common::for_each_offset!(globals);
+
+/// Whether this kernel has all of them. The verifier knows the answer and drops the branch not taken.
+#[inline(always)]
+pub(crate) fn known<const N: usize>(offsets: [&Global<u32>; N]) -> bool {
+    offsets.iter().all(|offset| offset.load() != ABSENT)
+}
+
+/// A pointer to a kernel structure, as the verifier gave it to the program.
+#[derive(Clone, Copy)]
+pub(crate) struct KernelPtr(*const u8);
+
+impl KernelPtr {
+    /// The pointer in a program's argument.
+    pub(crate) const fn new(pointer: *const u8) -> Self {
+        Self(pointer)
+    }
+
+    pub(crate) const fn is_null(self) -> bool {
+        self.0.is_null()
+    }
+
+    /// Its value, to recognise the object later.
+    pub(crate) fn address(self) -> u64 {
+        self.0 as u64
+    }
+
+    /// Reads the member at this offset.
+    #[inline(always)]
+    pub(crate) fn load<T: Copy>(self, offset: &Global<u32>) -> T {
+        self.load_past(offset, 0)
+    }
+
+    /// Reads so many bytes behind the start of the member at this offset.
+    #[inline(always)]
+    pub(crate) fn load_past<T: Copy>(self, offset: &Global<u32>, past: usize) -> T {
+        // SAFETY: the verifier knows the type of the pointer and the value of the offset, refuses a load outside of the
+        // structure, and makes one through a pointer gone bad read as 0.
+        unsafe {
+            self.0
+                .add(offset.load() as usize)
+                .add(past)
+                .cast::<T>()
+                .read()
+        }
+    }
+
+    /// Follows the pointer at this offset.
+    #[inline(always)]
+    pub(crate) fn follow(self, offset: &Global<u32>) -> Self {
+        Self(self.load(offset))
+    }
+}

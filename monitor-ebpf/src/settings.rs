@@ -1,0 +1,24 @@
+//! The globals, beside the offsets, that userspace sets before loading. Their names are in `monitor_common::counters::settings`.
+
+use aya_ebpf::Global;
+use monitor_common::Kind;
+
+#[unsafe(no_mangle)]
+pub(crate) static DAEMON_PID: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+pub(crate) static RUN_QUEUE_THRESHOLD_NS: Global<u64> = Global::new(20_000_000);
+#[unsafe(no_mangle)]
+pub(crate) static RECLAIM_THRESHOLD_NS: Global<u64> = Global::new(1_000_000);
+#[unsafe(no_mangle)]
+pub(crate) static EXIT_TELLS_GROUP: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static REFUSED: Global<u32> = Global::new(0);
+
+/// Where the tests ask for it, a load that no verifier accepts; otherwise nothing, since the verifier drops the branch.
+#[inline(always)]
+pub(crate) fn refuse_if_asked(kind: Kind) {
+    if REFUSED.load() & (1 << kind.number()) != 0 {
+        // SAFETY: never runs; a program that could reach it does not load.
+        unsafe { core::ptr::read_volatile(8 as *const u64) };
+    }
+}

@@ -1,0 +1,91 @@
+//! What every event says of a task, read from its `task_struct`.
+
+use monitor_common::Task;
+
+use crate::emit::Lane;
+use crate::maps::WATCHED;
+use crate::offsets::{
+    CGROUP_NODE, CSS_SET_CGROUP, KernelPtr, MM_RSS, MM_RSS_STRIDE, NODE_ID, TASK_CGROUPS,
+    TASK_COMM, TASK_LEADER, TASK_MM, TASK_PARENT, TASK_PID, TASK_START, TASK_TGID, known,
+};
+use crate::settings::DAEMON_PID;
+
+/// Who it is.
+#[inline(always)]
+pub(crate) fn describe(task: KernelPtr) -> Task {
+    Task {
+        pid: task.load(&TASK_TGID),
+        tid: task.load(&TASK_PID),
+        start_time_ns: task.follow(&TASK_LEADER).load(&TASK_START),
+        cgroup_id: cgroup_id(task),
+        comm: comm(task),
+    }
+}
+
+/// Its name. Two loads, since it is text in the structure itself.
+#[inline(always)]
+pub(crate) fn comm(task: KernelPtr) -> [u8; 16] {
+    let words: [u64; 2] = [task.load_past(&TASK_COMM, 0), task.load_past(&TASK_COMM, 8)];
+    // SAFETY: both are 16 bytes of which every value is valid.
+    unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) }
+}
+
+#[inline(always)]
+fn cgroup_id(task: KernelPtr) -> u64 {
+    if !known([&TASK_CGROUPS, &CSS_SET_CGROUP, &CGROUP_NODE, &NODE_ID]) {
+        return 0;
+    }
+    task.follow(&TASK_CGROUPS)
+        .follow(&CSS_SET_CGROUP)
+        .follow(&CGROUP_NODE)
+        .load(&NODE_ID)
+}
+
+/// Process id of its parent.
+#[inline(always)]
+pub(crate) fn parent_pid(task: KernelPtr) -> u32 {
+    task.follow(&TASK_PARENT).load(&TASK_TGID)
+}
+
+/// The ring for what happens to this process: urgent for the daemon's own children and for watched processes.
+#[inline(always)]
+pub(crate) fn lane(pid: u32, parent_pid: u32) -> Lane {
+    // SAFETY: the value is not read, so that it may be replaced meanwhile.
+    let watched = || unsafe { WATCHED.get(pid) }.is_some();
+    if parent_pid == DAEMON_PID.load() || watched() {
+        Lane::Urgent
+    } else {
+        Lane::Bulk
+    }
+}
+
+/// Resident pages of a process by kind.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Resident {
+    pub(crate) file: u64,
+    pub(crate) anon: u64,
+    pub(crate) shmem: u64,
+}
+
+/// Resident pages; zeros for a kernel thread, a zombie, or a kernel whose counters are elsewhere.
+#[inline(always)]
+pub(crate) fn resident(task: KernelPtr) -> Resident {
+    if !known([&TASK_MM, &MM_RSS, &MM_RSS_STRIDE]) {
+        return Resident::default();
+    }
+    let mm = task.follow(&TASK_MM);
+    if mm.is_null() {
+        return Resident::default();
+    }
+    // The order of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES has been the same since 4.5. A counter can be below
+    // zero for a moment, since the CPUs add to it in batches.
+    let pages = |index: usize| -> u64 {
+        let counter: i64 = mm.load_past(&MM_RSS, index * MM_RSS_STRIDE.load() as usize);
+        counter.max(0) as u64
+    };
+    Resident {
+        file: pages(0),
+        anon: pages(1),
+        shmem: pages(3),
+    }
+}

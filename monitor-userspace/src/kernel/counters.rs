@@ -1,0 +1,172 @@
+//! What the programs counted, and what they cost.
+//!
+//! Reads maps that the kernel writes; cheap enough to ask every second, [`CounterReader::lost_total`] before every decision.
+//! A map that cannot be read counts as no change rather than as an error: the values are shown, and nothing hangs on one reading.
+
+use std::sync::{Arc, Weak};
+
+use aya::maps::{Map, MapData, MapError, PerCpuArray};
+use aya::{Ebpf, Pod};
+use monitor_common::Kind;
+use monitor_common::counters::{ProbeCounters, ReclaimTotals};
+use monitor_common::probes::run_queue_latency::BUCKETS;
+
+/// Reads what the programs counted. Cheap to clone, and outlives the [`super::Kernel`]; the values then stay as they are.
+#[derive(Clone)]
+pub struct CounterReader {
+    maps: Arc<Maps>,
+    programs: Weak<Ebpf>,
+}
+
+/// The maps it reads.
+pub(super) struct Maps {
+    counters: PerCpuArray<MapData, [u64; 4]>,
+    lost_total: PerCpuArray<MapData, u64>,
+    histogram: PerCpuArray<MapData, [u64; BUCKETS]>,
+    reclaim: PerCpuArray<MapData, [u64; 2]>,
+}
+
+impl Maps {
+    /// Takes them out of the object.
+    pub(super) fn take(object: &mut Ebpf) -> Result<Self, MapError> {
+        Ok(Self {
+            counters: take_array(object, "COUNTERS")?,
+            lost_total: take_array(object, "LOST_TOTAL")?,
+            histogram: take_array(object, "RUN_QUEUE_HISTOGRAM")?,
+            reclaim: take_array(object, "RECLAIM_TOTALS")?,
+        })
+    }
+}
+
+/// One probe's counters.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PerProbe {
+    /// Which probe.
+    pub kind: Kind,
+    /// By CPU number.
+    pub per_cpu: Vec<ProbeCounters>,
+}
+
+impl PerProbe {
+    /// Summed over the CPUs.
+    pub fn total(&self) -> ProbeCounters {
+        self.per_cpu
+            .iter()
+            .fold(ProbeCounters::default(), |sum, cpu| ProbeCounters {
+                emitted: sum.emitted + cpu.emitted,
+                lost: sum.lost + cpu.lost,
+                suppressed: sum.suppressed + cpu.suppressed,
+                implausible: sum.implausible + cpu.implausible,
+            })
+    }
+}
+
+/// What a kernel program has cost since it was loaded. Zeros while run-time statistics are off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramCost {
+    /// The program.
+    pub name: String,
+    /// Nanoseconds in it, measuring included.
+    pub run_time_ns: u64,
+    /// How often it ran.
+    pub run_count: u64,
+}
+
+impl std::fmt::Debug for CounterReader {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("CounterReader").finish_non_exhaustive()
+    }
+}
+
+impl CounterReader {
+    pub(super) fn new(maps: Maps, programs: &Arc<Ebpf>) -> Self {
+        Self {
+            maps: Arc::new(maps),
+            programs: Arc::downgrade(programs),
+        }
+    }
+
+    /// Records of all probes that found no room in their ring, since loading. One system call.
+    pub fn lost_total(&self) -> u64 {
+        per_cpu(&self.maps.lost_total, 0).iter().sum()
+    }
+
+    /// Every probe's counters.
+    pub fn read(&self) -> Vec<PerProbe> {
+        let each = |kind: &Kind| PerProbe {
+            kind: *kind,
+            per_cpu: per_cpu(&self.maps.counters, u32::from(kind.number()))
+                .into_iter()
+                .map(|[emitted, lost, suppressed, implausible]| ProbeCounters {
+                    emitted,
+                    lost,
+                    suppressed,
+                    implausible,
+                })
+                .collect(),
+        };
+        Kind::ALL.iter().map(each).collect()
+    }
+
+    /// Waits for a CPU since loading, all CPUs together; see `monitor_common::probes::run_queue_latency::bucket`.
+    pub fn run_queue_histogram(&self) -> [u64; BUCKETS] {
+        sum(&self.maps.histogram)
+    }
+
+    /// Direct reclaim since loading, all CPUs together.
+    pub fn reclaim_totals(&self) -> ReclaimTotals {
+        let [stalls, stall_ns] = sum(&self.maps.reclaim);
+        ReclaimTotals { stalls, stall_ns }
+    }
+
+    /// What each loaded program has cost, by name.
+    pub fn program_costs(&self) -> Vec<ProgramCost> {
+        let Some(object) = self.programs.upgrade() else {
+            return Vec::new();
+        };
+        let mut costs: Vec<ProgramCost> = object
+            .programs()
+            .filter_map(|(name, program)| {
+                let info = program.info().ok()?;
+                Some(ProgramCost {
+                    name: name.to_owned(),
+                    run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+                    run_count: info.run_count(),
+                })
+            })
+            .collect();
+        costs.sort_by(|a, b| a.name.cmp(&b.name));
+        costs
+    }
+}
+
+fn take_array<V: Pod>(object: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, MapError> {
+    take_map(object, name)?.try_into()
+}
+
+/// A map by its name in `monitor-ebpf`.
+pub(super) fn take_map(object: &mut Ebpf, name: &str) -> Result<Map, MapError> {
+    object.take_map(name).ok_or_else(|| MapError::InvalidName {
+        name: name.to_owned(),
+    })
+}
+
+fn per_cpu<V: Pod>(array: &PerCpuArray<MapData, V>, index: u32) -> Vec<V> {
+    match array.get(&index, 0) {
+        Ok(values) => values.iter().copied().collect(),
+        Err(error) => {
+            tracing::debug!(%error, index, "a map of the kernel programs cannot be read");
+            Vec::new()
+        }
+    }
+}
+
+fn sum<const N: usize>(array: &PerCpuArray<MapData, [u64; N]>) -> [u64; N] {
+    let mut total = [0; N];
+    for cpu in per_cpu(array, 0) {
+        for (sum, value) in total.iter_mut().zip(cpu) {
+            *sum += value;
+        }
+    }
+    total
+}

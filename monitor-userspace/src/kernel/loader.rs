@@ -1,0 +1,274 @@
+//! Loads the object, then its probes one by one, each for itself.
+//!
+//! The task iterator comes first: what it says of this very process is compared with what is known of it, and a member that
+//! reads wrong turns off every probe that relies on it, before any other is attached.
+
+use std::sync::Arc;
+
+use aya::maps::{Map, MapError, RingBuf};
+use aya::programs::{BtfTracePoint, Iter, Program, ProgramError};
+use aya::{Btf as Types, Ebpf, EbpfLoader};
+use monitor_common::Kind;
+use monitor_common::counters::settings;
+use monitor_common::spec::{Attach, ProbeSpec};
+
+use super::btf::Btf;
+use super::counters::{CounterReader, Maps, take_map};
+use super::offsets::Offsets;
+use super::snapshot::Snapshot;
+use super::status::{ProbeState, ProbeStatus};
+use super::{Kernel, KernelError, KernelLog, OBJECT, Options, Ring, Rings, rights};
+
+mod prove;
+mod refusal;
+
+/// See [`Kernel::load`].
+pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
+    if OBJECT.is_empty() {
+        return Err(KernelError::NoObject);
+    }
+    rights::check()?;
+    let btf = Btf::of_kernel()?;
+    let offsets = Offsets::of(&btf, &options.break_offsets);
+    let types = Types::from_sys_fs().map_err(aya::EbpfError::from)?;
+    let object = load_object(options, &btf, &offsets)?;
+    let mut loader = Loader {
+        options,
+        btf,
+        types,
+        offsets,
+        object,
+        snapshot: None,
+        wrong: None,
+        refused: 0,
+    };
+    // The iterator first, even when it is disabled: the self-check reads through it.
+    let snapshot_state = loader.start(Kind::TaskSnapshot);
+    loader.check_itself();
+    let probes: Vec<ProbeStatus> = Kind::ALL
+        .iter()
+        .map(|kind| {
+            let state = match kind {
+                Kind::TaskSnapshot => loader.after_check(*kind, snapshot_state.clone()),
+                kind => loader.after_check(*kind, ProbeState::off("", "")),
+            };
+            ProbeStatus {
+                kind: *kind,
+                state,
+                without: loader.offsets.without(kind.spec()),
+            }
+        })
+        .collect();
+    loader.finish(probes)
+}
+
+fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, KernelError> {
+    let nanoseconds =
+        |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+    let run_queue_ns = nanoseconds(options.run_queue_threshold);
+    let reclaim_ns = nanoseconds(options.reclaim_threshold);
+    let daemon = std::process::id();
+    let tells_group = btf
+        .tracepoint("sched_process_exit")
+        .map_or(0, |arguments| u32::from(arguments.len() > 1));
+    let refused = Kind::ALL
+        .iter()
+        .filter(|kind| options.refuse.iter().any(|name| name == kind.name()))
+        .fold(0_u32, |bits, kind| bits | 1 << kind.number());
+    let globals = offsets.globals();
+    let mut loader = EbpfLoader::new();
+    // Not one of the globals may be missing, or the two sides disagree.
+    for (name, value) in &globals {
+        loader.override_global(name, value, true);
+    }
+    loader
+        .override_global(settings::DAEMON_PID, &daemon, true)
+        .override_global(settings::RUN_QUEUE_THRESHOLD_NS, &run_queue_ns, true)
+        .override_global(settings::RECLAIM_THRESHOLD_NS, &reclaim_ns, true)
+        .override_global(settings::EXIT_TELLS_GROUP, &tells_group, true)
+        .override_global(settings::REFUSED, &refused, true);
+    loader
+        .load(OBJECT)
+        .map_err(|error| match rights::lockdown() {
+            Some(mode) if refusal::is_permission(&error) => KernelError::Lockdown { mode },
+            _ => error.into(),
+        })
+}
+
+struct Loader<'a> {
+    options: &'a Options,
+    btf: Btf,
+    types: Types,
+    offsets: Offsets,
+    object: Ebpf,
+    snapshot: Option<Snapshot>,
+    /// A member that reads wrong, and how.
+    wrong: Option<prove::Mismatch>,
+    refused: usize,
+}
+
+impl Loader<'_> {
+    fn check_itself(&mut self) {
+        let Some(snapshot) = self.snapshot.as_mut() else {
+            tracing::warn!(
+                "the self-check of the kernel programs is left out: task_snapshot does not load"
+            );
+            return;
+        };
+        self.wrong = prove::compare(snapshot);
+    }
+
+    /// The state of a probe, now that it is known which members read right; starts it if it is not the iterator.
+    fn after_check(&mut self, kind: Kind, state: ProbeState) -> ProbeState {
+        let spec = kind.spec();
+        if self.options.disabled.iter().any(|name| name == spec.name) {
+            if kind == Kind::TaskSnapshot {
+                self.snapshot = None;
+            }
+            return ProbeState::off(
+                "disabled by the configuration",
+                format!("enable {} in the configuration", spec.name),
+            );
+        }
+        if let Some(wrong) = self.wrong.as_ref().filter(|wrong| wrong.concerns(spec)) {
+            let reason = wrong.to_string();
+            if kind == Kind::TaskSnapshot {
+                self.snapshot = None;
+            }
+            return ProbeState::off(
+                reason,
+                "report it with the output of `smart-monitor doctor`: the layout found in this kernel's BTF is not the true one",
+            );
+        }
+        if kind == Kind::TaskSnapshot {
+            state
+        } else {
+            self.start(kind)
+        }
+    }
+
+    /// Loads and attaches all programs of a probe, or none.
+    fn start(&mut self, kind: Kind) -> ProbeState {
+        let spec = kind.spec();
+        if let Some(missing) = self.offsets.missing(spec) {
+            return ProbeState::off(
+                refusal::missing_member(kind, missing),
+                refusal::fix_for_member(kind),
+            );
+        }
+        if let Some(state) = self.unfit_hook(spec) {
+            return state;
+        }
+        let mut attached = Vec::new();
+        for program in spec.programs {
+            match self.attach(program.name, program.attach) {
+                Ok(hook) => attached.push(hook),
+                Err(error) => {
+                    self.refused += 1;
+                    self.stop(spec);
+                    return refusal::describe(&error);
+                }
+            }
+        }
+        ProbeState::On {
+            attached: attached.join(", "),
+        }
+    }
+
+    /// Off, when a hook does not exist here or hands over something else than the program expects.
+    fn unfit_hook(&self, spec: &ProbeSpec) -> Option<ProbeState> {
+        spec.programs.iter().find_map(|program| {
+            let Attach::BtfTracepoint { name, first_argument } = program.attach else {
+                return None;
+            };
+            match self.btf.tracepoint(name) {
+                Err(error) => Some(ProbeState::off(error.to_string(), refusal::FIX_TRACEPOINT)),
+                Ok(arguments) => {
+                    let first = arguments.first().copied().flatten().unwrap_or_default();
+                    (!first_argument.is_empty() && first != first_argument).then(|| {
+                        ProbeState::off(
+                            format!("tracepoint {name} of this kernel does not hand over a {first_argument}"),
+                            refusal::FIX_NEWER,
+                        )
+                    })
+                }
+            }
+        })
+    }
+
+    fn attach(&mut self, name: &str, attach: Attach) -> Result<String, ProgramError> {
+        let program = self
+            .object
+            .program_mut(name)
+            .ok_or_else(|| ProgramError::InvalidName {
+                name: name.to_owned(),
+            })?;
+        match attach {
+            Attach::BtfTracepoint { name, .. } => {
+                let program: &mut BtfTracePoint = program.try_into()?;
+                program.load(name, &self.types)?;
+                program.attach()?;
+                Ok(format!("tp_btf/{name}"))
+            }
+            Attach::TaskIterator => {
+                let program: &mut Iter = program.try_into()?;
+                program.load("task", &self.types)?;
+                // A handle of its own, which another thread can own. The reader attaches it for each walk.
+                let own = Iter::from_program_info(program.info()?, name.to_owned().into())?;
+                self.snapshot = Some(Snapshot::new(own));
+                Ok("iter/task".to_owned())
+            }
+        }
+    }
+
+    /// Takes back what a half-started probe has attached.
+    fn stop(&mut self, spec: &ProbeSpec) {
+        for program in spec.programs {
+            let unloaded = match self.object.program_mut(program.name) {
+                Some(Program::BtfTracePoint(program)) => program.unload(),
+                _ => Ok(()),
+            };
+            // A program that was never loaded has nothing to take back.
+            if let Err(error) = unloaded
+                && !matches!(error, ProgramError::NotLoaded)
+            {
+                tracing::warn!(program = program.name, %error, "a kernel program cannot be taken back");
+            }
+        }
+    }
+
+    fn finish(mut self, probes: Vec<ProbeStatus>) -> Result<Kernel, KernelError> {
+        if self.refused > 0 {
+            tracing::debug!(refused = self.refused, "kernel programs were refused");
+        }
+        let rings = Rings {
+            urgent: take_ring(&mut self.object, "URGENT")?,
+            bulk: take_ring(&mut self.object, "BULK")?,
+        };
+        let maps = Maps::take(&mut self.object)?;
+        let watched = match take_map(&mut self.object, "WATCHED")? {
+            Map::HashMap(data) => data,
+            _ => return Err(MapError::InvalidMapType { map_type: 0 }.into()),
+        };
+        let log = KernelLog::take(&mut self.object);
+        let object = Arc::new(self.object);
+        let mut kernel = Kernel {
+            counters: CounterReader::new(maps, &object),
+            object,
+            probes,
+            rings: Some(rings),
+            snapshot: self.snapshot,
+            log,
+            watched,
+            stats: None,
+        };
+        if self.options.stats {
+            kernel.set_stats(true)?;
+        }
+        Ok(kernel)
+    }
+}
+
+fn take_ring(object: &mut Ebpf, name: &str) -> Result<Ring, KernelError> {
+    Ok(Ring::new(RingBuf::try_from(take_map(object, name)?)?))
+}
