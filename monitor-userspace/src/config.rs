@@ -1,3 +1,71 @@
-//! Configuration.
+//! Configuration: TOML, every table owned by the component it configures; unknown keys refused, with the nearest known one.
+//!
+//! Parse, don't validate: what stands in the file ([`raw::Root`]) becomes [`Config`], in which every name is known to exist. A
+//! mistake is reported with file, line, column and what to do, all of them at once where that is possible.
 
+pub mod error;
+pub mod raw;
+mod resolve;
 pub mod units;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use crate::checks;
+use crate::host::exec::Program;
+use crate::model::Service;
+use crate::policy::Remedy;
+use crate::{detectors, policy, samplers};
+pub use error::{ConfigError, Mistake};
+
+/// Where the configuration is looked for when none is named.
+pub const DEFAULT_FILE: &str = "/etc/smart-monitor/smart-monitor.toml";
+
+/// A configuration without mistakes.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The file it came from; none for the defaults.
+    pub file: Option<PathBuf>,
+    /// The daemon itself.
+    pub daemon: raw::Daemon,
+    /// Kernel programs.
+    pub kernel: raw::Kernel,
+    /// Samplers.
+    pub samplers: samplers::Config,
+    /// Detectors.
+    pub detectors: detectors::Config,
+    /// Limits.
+    pub policy: policy::Config,
+    /// Consent.
+    pub remedies: Vec<Remedy>,
+    /// Services, for the core.
+    pub services: Vec<Service>,
+    /// Services, for their supervisor.
+    pub programs: BTreeMap<String, Program>,
+    /// Services, for their checks.
+    pub checks: BTreeMap<String, checks::Config>,
+    /// `[[process]]`: process name to the entry's name.
+    pub groups: BTreeMap<String, String>,
+}
+
+impl Config {
+    /// Observes everything, acts on nothing: what runs without a configuration.
+    pub fn defaults() -> Self {
+        resolve::resolve(raw::Root::default(), None).0
+    }
+
+    /// Reads a file.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// Reads a text; `path` stands in messages.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
+        let root: raw::Root =
+            toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
+        let (config, mistakes) = resolve::resolve(root, Some(path.to_owned()));
+        if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::new(mistakes, text, path)) }
+    }
+}

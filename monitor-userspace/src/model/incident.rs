@@ -7,7 +7,9 @@ use serde::{Deserialize, Serialize};
 use super::{Evidence, Outcome, Severity, Subject, Time};
 
 /// Number of an incident, counted up over the whole life of a state folder.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(transparent)]
 pub struct IncidentId(pub u64);
 

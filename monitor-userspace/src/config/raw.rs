@@ -1,0 +1,171 @@
+//! The file, as it is written.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use toml::Spanned;
+
+use super::units::{Bytes, Span};
+use crate::model::Severity;
+use crate::{checks, detectors, policy, samplers};
+
+/// All of it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Root {
+    /// `[daemon]`
+    pub daemon: Daemon,
+    /// `[kernel]`
+    pub kernel: Kernel,
+    /// `[samplers.*]`
+    pub samplers: samplers::Config,
+    /// `[detectors.*]`
+    pub detectors: detectors::Config,
+    /// `[policy]`
+    pub policy: policy::Config,
+    /// `[[service]]`
+    pub service: Vec<Service>,
+    /// `[[process]]`
+    pub process: Vec<Process>,
+    /// `[[remedy]]`
+    pub remedy: Vec<Remedy>,
+}
+
+/// `[daemon]`: takes effect at the next start, not on reload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Daemon {
+    /// Folder of the journal.
+    pub state_dir: PathBuf,
+    /// Unix socket for the command line.
+    pub socket: PathBuf,
+    /// Address of the exporter and the API; an empty string switches it off.
+    pub http: String,
+    /// What becomes of `kind = "command"` services when the daemon is asked to end: `stop` or `leave`. When it is killed, they stay.
+    pub services_on_exit: OnExit,
+    /// Time between SIGTERM and SIGKILL for services that are stopped.
+    pub stop_grace: Span,
+}
+
+/// See [`Daemon::services_on_exit`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnExit {
+    /// Stop them.
+    Stop,
+    /// Leave them running; the next start takes them over.
+    Leave,
+}
+
+impl Default for Daemon {
+    fn default() -> Self {
+        Self {
+            state_dir: "/var/lib/smart-monitor".into(),
+            socket: "/run/smart-monitor/smart-monitor.sock".into(),
+            http: "127.0.0.1:9464".to_owned(),
+            services_on_exit: OnExit::Stop,
+            stop_grace: Span::seconds(10),
+        }
+    }
+}
+
+/// `[kernel]`: takes effect at the next start, not on reload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Kernel {
+    /// Probes that stay off.
+    pub disabled: Vec<String>,
+    /// Waits for a CPU over this become events.
+    pub run_queue_threshold: Span,
+    /// Stalls in direct reclaim over this become events.
+    pub reclaim_threshold: Span,
+    /// Let the kernel count the run time of the programs (adds some tens of nanoseconds to each run).
+    pub run_time_stats: bool,
+    /// For tests: probes whose structure offsets are made absurd, so that the verifier or the self-check must refuse them.
+    pub break_offsets: Vec<String>,
+}
+
+impl Default for Kernel {
+    fn default() -> Self {
+        Self {
+            disabled: Vec::new(),
+            run_queue_threshold: Span::millis(20),
+            reclaim_threshold: Span::millis(1),
+            run_time_stats: true,
+            break_offsets: Vec::new(),
+        }
+    }
+}
+
+/// `[[service]]`
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// Its name: in listings, metric labels and remedies.
+    pub name: Spanned<String>,
+    /// Who starts it.
+    pub kind: Spanned<String>,
+    /// Program and arguments; a first word of `smart-monitor` is this very binary.
+    pub command: Spanned<Vec<String>>,
+    /// Added to the daemon's environment.
+    #[serde(default)]
+    pub environment: BTreeMap<String, String>,
+    /// Folder it starts in.
+    pub folder: Option<PathBuf>,
+    /// Numeric user id; needs `gid`.
+    pub uid: Option<u32>,
+    /// Numeric group id; needs `uid`.
+    pub gid: Option<Spanned<u32>>,
+    /// Addresses it listens on: failed connections to them are its trouble.
+    #[serde(default)]
+    pub listen: Vec<SocketAddr>,
+    /// Resident memory over which it is in trouble.
+    pub memory_max: Option<Bytes>,
+    /// Its health check.
+    pub check: Option<Spanned<checks::Config>>,
+}
+
+/// `[[process]]`: processes that are not services of ours, by name, so that remedies can name them.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Process {
+    /// The entry's name.
+    pub name: Spanned<String>,
+    /// Process names (`comm`, at most 15 bytes).
+    pub comm: Vec<Spanned<String>>,
+}
+
+/// `[[remedy]]`: consent to one action for one condition on named subjects.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Remedy {
+    /// The condition.
+    pub detector: Spanned<String>,
+    /// Names of services and `[[process]]` entries; `*` for every one that the file names.
+    pub on: Vec<Spanned<String>>,
+    /// What to do.
+    pub action: Spanned<String>,
+    /// The least severity it is done for.
+    #[serde(default = "critical")]
+    pub severity: Severity,
+    /// How long it has to show an effect.
+    #[serde(default = "verify_within")]
+    pub verify_within: Span,
+    /// Time between SIGTERM and SIGKILL.
+    #[serde(default = "term_grace")]
+    pub term_grace: Span,
+}
+
+fn critical() -> Severity {
+    Severity::Critical
+}
+
+fn verify_within() -> Span {
+    Span::seconds(10)
+}
+
+fn term_grace() -> Span {
+    Span::seconds(5)
+}

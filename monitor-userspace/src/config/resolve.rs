@@ -1,0 +1,200 @@
+//! From what is written to what is meant: names that exist, values that make sense.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use monitor_common::Kind;
+use toml::Spanned;
+
+use super::error::{Found, nearest};
+use super::{Config, raw};
+use crate::host::exec::Program;
+use crate::model::Service;
+use crate::policy::Remedy;
+use crate::{actions, detectors, supervisors};
+
+/// Longest process name the kernel keeps.
+const COMM: usize = monitor_common::event::COMM_LEN - 1;
+/// Most services, `[[process]]` entries and remedies: what is bounded by the configuration is bounded.
+const MOST: usize = 1024;
+
+struct Mistakes(Vec<Found>);
+
+impl Mistakes {
+    fn add<T>(&mut self, at: &Spanned<T>, message: String, help: Option<String>) {
+        self.0.push(Found { span: at.span(), message, help });
+    }
+
+    /// A name that must be one of some.
+    fn unknown<'a>(&mut self, what: &str, at: &Spanned<String>, known: impl IntoIterator<Item = &'a str>) {
+        let known: Vec<&str> = known.into_iter().collect();
+        let help = match nearest(at.get_ref(), known.iter().copied()) {
+            Some(near) => format!("did you mean `{near}`?"),
+            None if known.is_empty() => format!("the file names no {what}"),
+            None => format!("known: {}", known.join(", ")),
+        };
+        self.add(at, format!("no {what} is called `{}`", at.get_ref()), Some(help));
+    }
+}
+
+/// The configuration as far as it makes sense, and what does not.
+pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Found>) {
+    let mut mistakes = Mistakes(Vec::new());
+    let mut config = Config {
+        file,
+        daemon: root.daemon,
+        kernel: root.kernel,
+        samplers: root.samplers,
+        detectors: root.detectors,
+        policy: root.policy,
+        remedies: Vec::new(),
+        services: Vec::new(),
+        programs: BTreeMap::new(),
+        checks: BTreeMap::new(),
+        groups: BTreeMap::new(),
+    };
+    kernel(&config.kernel, &mut mistakes);
+    limits(&config.policy, &mut mistakes);
+    let mut names: BTreeSet<String> = BTreeSet::new();
+    for service in root.service {
+        if unique(&service.name, &mut names, &mut mistakes) {
+            self::service(service, &mut config, &mut mistakes);
+        }
+    }
+    for entry in root.process {
+        if unique(&entry.name, &mut names, &mut mistakes) {
+            process(entry, &mut config, &mut mistakes);
+        }
+    }
+    for entry in root.remedy {
+        remedy(entry, &names, &mut config, &mut mistakes);
+    }
+    if names.len() > MOST || config.remedies.len() > MOST {
+        let message = format!("more than {MOST} services and processes, or remedies");
+        mistakes.0.push(Found { span: 0..0, message, help: None });
+    }
+    (config, mistakes.0)
+}
+
+fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut Mistakes) -> bool {
+    let text = name.get_ref();
+    let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
+    if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
+        let help = "use 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned();
+        mistakes.add(name, format!("`{text}` cannot be a name"), Some(help));
+        return false;
+    }
+    if !names.insert(text.clone()) {
+        mistakes.add(name, format!("the name `{text}` is used twice"), None);
+        return false;
+    }
+    true
+}
+
+fn kernel(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
+    for name in kernel.disabled.iter().chain(&kernel.break_offsets) {
+        if !Kind::ALL.iter().any(|kind| kind.name() == name) {
+            let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
+            let message = format!("[kernel]: no probe is called `{name}`");
+            let help = Some(format!("known: {}", known.join(", ")));
+            mistakes.0.push(Found { span: 0..0, message, help });
+        }
+    }
+}
+
+fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
+    let mut wrong = |message: &str| {
+        mistakes.0.push(Found { span: 0..0, message: format!("[policy]: {message}"), help: None });
+    };
+    if policy.limit == 0 {
+        wrong("`limit` must be at least 1; for no actions at all use `dry_run = true` or no [[remedy]]");
+    }
+    if policy.concurrent == 0 || policy.concurrent > 16 {
+        wrong("`concurrent` must be 1 to 16");
+    }
+    if policy.host_limit_per_hour > 1_000_000 || policy.limit > 1000 {
+        wrong("`limit` can be at most 1000");
+    }
+}
+
+fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
+    let name = raw.name.get_ref().clone();
+    if !supervisors::KINDS.iter().any(|kind| kind.name == raw.kind.get_ref()) {
+        mistakes.unknown("kind of service", &raw.kind, supervisors::KINDS.iter().map(|kind| kind.name));
+    }
+    if raw.command.get_ref().first().is_none_or(String::is_empty) {
+        let help = Some("for example `command = [\"/usr/bin/redis-server\", \"--port\", \"6379\"]`".to_owned());
+        mistakes.add(&raw.command, "`command` is empty".to_owned(), help);
+    }
+    let user = match (raw.uid, &raw.gid) {
+        (Some(uid), Some(gid)) => Some((uid, *gid.get_ref())),
+        (None, None) => None,
+        (None, Some(gid)) => {
+            mistakes.add(gid, "`gid` needs `uid`".to_owned(), None);
+            None
+        }
+        (Some(_), None) => {
+            mistakes.add(&raw.name, "`uid` needs `gid`".to_owned(), None);
+            None
+        }
+    };
+    let mut service = Service::new(&name);
+    service.listen = raw.listen;
+    service.memory_max = raw.memory_max.map(|size| size.0);
+    if let Some(check) = raw.check {
+        service.checked = true;
+        match check.get_ref().resolve() {
+            Ok(()) => {
+                config.checks.insert(name.clone(), check.into_inner());
+            }
+            Err(message) => mistakes.add(&check, message, None),
+        }
+    }
+    let program = Program {
+        command: raw.command.into_inner(),
+        environment: raw.environment.into_iter().collect(),
+        folder: raw.folder,
+        user,
+    };
+    config.programs.insert(name, program);
+    config.services.push(service);
+}
+
+fn process(raw: raw::Process, config: &mut Config, mistakes: &mut Mistakes) {
+    for comm in &raw.comm {
+        let text = comm.get_ref();
+        if text.is_empty() || text.len() > COMM {
+            let help = Some(format!("the kernel keeps {COMM} bytes of a name: see /proc/PID/comm"));
+            mistakes.add(comm, format!("no process can be called `{text}`"), help);
+        } else if config.groups.insert(text.clone(), raw.name.get_ref().clone()).is_some() {
+            mistakes.add(comm, format!("`{text}` stands in two [[process]] entries"), None);
+        }
+    }
+}
+
+fn remedy(
+    raw: raw::Remedy,
+    names: &BTreeSet<String>,
+    config: &mut Config,
+    mistakes: &mut Mistakes,
+) {
+    if !detectors::ALL.iter().any(|spec| spec.name == raw.detector.get_ref()) {
+        mistakes.unknown("detector", &raw.detector, detectors::ALL.iter().map(|spec| spec.name));
+    }
+    if actions::find(raw.action.get_ref()).is_none() {
+        mistakes.unknown("action", &raw.action, actions::ALL.iter().map(|spec| spec.name));
+    }
+    for on in &raw.on {
+        if on.get_ref() != "*" && !names.contains(on.get_ref()) {
+            mistakes.unknown("service or process", on, names.iter().map(String::as_str));
+        }
+    }
+    config.remedies.push(Remedy {
+        detector: raw.detector.into_inner(),
+        on: raw.on.into_iter().map(Spanned::into_inner).collect(),
+        action: raw.action.into_inner(),
+        severity: raw.severity,
+        verify_within: raw.verify_within.0,
+        term_grace: raw.term_grace.0,
+    });
+}

@@ -1,0 +1,136 @@
+//! What the journal says at start: incidents to list, actions that count towards cooldowns, and what was under way when the
+//! daemon ended.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::journal::{self, Entry};
+use crate::model::incident::StepKind;
+use crate::model::view::INCIDENTS;
+use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, State, Time};
+
+/// See the module.
+#[derive(Debug, Default)]
+pub struct Recovered {
+    /// Incidents, oldest first; all are over by now.
+    pub incidents: Vec<Incident>,
+    /// Actions: name, incident's subject in words, time; and whether it was proven to help.
+    pub actions: Vec<PastAction>,
+    /// Actions whose intent is there and whose effect is not: the daemon ended in between.
+    pub under_way: Vec<UnderWay>,
+    /// Whether the daemon ended without saying so.
+    pub crashed: bool,
+    /// The number after the highest one used.
+    pub next: IncidentId,
+    /// Lines that could not be read.
+    pub unreadable: u64,
+}
+
+/// An action of an earlier run.
+#[derive(Debug)]
+pub struct PastAction {
+    /// Its name.
+    pub action: String,
+    /// The incident it was for.
+    pub incident: IncidentId,
+    /// When, on today's monotonic clock (negative for before the machine started).
+    pub at: Time,
+    /// When it was proven to have helped.
+    pub fixed: Option<Time>,
+}
+
+/// An action that was announced and not reported back.
+#[derive(Debug)]
+pub struct UnderWay {
+    /// The incident it was for.
+    pub incident: IncidentId,
+    /// Its name.
+    pub action: String,
+    /// What exactly.
+    pub plan: Plan,
+}
+
+/// Reads a state folder. `now` and `unix_ns` are the same moment on the two clocks.
+pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recovered> {
+    let mut incidents: BTreeMap<IncidentId, (i64, Incident)> = BTreeMap::new();
+    let mut pending: BTreeMap<IncidentId, UnderWay> = BTreeMap::new();
+    let mut recovered = Recovered { next: IncidentId(1), ..Recovered::default() };
+    let mut actions: Vec<PastAction> = Vec::new();
+    // Wall clock to today's monotonic clock: the only one that means something across a reboot.
+    let today = |then_unix_ns: i64| Time::from_nanos(now.nanos().saturating_sub(unix_ns.saturating_sub(then_unix_ns)));
+    recovered.unreadable = journal::read(folder, |line| {
+        let shift = today(line.unix_ns).nanos().saturating_sub(line.monotonic_ns);
+        match line.entry {
+            Entry::Started { .. } => recovered.crashed = true,
+            Entry::Ended => recovered.crashed = false,
+            Entry::Intent { incident, action, plan } => {
+                let id = incident.id;
+                recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
+                incidents.insert(id, (shift, *incident));
+                let at = today(line.unix_ns);
+                actions.push(PastAction { action: action.clone(), incident: id, at, fixed: None });
+                pending.insert(id, UnderWay { incident: id, action, plan });
+            }
+            Entry::Effect { effect: Effect { incident, .. } } => {
+                pending.remove(&incident);
+            }
+            Entry::Incident { incident } => {
+                let id = incident.id;
+                recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
+                if incident.outcome == Some(Outcome::Fixed)
+                    && let Some(last) = actions.iter_mut().rev().find(|past| past.incident == id)
+                {
+                    last.fixed = Some(today(line.unix_ns));
+                }
+                incidents.insert(id, (shift, *incident));
+            }
+            Entry::Reloaded { .. } => {}
+        }
+        // Bounded while reading, too.
+        while incidents.len() > INCIDENTS {
+            incidents.pop_first();
+        }
+        if actions.len() > 2 * INCIDENTS {
+            actions.drain(..INCIDENTS);
+        }
+    })?;
+    recovered.under_way = pending.into_values().collect();
+    recovered.actions = actions;
+    recovered.incidents = incidents
+        .into_values()
+        .map(|(shift, mut incident)| {
+            move_times(&mut incident, shift);
+            if !incident.is_over() {
+                interrupt(&mut incident, now);
+            }
+            incident
+        })
+        .collect();
+    Ok(recovered)
+}
+
+/// Times of an earlier boot, on today's clock.
+fn move_times(incident: &mut Incident, shift: i64) {
+    let moved = |time: Time| Time::from_nanos(time.nanos().saturating_add(shift));
+    incident.opened = moved(incident.opened);
+    incident.closed = incident.closed.map(moved);
+    incident.evidence.seen = moved(incident.evidence.seen);
+    incident.evidence.since = moved(incident.evidence.since);
+    for step in &mut incident.steps {
+        step.at = moved(step.at);
+    }
+}
+
+/// The daemon ended while this was open. If the condition still holds, a new incident will say so.
+fn interrupt(incident: &mut Incident, now: Time) {
+    let acting = matches!(incident.state, State::Acting | State::Verifying);
+    let detail = if acting {
+        incident.outcome = Some(Outcome::Unknown);
+        "the daemon ended while an action was under way; its effect is not known"
+    } else {
+        "the daemon ended while this was open"
+    };
+    incident.step(now, StepKind::Interrupted, detail);
+    incident.state = State::Resolved;
+    incident.closed = Some(now);
+}

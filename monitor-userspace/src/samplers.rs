@@ -1,0 +1,76 @@
+//! Samplers: periodic readers. A file each, and a line in `samplers!` below.
+//!
+//! All run on one thread of their own, so that a slow read never delays the hot path. Each says when it wants to be called next; a
+//! file of the kernel (a pressure trigger) may call all of them at once.
+
+use std::os::fd::BorrowedFd;
+
+use crate::kernel::Snapshot;
+use crate::model::{Sample, Time};
+
+/// What a sampler declares of itself.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// File stem, and key in `[samplers]`.
+    pub name: &'static str,
+    /// What it reads, in one line.
+    pub summary: &'static str,
+}
+
+/// A periodic reader.
+pub trait Sampler: Send + std::fmt::Debug {
+    /// Reads, and says when to be called next. `pressed`: the host stalls for lack of memory right now.
+    fn sample(&mut self, now: Time, pressed: bool, out: &mut Vec<(Time, Sample)>) -> Time;
+
+    /// Whether [`Sampler::sample`] is also wanted at once when memory is short.
+    fn wants_pressure(&self) -> bool {
+        false
+    }
+
+    /// A file whose readiness (`POLLPRI`) means that memory is short.
+    fn trigger(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// What it cannot do on this host, if anything.
+    fn limitation(&self) -> Option<String> {
+        None
+    }
+}
+
+/// What samplers are built from.
+#[derive(Debug)]
+pub struct Sources {
+    /// The task iterator; none where it is off, and `/proc` is read.
+    pub snapshot: Option<Snapshot>,
+    /// Services with a memory ceiling.
+    pub ceilings: service_memory::Ceilings,
+}
+
+macro_rules! samplers {
+    ($($name:ident,)*) => {
+        $(pub mod $name;)*
+
+        /// Every sampler.
+        pub const ALL: &[Spec] = &[$($name::SPEC,)*];
+
+        /// `[samplers.NAME]` tables, each owned by its sampler.
+        #[derive(Clone, Debug, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+        #[serde(default, deny_unknown_fields)]
+        pub struct Config {
+            $(#[doc = concat!("See [`", stringify!($name), "`].")] pub $name: $name::Config,)*
+        }
+
+        /// Builds all of them.
+        pub fn build(config: &Config, mut sources: Sources) -> Vec<Box<dyn Sampler>> {
+            vec![$(Box::new($name::Sample::new(&config.$name, &mut sources)),)*]
+        }
+    };
+}
+
+samplers! {
+    memory_pressure,
+    processes,
+    memory,
+    service_memory,
+}

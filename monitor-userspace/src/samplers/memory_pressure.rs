@@ -1,0 +1,102 @@
+//! The kernel's own alarm: it wakes us when tasks have stalled for lack of memory for `stall` within `window` (PSI, since 5.2).
+//!
+//! Without `CAP_SYS_RESOURCE`, newer kernels take only windows that are multiples of 2 s; then `stall` and `window` are stretched alike.
+//! No polling: while memory is plentiful, nothing runs.
+
+use std::fs::{File, OpenOptions};
+use std::io::Write;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::OpenOptionsExt;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::{Sampler, Sources, Spec};
+use crate::config::units::Span;
+use crate::host::procfs;
+use crate::model::{self, Time};
+
+/// See the module.
+pub const SPEC: Spec = Spec {
+    name: "memory_pressure",
+    summary: "the kernel's alarm when tasks stall for lack of memory (PSI trigger)",
+};
+
+/// `[samplers.memory_pressure]`
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Config {
+    /// How long tasks must have stalled within the window.
+    pub stall: Span,
+    /// The window: 500ms to 10s.
+    pub window: Span,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { stall: Span::millis(150), window: Span::seconds(1) }
+    }
+}
+
+/// Windows that kernels since 6.5 take from everybody.
+const UNPRIVILEGED: Duration = Duration::from_secs(2);
+
+/// The sampler.
+#[derive(Debug)]
+pub struct Sample {
+    trigger: Option<File>,
+    limitation: Option<String>,
+}
+
+impl Sample {
+    /// Sets the alarm.
+    pub fn new(config: &Config, _: &mut Sources) -> Self {
+        let (stall, window) = (config.stall.0, config.window.0);
+        let refused = match arm(stall, window) {
+            Ok(file) => return Self { trigger: Some(file), limitation: None },
+            Err(error) => error,
+        };
+        let factor = UNPRIVILEGED.as_secs_f64() / window.as_secs_f64().max(0.001);
+        match arm(stall.mul_f64(factor.max(0.001)), UNPRIVILEGED) {
+            Ok(file) => {
+                let why = format!("the alarm's window is {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE");
+                Self { trigger: Some(file), limitation: Some(why) }
+            }
+            Err(_) => {
+                let why = format!("no alarm for memory pressure ({refused}); the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default");
+                Self { trigger: None, limitation: Some(why) }
+            }
+        }
+    }
+}
+
+/// Source: Documentation/accounting/psi.rst: `some STALL_US WINDOW_US`, written with its NUL.
+fn arm(stall: Duration, window: Duration) -> std::io::Result<File> {
+    let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut file =
+        OpenOptions::new().read(true).write(true).custom_flags(flags).open("/proc/pressure/memory")?;
+    let line = format!("some {} {}\0", stall.as_micros(), window.as_micros());
+    file.write_all(line.as_bytes())?;
+    Ok(file)
+}
+
+impl Sampler for Sample {
+    fn sample(&mut self, now: Time, pressed: bool, out: &mut Vec<(Time, model::Sample)>) -> Time {
+        if pressed && let Some((some_avg10, full_avg10)) = procfs::memory_pressure() {
+            out.push((now, model::Sample::MemoryPressure { some_avg10, full_avg10 }));
+        }
+        now.after(Duration::from_secs(3600))
+    }
+
+    fn wants_pressure(&self) -> bool {
+        true
+    }
+
+    fn trigger(&self) -> Option<BorrowedFd<'_>> {
+        self.trigger.as_ref().map(AsFd::as_fd)
+    }
+
+    fn limitation(&self) -> Option<String> {
+        self.limitation.clone()
+    }
+}
