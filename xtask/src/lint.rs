@@ -126,5 +126,8 @@ fn deny(paths: &Paths, install: bool) -> Result<()> {
         // Advisories need their database from the network, which a build machine may not reach.
         deny.args(["licenses", "bans", "sources"]);
     }
-    process::run(&mut deny, "cargo deny")
+    process::run(
+        &mut deny,
+        "cargo deny (`--deny` leaves out the advisories, which need the network)",
+    )
 }
