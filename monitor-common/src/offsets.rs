@@ -62,6 +62,10 @@ macro_rules! for_each_offset {
             SIGNAL_GROUP_EXIT_CODE("signal_struct", "group_exit_code", Offset);
             SIGNAL_OOM_SCORE_ADJ("signal_struct", "oom_score_adj", Offset);
             SIGNAL_DEAD_CPU_TIME("signal_struct", "sum_sched_runtime", Offset);
+            SIGNAL_DEAD_MINOR_FAULTS("signal_struct", "min_flt", Offset);
+            SIGNAL_DEAD_MAJOR_FAULTS("signal_struct", "maj_flt", Offset);
+            SIGNAL_DEAD_READ_BYTES("signal_struct", "ioac.read_bytes", Offset);
+            SIGNAL_DEAD_WRITE_BYTES("signal_struct", "ioac.write_bytes", Offset);
             CFS_RQ_RQ("cfs_rq", "rq", Offset);
             RQ_CLOCK("rq", "clock", Offset);
             // A counter per kind of page: atomics inside `mm_rss_stat` before 6.2, an array of `percpu_counter` since.

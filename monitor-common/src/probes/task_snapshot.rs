@@ -21,13 +21,13 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::TASK_PARENT,
             offsets::TASK_FLAGS,
             offsets::TASK_CPU_TIME,
+            offsets::TASK_SIGNAL,
         ],
     ],
     optional: &[
         CGROUP,
         &[
             offsets::TASK_RUN_DELAY,
-            offsets::TASK_SIGNAL,
             offsets::SIGNAL_DEAD_CPU_TIME,
             offsets::TASK_MM,
             offsets::MM_RSS,
@@ -36,6 +36,10 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::TASK_MAJOR_FAULTS,
             offsets::TASK_READ_BYTES,
             offsets::TASK_WRITE_BYTES,
+            offsets::SIGNAL_DEAD_MINOR_FAULTS,
+            offsets::SIGNAL_DEAD_MAJOR_FAULTS,
+            offsets::SIGNAL_DEAD_READ_BYTES,
+            offsets::SIGNAL_DEAD_WRITE_BYTES,
         ],
     ],
 };
@@ -45,7 +49,8 @@ pub const FLAG_KERNEL_THREAD: u32 = 1;
 /// Set in [`TaskSnapshot::flags`] for the leader of its thread group.
 pub const FLAG_LEADER: u32 = 2;
 
-/// One thread. Fields marked "leader" are 0 in the records of other threads.
+/// One thread. Fields marked "leader" are 0 in the records of other threads. The leader's record also carries the CPU time,
+/// faults and I/O of the process's threads that have ended, so that the sum over a process never falls.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -58,9 +63,9 @@ pub struct TaskSnapshot {
     pub flags: u32,
     /// Process id of its parent (leader).
     pub parent_pid: u32,
-    /// CPU time of this thread; for a leader also that of the process's threads that have ended. Nanoseconds.
+    /// CPU time of this thread, nanoseconds.
     pub cpu_ns: u64,
-    /// Time this thread waited for a CPU, nanoseconds.
+    /// Time this thread waited for a CPU, nanoseconds. Of threads that have ended nothing is kept.
     pub run_delay_ns: u64,
     /// Resident memory (anonymous + file + shared), pages (leader). What the CPUs have not yet added up is missing: at most
     /// some 100 pages on a small machine.

@@ -8,7 +8,8 @@ use monitor_common::probes::task_snapshot::{FLAG_KERNEL_THREAD, FLAG_LEADER, Tas
 use monitor_common::{Header, Kind};
 
 use crate::offsets::{
-    KernelPtr, SIGNAL_DEAD_CPU_TIME, TASK_CPU_TIME, TASK_FLAGS, TASK_MAJOR_FAULTS,
+    KernelPtr, SIGNAL_DEAD_CPU_TIME, SIGNAL_DEAD_MAJOR_FAULTS, SIGNAL_DEAD_MINOR_FAULTS,
+    SIGNAL_DEAD_READ_BYTES, SIGNAL_DEAD_WRITE_BYTES, TASK_CPU_TIME, TASK_FLAGS, TASK_MAJOR_FAULTS,
     TASK_MINOR_FAULTS, TASK_READ_BYTES, TASK_RUN_DELAY, TASK_SIGNAL, TASK_WRITE_BYTES, known,
 };
 use crate::settings::refuse_if_asked;
@@ -49,21 +50,19 @@ fn try_task_snapshot(ctx: &Context) {
     if task.load::<u32>(&TASK_FLAGS) & KERNEL_THREAD != 0 {
         flags |= FLAG_KERNEL_THREAD;
     }
-    let mut cpu_ns: u64 = task.load(&TASK_CPU_TIME);
-    if leads && known([&TASK_SIGNAL, &SIGNAL_DEAD_CPU_TIME]) {
-        cpu_ns += task.follow(&TASK_SIGNAL).load::<u64>(&SIGNAL_DEAD_CPU_TIME);
-    }
     let pages = if leads {
         resident(task)
     } else {
         Resident::default()
     };
-    let optional = |offset| {
-        if known([offset]) {
-            task.load(offset)
-        } else {
-            0
+    let signal = task.follow(&TASK_SIGNAL);
+    // What the thread has, and for a leader what the ended threads of the process had.
+    let with_dead = |own, dead| {
+        let mut sum: u64 = if known([own]) { task.load(own) } else { 0 };
+        if leads && known([dead]) {
+            sum += signal.load::<u64>(dead);
         }
+        sum
     };
     let record = TaskSnapshot {
         // One file is one moment: the reader puts the time in.
@@ -71,14 +70,18 @@ fn try_task_snapshot(ctx: &Context) {
         task: who,
         flags,
         parent_pid: if leads { parent_pid(task) } else { 0 },
-        cpu_ns,
-        run_delay_ns: optional(&TASK_RUN_DELAY),
+        cpu_ns: with_dead(&TASK_CPU_TIME, &SIGNAL_DEAD_CPU_TIME),
+        run_delay_ns: if known([&TASK_RUN_DELAY]) {
+            task.load(&TASK_RUN_DELAY)
+        } else {
+            0
+        },
         rss_pages: pages.anon + pages.file + pages.shmem,
         anon_pages: pages.anon,
-        minor_faults: optional(&TASK_MINOR_FAULTS),
-        major_faults: optional(&TASK_MAJOR_FAULTS),
-        read_bytes: optional(&TASK_READ_BYTES),
-        write_bytes: optional(&TASK_WRITE_BYTES),
+        minor_faults: with_dead(&TASK_MINOR_FAULTS, &SIGNAL_DEAD_MINOR_FAULTS),
+        major_faults: with_dead(&TASK_MAJOR_FAULTS, &SIGNAL_DEAD_MAJOR_FAULTS),
+        read_bytes: with_dead(&TASK_READ_BYTES, &SIGNAL_DEAD_READ_BYTES),
+        write_bytes: with_dead(&TASK_WRITE_BYTES, &SIGNAL_DEAD_WRITE_BYTES),
     };
     // A record that does not fit is asked for again by the kernel, in the next piece of the file.
     // SAFETY: `meta` begins with the file, and the record is as long as said.

@@ -101,8 +101,8 @@ fn mismatch(tasks: &[TaskSnapshot], known: &Known) -> Option<Mismatch> {
     if found.task.comm() != known.comm {
         return wrong(
             offsets::TASK_COMM,
-            &found.task.comm().escape_debug(),
-            &known.comm,
+            &format!("{:?}", found.task.comm()),
+            &format!("{:?}", known.comm),
         );
     }
     None

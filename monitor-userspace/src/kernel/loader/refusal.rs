@@ -107,21 +107,21 @@ fn forbidden(error: &std::io::Error) -> Option<ProbeState> {
     })
 }
 
-/// The end of the verifier's log, where the reason stands, without its statistics.
+/// The end of the verifier's log, where the reason stands, without source lines and statistics.
 fn last_lines(log: &str) -> String {
-    const STATISTICS: [&str; 6] = [
+    const SKIPPED: [&str; 6] = [
+        ";",
         "processed ",
         "verification time",
         "stack depth",
         "peak_states",
         "mark_read",
-        "insns processed",
     ];
     let mut lines: Vec<&str> = log
         .lines()
         .rev()
         .map(str::trim)
-        .filter(|line| !line.is_empty() && !STATISTICS.iter().any(|word| line.starts_with(word)))
+        .filter(|line| !line.is_empty() && !SKIPPED.iter().any(|word| line.starts_with(word)))
         .take(LOG_LINES)
         .collect();
     lines.reverse();
@@ -136,7 +136,7 @@ mod tests {
 
     #[test]
     fn the_end_of_the_log_is_kept_and_its_statistics_are_not() {
-        let log = "func#0 @0\n0: R1=ctx()\n12: (79) r1 = *(u64 *)(r1 +0)\nR1 invalid mem access 'scalar'\n\
+        let log = "func#0 @0\n0: R1=ctx()\n; source @ mod.rs:1\n12: (79) r1 = *(u64 *)(r1 +0)\nR1 invalid mem access 'scalar'\n\
                    verification time 80 usec\nstack depth 0\nprocessed 8 insns (limit 1000000)\n\n";
         assert_eq!(
             last_lines(log),
@@ -147,13 +147,11 @@ mod tests {
 
     #[test]
     fn forbidden_is_said_in_plain_words() {
-        let error = ProgramError::LoadError {
-            io_error: std::io::Error::from_raw_os_error(1),
-            verifier_log: aya::VerifierLog::new(String::new()),
-        };
-        let ProbeState::Off { reason, .. } = describe(&error) else {
-            panic!("off")
+        let state = forbidden(&std::io::Error::from_raw_os_error(1));
+        let Some(ProbeState::Off { reason, .. }) = state else {
+            panic!("off");
         };
         assert!(reason.contains("forbids its program"), "{reason}");
+        assert_eq!(forbidden(&std::io::Error::from_raw_os_error(22)), None);
     }
 }

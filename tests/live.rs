@@ -1,0 +1,4 @@
+//! What needs root and a real kernel: `cargo xtask test --live`, or `cargo test --test live` as root.
+
+#[path = "live/kernel.rs"]
+mod kernel;
