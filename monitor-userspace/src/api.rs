@@ -1,0 +1,76 @@
+//! What the daemon shows: a Unix socket for its own command line, and HTTP for scrapers and people.
+//!
+//! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics. Read-only: nothing
+//! here changes the core. Requests are bounded in size, time and number, so that no client can hold the daemon.
+//! The socket answers root and the daemon's own user only; HTTP on loopback refuses foreign host names, since a web page can
+//! point its own name at 127.0.0.1. Leaves out authentication for anything beyond loopback.
+
+pub mod answers;
+pub mod bind;
+pub mod client;
+mod connections;
+mod guard;
+mod routes;
+
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::net::TcpListener;
+use std::os::unix::net::UnixListener;
+use std::sync::{Arc, Mutex};
+
+use connections::Limits;
+
+use crate::metrics::{Exporter, Own};
+use crate::model::{KernelView, View};
+
+pub use bind::{BindError, bind_http, bind_socket};
+
+/// Where the daemon's socket is, unless `--socket` or `SMART_MONITOR_SOCKET` says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/smart-monitor/smart-monitor.sock";
+
+/// Reasons why the daemon does not observe or may not act, asked at each request; empty when all is well.
+pub type Unhealthy = dyn Fn() -> Vec<String> + Send + Sync;
+
+/// What the server shows; the pipeline fills it.
+pub struct Sources {
+    /// The core's state.
+    pub view: Arc<Mutex<View>>,
+    /// The kernel half.
+    pub kernel: Arc<dyn KernelView>,
+    /// What the daemon itself costs.
+    pub own: Arc<Own>,
+    /// What only the pipeline knows to be wrong; a halted core and a kernel half without probes are seen without it.
+    pub unhealthy: Box<Unhealthy>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+/// Answers requests until `shutdown` is ready, then lets the answers under way finish for a moment.
+///
+/// Runs on any tokio runtime, a single-threaded one too; the listeners come from [`bind_socket`] and [`bind_http`]. Fails only
+/// before the first request, when a listener cannot be handed to the runtime.
+pub async fn serve(
+    sources: Arc<Sources>,
+    socket: Option<UnixListener>,
+    http: Option<TcpListener>,
+    shutdown: impl Future<Output = ()>,
+) -> io::Result<()> {
+    let exporter = Exporter::new(
+        Arc::clone(&sources.view),
+        Arc::clone(&sources.kernel),
+        Arc::clone(&sources.own),
+    );
+    let router = routes::router(routes::Shown {
+        sources,
+        exporter: Arc::new(exporter),
+    });
+    connections::serve(&router, socket, http, Limits::default(), shutdown).await
+}
+
+#[cfg(test)]
+mod tests;

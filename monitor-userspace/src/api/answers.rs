@@ -1,0 +1,140 @@
+//! What the requests answer, as the server writes it and the command line reads it.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use rustix::time::{ClockId, clock_gettime};
+use serde::{Deserialize, Serialize};
+
+use crate::model::kernel_view::ProbeRow;
+use crate::model::{Incident, IncidentId, ServiceState, Time, View};
+
+/// The same instant on two clocks: with it, times of the model become wall-clock time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Clock {
+    /// `CLOCK_MONOTONIC`, the clock of every [`Time`].
+    pub monotonic_ns: i64,
+    /// Since the Unix epoch.
+    pub unix_ns: i64,
+}
+
+impl Clock {
+    /// Now.
+    pub fn now() -> Self {
+        let monotonic = Duration::try_from(clock_gettime(ClockId::Monotonic)).unwrap_or_default();
+        let unix = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .unwrap_or_default();
+        let nanos = |duration: Duration| i64::try_from(duration.as_nanos()).unwrap_or(i64::MAX);
+        Self {
+            monotonic_ns: nanos(monotonic),
+            unix_ns: nanos(unix),
+        }
+    }
+
+    /// The instant, as the model counts.
+    pub const fn time(&self) -> Time {
+        Time::from_nanos(self.monotonic_ns)
+    }
+
+    /// When that was, in nanoseconds since the Unix epoch.
+    pub const fn unix_ns_of(&self, time: Time) -> i64 {
+        let ago = self.monotonic_ns.saturating_sub(time.nanos());
+        self.unix_ns.saturating_sub(ago)
+    }
+}
+
+/// `GET /api/v1/status`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// When it was answered.
+    pub clock: Clock,
+    /// The daemon's version.
+    pub version: String,
+    /// How long it has run.
+    pub uptime_seconds: f64,
+    /// What it costs.
+    pub own: Cost,
+    /// The core's state, without the incidents that are over.
+    pub view: View,
+    /// Every probe, on or off and why.
+    pub probes: Vec<ProbeRow>,
+}
+
+/// What the daemon costs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cost {
+    /// CPU time of its threads since it started.
+    pub cpu_seconds: f64,
+    /// Run time of its kernel programs since it started; none when the kernel does not count it.
+    pub bpf_seconds: Option<f64>,
+    /// Resident memory.
+    pub resident_bytes: u64,
+}
+
+/// `GET /api/v1/incidents`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Incidents {
+    /// When it was answered.
+    pub clock: Clock,
+    /// Oldest first.
+    pub incidents: Vec<Incident>,
+}
+
+/// `GET /api/v1/incidents/{id}`
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct OneIncident {
+    /// When it was answered.
+    pub clock: Clock,
+    /// The incident.
+    pub incident: Incident,
+    /// Incidents that an action on this one brought about.
+    #[serde(default)]
+    pub causes: Vec<IncidentId>,
+}
+
+/// `GET /health`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// How the daemon itself is.
+    pub status: Condition,
+    /// Why it is not well.
+    pub reasons: Vec<String>,
+    /// What it watches: not part of its own health.
+    pub services: BTreeMap<String, ServiceState>,
+}
+
+/// How the daemon itself is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Condition {
+    /// Observes with every probe.
+    Healthy,
+    /// Observes, and sees less than it should.
+    Degraded,
+    /// Does not observe, or may not act. The answer's code is 503.
+    Unhealthy,
+}
+
+/// Any request that could not be answered.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// What, why, what to do.
+    pub error: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn wall_clock_time_follows_from_the_pair() {
+        let clock = Clock {
+            monotonic_ns: 5_000,
+            unix_ns: 1_000_000,
+        };
+        assert_eq!(clock.unix_ns_of(Time::from_nanos(4_000)), 999_000);
+        assert_eq!(clock.unix_ns_of(Time::from_nanos(-1_000)), 994_000);
+        assert_eq!(clock.unix_ns_of(clock.time()), 1_000_000);
+    }
+}

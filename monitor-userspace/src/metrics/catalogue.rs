@@ -1,0 +1,183 @@
+//! Every metric: its name, type, unit, help and labels. Adding one: a variant, its specification, and its values in
+//! [`super::collect`]; the reference follows.
+
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Unit;
+
+/// One family of metrics.
+#[derive(Clone, Copy, Debug)]
+pub struct Spec {
+    /// Name without unit and without the suffix that its type adds.
+    pub stem: &'static str,
+    /// What kind of value it is.
+    pub kind: Type,
+    /// Unit, which is part of the name.
+    pub unit: Option<&'static str>,
+    /// What it says.
+    pub help: &'static str,
+    /// Its labels, in order.
+    pub labels: &'static [Label],
+}
+
+/// Kinds of value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Type {
+    /// Only grows while the daemon runs.
+    Counter,
+    /// Goes up and down.
+    Gauge,
+    /// How often a value fell under each of a row of bounds.
+    Histogram,
+    /// Always 1; what it says is in its labels.
+    Info,
+}
+
+impl Type {
+    /// The word in the exposition.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Counter => "counter",
+            Self::Gauge => "gauge",
+            Self::Histogram => "histogram",
+            Self::Info => "info",
+        }
+    }
+
+    pub(super) const fn encoded(self) -> MetricType {
+        match self {
+            Self::Counter => MetricType::Counter,
+            Self::Gauge => MetricType::Gauge,
+            Self::Histogram => MetricType::Histogram,
+            Self::Info => MetricType::Info,
+        }
+    }
+}
+
+macro_rules! labels {
+    ($($variant:ident, $name:literal, $bound:literal;)*) => {
+        /// Labels, each with what bounds its values.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Label {
+            $(#[doc = $bound] $variant,)*
+        }
+
+        impl Label {
+            /// All of them.
+            pub const ALL: &'static [Label] = &[$(Label::$variant,)*];
+
+            /// Its name.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// What its values are, and what bounds them.
+            pub const fn bound(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $bound,)*
+                }
+            }
+        }
+    };
+}
+
+labels! {
+    Action, "action", "an action of the registry";
+    Cpu, "cpu", "number of a CPU of this machine";
+    Detector, "detector", "a detector of the registry";
+    Guard, "guard", "a guard of the policy";
+    Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
+    Probe, "probe", "a kernel probe of the registry";
+    Program, "program", "function name of a kernel program";
+    Service, "service", "a service of the configuration";
+    Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect` or `loss`";
+    State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`)";
+    Version, "version", "the daemon's version";
+}
+
+macro_rules! metrics {
+    ($($variant:ident, $kind:ident, $stem:literal, $unit:expr, [$($label:ident),*], $help:literal;)*) => {
+        /// Every family of metrics, in the order of the page.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+        pub enum Metric {
+            $(#[doc = $help] $variant,)*
+        }
+
+        impl Metric {
+            /// All of them.
+            pub const ALL: &'static [Metric] = &[$(Metric::$variant,)*];
+
+            /// What it is.
+            pub const fn spec(self) -> Spec {
+                match self {
+                    $(Self::$variant => Spec {
+                        stem: $stem,
+                        kind: Type::$kind,
+                        unit: $unit,
+                        help: $help,
+                        labels: &[$(Label::$label),*],
+                    },)*
+                }
+            }
+        }
+    };
+}
+
+const NONE: Option<&str> = None;
+const SECONDS: Option<&str> = Some("seconds");
+const BYTES: Option<&str> = Some("bytes");
+
+metrics! {
+    Build, Info, "smart_monitor_build", NONE, [Version], "The daemon's version";
+    Signals, Counter, "smart_monitor_signals", NONE, [Signal], "Inputs to detection";
+    Opened, Counter, "smart_monitor_incidents_opened", NONE, [Detector], "Incidents raised";
+    Forgotten, Counter, "smart_monitor_incidents_forgotten", NONE, [], "Incidents that were closed to make room for new ones";
+    Incidents, Gauge, "smart_monitor_incidents", NONE, [State], "Incidents that the daemon remembers, by where they stand";
+    Outcomes, Counter, "smart_monitor_action_outcomes", NONE, [Action, Outcome], "What came of actions";
+    Refusals, Counter, "smart_monitor_guard_refusals", NONE, [Guard], "Acts that a guard refused";
+    Detection, Histogram, "smart_monitor_detection", SECONDS, [Detector], "Time from the deciding signal to the incident";
+    Acting, Histogram, "smart_monitor_action", SECONDS, [Action], "Time from the deciding signal to the first change of the host";
+    Recovery, Histogram, "smart_monitor_recovery", SECONDS, [Detector], "Time from the deciding signal to proven recovery";
+    ServiceState, Gauge, "smart_monitor_service_state", NONE, [Service, State], "1 for the state that the service is in, 0 for the others";
+    ServiceUp, Gauge, "smart_monitor_service_up", NONE, [Service], "1 while the service's main process runs";
+    ServiceStarts, Counter, "smart_monitor_service_starts", NONE, [Service], "Starts of the service since the daemon began";
+    DetectorDegraded, Gauge, "smart_monitor_detector_degraded", NONE, [Detector], "1 while the detector sees less than it should";
+    ProbeOn, Gauge, "smart_monitor_probe_on", NONE, [Probe], "1 while the probe's kernel programs are attached";
+    ProbeEvents, Counter, "smart_monitor_probe_events", NONE, [Probe], "Records that the probe handed to the daemon";
+    ProbeLost, Counter, "smart_monitor_probe_lost_events", NONE, [Probe, Cpu], "Records that found no room in their ring";
+    ProbeSuppressed, Counter, "smart_monitor_probe_suppressed_events", NONE, [Probe], "Records held back by a rate limit";
+    ProbeImplausible, Counter, "smart_monitor_probe_implausible", NONE, [Probe], "Measurements that cannot be true and were thrown away";
+    RingMalformed, Counter, "smart_monitor_ring_malformed", NONE, [], "Records in a ring that could not be decoded";
+    RunQueue, Histogram, "smart_monitor_run_queue_latency", SECONDS, [], "Time a runnable task waited for a CPU, all tasks of the host; the sum is estimated from the buckets";
+    ReclaimStalls, Counter, "smart_monitor_direct_reclaim_stalls", NONE, [], "Times a task had to free memory before it was given any";
+    ReclaimSeconds, Counter, "smart_monitor_direct_reclaim_stall", SECONDS, [], "Time that tasks spent doing so";
+    BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program";
+    BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program";
+    DryRun, Gauge, "smart_monitor_dry_run", NONE, [], "1 while policy only says what it would have done";
+    Halted, Gauge, "smart_monitor_halted", NONE, [], "1 while nothing may act, see /health for why";
+    ProcessCpu, Counter, "process_cpu", SECONDS, [], "CPU time of the daemon, without its kernel programs";
+    ProcessResident, Gauge, "process_resident_memory", BYTES, [], "Resident memory of the daemon";
+    ProcessStart, Gauge, "process_start_time", SECONDS, [], "When the daemon started, since the Unix epoch";
+}
+
+impl Spec {
+    /// The name as queries use it; a histogram's series add `_bucket`, `_sum` and `_count`.
+    pub fn name(&self) -> String {
+        let unit = self.unit.map(|unit| format!("_{unit}")).unwrap_or_default();
+        let suffix = match self.kind {
+            Type::Counter => "_total",
+            Type::Info => "_info",
+            Type::Gauge | Type::Histogram => "",
+        };
+        format!("{}{unit}{suffix}", self.stem)
+    }
+
+    pub(super) fn encoded_unit(&self) -> Option<Unit> {
+        self.unit.map(|unit| match unit {
+            "seconds" => Unit::Seconds,
+            "bytes" => Unit::Bytes,
+            other => Unit::Other(other.to_owned()),
+        })
+    }
+}

@@ -1,0 +1,263 @@
+//! Reads the sources at a scrape and writes every family of the catalogue.
+//!
+//! The view's lock is held only while the few numbers needed are copied: the hot thread must never wait for a scrape.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use monitor_common::counters::ProbeCounters;
+use monitor_common::probes::run_queue_latency::upper_bound_ns;
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::DescriptorEncoder;
+
+use super::catalogue::Metric;
+use super::own::Own;
+use super::page::{Family, Page};
+use crate::model::kernel_view::RunQueue;
+use crate::model::view::{Counts, Durations};
+use crate::model::{KernelView, Outcome, ServiceState, State, View};
+
+/// Where the values come from.
+pub(super) struct Sources {
+    pub(super) view: Arc<Mutex<View>>,
+    pub(super) kernel: Arc<dyn KernelView>,
+    pub(super) own: Arc<Own>,
+}
+
+impl fmt::Debug for Sources {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sources").finish_non_exhaustive()
+    }
+}
+
+impl Collector for Sources {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let core = Core::copy(&self.view.lock().unwrap_or_else(PoisonError::into_inner));
+        let page = &mut Page::new(encoder);
+        page.family(Metric::Build, |family| {
+            family.put(&[self.own.version], true)
+        })?;
+        core.write(page)?;
+        write_kernel(page, &*self.kernel)?;
+        write_own(page, &self.own)
+    }
+}
+
+/// What the metrics need of the view.
+struct Core {
+    counts: Counts,
+    incidents: Vec<(State, u64)>,
+    services: Vec<Service>,
+    detectors: Vec<(String, bool)>,
+    dry_run: bool,
+    halted: bool,
+}
+
+struct Service {
+    name: String,
+    state: ServiceState,
+    up: bool,
+    starts: u64,
+}
+
+const STATES: [State; 5] = [
+    State::Open,
+    State::Acting,
+    State::Verifying,
+    State::Resolved,
+    State::Escalated,
+];
+
+const SERVICE_STATES: [ServiceState; 4] = [
+    ServiceState::Starting,
+    ServiceState::Healthy,
+    ServiceState::Degraded,
+    ServiceState::Down,
+];
+
+impl Core {
+    fn copy(view: &View) -> Self {
+        let mut incidents: Vec<_> = STATES.map(|state| (state, 0)).into();
+        for incident in view.incidents.values() {
+            if let Some((_, count)) = incidents.iter_mut().find(|(at, _)| *at == incident.state) {
+                *count += 1;
+            }
+        }
+        let services = view.services.iter().map(|(name, row)| Service {
+            name: name.clone(),
+            state: row.state,
+            up: row.service.process.is_some(),
+            starts: row.service.starts,
+        });
+        let detectors = view.detectors.iter();
+        Self {
+            counts: view.counts.clone(),
+            incidents,
+            services: services.collect(),
+            detectors: detectors
+                .map(|row| (row.name.clone(), row.degraded.is_some()))
+                .collect(),
+            dry_run: view.dry_run,
+            halted: view.halted.is_some(),
+        }
+    }
+
+    fn write(&self, page: &mut Page<'_>) -> fmt::Result {
+        let counts = &self.counts;
+        page.family(Metric::Signals, |family| each(family, &counts.signals))?;
+        page.family(Metric::Opened, |family| {
+            // Zero too, so that a first incident is an increase and not a new series.
+            for (detector, _) in &self.detectors {
+                let opened = counts.opened.get(detector).copied().unwrap_or_default();
+                family.put(&[detector], opened)?;
+            }
+            Ok(())
+        })?;
+        page.single(Metric::Forgotten, counts.forgotten)?;
+        page.family(Metric::Incidents, |family| {
+            let mut states = self.incidents.iter();
+            states.try_for_each(|(state, count)| family.put(&[state.name()], *count))
+        })?;
+        page.family(Metric::Outcomes, |family| {
+            for (action, outcomes) in &counts.outcomes {
+                for outcome in Outcome::ALL {
+                    let count = outcomes.get(outcome).copied().unwrap_or_default();
+                    family.put(&[action, outcome.name()], count)?;
+                }
+            }
+            Ok(())
+        })?;
+        page.family(Metric::Refusals, |family| each(family, &counts.refusals))?;
+        page.family(Metric::Detection, |family| {
+            durations(family, &counts.detect)
+        })?;
+        page.family(Metric::Acting, |family| durations(family, &counts.act))?;
+        page.family(Metric::Recovery, |family| {
+            durations(family, &counts.recover)
+        })?;
+        self.write_services(page)?;
+        page.family(Metric::DetectorDegraded, |family| {
+            let mut detectors = self.detectors.iter();
+            detectors.try_for_each(|(name, degraded)| family.put(&[name], *degraded))
+        })?;
+        page.single(Metric::RingMalformed, counts.malformed)?;
+        page.single(Metric::DryRun, self.dry_run)?;
+        page.single(Metric::Halted, self.halted)
+    }
+
+    fn write_services(&self, page: &mut Page<'_>) -> fmt::Result {
+        page.family(Metric::ServiceState, |family| {
+            for service in &self.services {
+                for state in SERVICE_STATES {
+                    family.put(&[&service.name, state.name()], state == service.state)?;
+                }
+            }
+            Ok(())
+        })?;
+        page.family(Metric::ServiceUp, |family| {
+            let mut services = self.services.iter();
+            services.try_for_each(|service| family.put(&[&service.name], service.up))
+        })?;
+        page.family(Metric::ServiceStarts, |family| {
+            let mut services = self.services.iter();
+            services.try_for_each(|service| family.put(&[&service.name], service.starts))
+        })
+    }
+}
+
+fn each(family: &mut Family<'_>, counts: &BTreeMap<String, u64>) -> fmt::Result {
+    let mut counts = counts.iter();
+    counts.try_for_each(|(label, count)| family.put(&[label], *count))
+}
+
+fn durations(family: &mut Family<'_>, all: &BTreeMap<String, Durations>) -> fmt::Result {
+    let bounds = Durations::BOUNDS.iter().copied().chain([f64::INFINITY]);
+    for (label, durations) in all {
+        let buckets: Vec<_> = bounds.clone().zip(durations.buckets).collect();
+        family.histogram(&[label], durations.sum, &buckets)?;
+    }
+    Ok(())
+}
+
+fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
+    page.family(Metric::ProbeOn, |family| {
+        let probes = kernel.probes();
+        let mut probes = probes.iter();
+        probes.try_for_each(|probe| family.put(&[&probe.name], probe.on))
+    })?;
+    let counters = kernel.counters();
+    page.family(Metric::ProbeLost, |family| {
+        let mut counters = counters.iter();
+        counters
+            .try_for_each(|row| family.put(&[row.probe, &row.cpu.to_string()], row.counters.lost))
+    })?;
+    let mut sums: BTreeMap<&str, ProbeCounters> = BTreeMap::new();
+    for row in &counters {
+        let sum = sums.entry(row.probe).or_default();
+        sum.emitted += row.counters.emitted;
+        sum.suppressed += row.counters.suppressed;
+        sum.implausible += row.counters.implausible;
+    }
+    let mut write = |metric, value: fn(&ProbeCounters) -> u64| {
+        page.family(metric, |family| {
+            let mut sums = sums.iter();
+            sums.try_for_each(|(probe, sum)| family.put(&[probe], value(sum)))
+        })
+    };
+    write(Metric::ProbeEvents, |sum| sum.emitted)?;
+    write(Metric::ProbeSuppressed, |sum| sum.suppressed)?;
+    write(Metric::ProbeImplausible, |sum| sum.implausible)?;
+    page.family(Metric::RunQueue, |family| {
+        let run_queue = kernel.run_queue();
+        run_queue.map_or(Ok(()), |waits| write_run_queue(family, &waits))
+    })?;
+    if let Some(totals) = kernel.reclaim() {
+        page.single(Metric::ReclaimStalls, totals.stalls)?;
+        page.single(Metric::ReclaimSeconds, seconds(totals.stall_ns))?;
+    }
+    let costs = kernel.costs();
+    page.family(Metric::BpfSeconds, |family| {
+        let mut costs = costs.iter();
+        costs.try_for_each(|cost| family.put(&[&cost.name], cost.run_seconds))
+    })?;
+    page.family(Metric::BpfRuns, |family| {
+        let mut costs = costs.iter();
+        costs.try_for_each(|cost| family.put(&[&cost.name], cost.runs))
+    })
+}
+
+fn write_run_queue(family: &mut Family<'_>, waits: &RunQueue) -> fmt::Result {
+    let mut buckets = Vec::with_capacity(waits.buckets.len());
+    let (mut sum, mut below) = (0.0, 0.0);
+    for (at, count) in waits.buckets.iter().enumerate() {
+        let bound = upper_bound_ns(at).map_or(f64::INFINITY, seconds);
+        // The kernel keeps no sum: it would cost a second counter at every switch. The middle of each bucket stands in;
+        // the last has no middle, its lower bound does.
+        let middle = if bound.is_finite() {
+            f64::midpoint(below, bound)
+        } else {
+            below
+        };
+        sum += middle * float(*count);
+        below = bound;
+        buckets.push((bound, *count));
+    }
+    family.histogram(&[], sum, &buckets)
+}
+
+fn write_own(page: &mut Page<'_>, own: &Own) -> fmt::Result {
+    let usage = own.usage();
+    page.single(Metric::ProcessCpu, usage.cpu.as_secs_f64())?;
+    page.single(Metric::ProcessResident, usage.resident)?;
+    page.single(Metric::ProcessStart, own.started_unix().as_secs_f64())
+}
+
+fn seconds(nanos: u64) -> f64 {
+    float(nanos) / 1e9
+}
+
+#[expect(clippy::cast_precision_loss, reason = "Prometheus values are floats")]
+fn float(count: u64) -> f64 {
+    count as f64
+}
