@@ -5,6 +5,18 @@
 //! Built for the BPF target only: `cargo xtask build`.
 #![no_std]
 #![no_main]
+#![expect(
+    clippy::inline_always,
+    reason = "the verifier knows what a pointer is only within one function"
+)]
+#![expect(
+    clippy::needless_pass_by_value,
+    reason = "the attribute macros hand the context over by value"
+)]
+#![expect(
+    clippy::cast_possible_truncation,
+    reason = "numbers of CPUs, sizes of records and halves of pid_tgid fit, and a check that can fail does not load"
+)]
 
 mod emit;
 mod maps;

@@ -19,6 +19,6 @@ static REFUSED: Global<u32> = Global::new(0);
 pub(crate) fn refuse_if_asked(kind: Kind) {
     if REFUSED.load() & (1 << kind.number()) != 0 {
         // SAFETY: never runs; a program that could reach it does not load.
-        unsafe { core::ptr::read_volatile(8 as *const u64) };
+        unsafe { core::ptr::read_volatile(core::ptr::dangling::<u64>()) };
     }
 }

@@ -81,7 +81,7 @@ pub(crate) fn resident(task: KernelPtr) -> Resident {
     // zero for a moment, since the CPUs add to it in batches.
     let pages = |index: usize| -> u64 {
         let counter: i64 = mm.load_past(&MM_RSS, index * MM_RSS_STRIDE.load() as usize);
-        counter.max(0) as u64
+        counter.max(0).cast_unsigned()
     };
     Resident {
         file: pages(0),

@@ -27,10 +27,8 @@ fn alone() -> MutexGuard<'static, ()> {
 }
 
 fn load(options: &Options) -> Kernel {
-    match Kernel::load(options) {
-        Ok(kernel) => kernel,
-        Err(error) => panic!("the live tests need a kernel half that loads: {error}"),
-    }
+    let loaded = Kernel::load(options).map_err(|error| error.to_string());
+    loaded.expect("the live tests need a kernel half that loads")
 }
 
 /// A command; these tests are the ones who spawn.
@@ -216,7 +214,7 @@ fn a_watched_process_is_urgent_and_another_is_not() {
     let mut kernel = load(&Options::default());
     let mut watch_list = kernel.watch_list().expect("the list");
     let mut rings = kernel.take_rings().expect("the rings");
-    let mut seen = Vec::new();
+    let mut events = Vec::new();
     let mut ends = |watch: bool| {
         // A grandchild, so that it is nobody's but the list's business.
         let mut child = shell("sleep 0.3 & echo $!; wait $!");
@@ -228,7 +226,7 @@ fn a_watched_process_is_urgent_and_another_is_not() {
             watch_list.watch(grandchild).expect("room on the list");
         }
         child.wait().expect("it ends");
-        let lane = exit_of(&mut rings, &mut seen, grandchild).0;
+        let lane = exit_of(&mut rings, &mut events, grandchild).0;
         watch_list.unwatch(grandchild).expect("off the list");
         watch_list
             .unwatch(grandchild)
@@ -240,7 +238,7 @@ fn a_watched_process_is_urgent_and_another_is_not() {
 }
 
 #[test]
-fn an_urgent_event_wakes_the_reader_and_a_bulk_event_does_not() {
+fn an_urgent_event_wakes_its_reader() {
     let _alone = alone();
     let mut kernel = load(&Options::default());
     let mut rings = kernel.take_rings().expect("the rings");
@@ -676,7 +674,7 @@ fn a_disabled_probe_is_off_and_says_why() {
             .disabled
             .iter()
             .any(|name| name == probe.kind.name());
-        assert_eq!(probe.state.is_on(), !disabled, "{:?}", probe);
+        assert_eq!(probe.state.is_on(), !disabled, "{probe:?}");
     }
     assert!(kernel.take_snapshot().is_none());
 }

@@ -83,7 +83,7 @@ mod tests {
         assert_eq!(ending(3 << 8), Ending::Code(3));
         assert_eq!(ending(9), Ending::Signal(9));
         assert_eq!(
-            ending(0x80 | 11),
+            ending(0x80 | 0x0b),
             Ending::Signal(11),
             "the core-dump bit is not part of the signal"
         );

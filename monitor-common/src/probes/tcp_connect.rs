@@ -1,6 +1,6 @@
 //! An outgoing TCP connection was made or failed.
 //!
-//! SYN_SENT is entered in the caller's context, so the owner is noted then; the answer comes in some other context.
+//! `SYN_SENT` is entered in the caller's context, so the owner is noted then; the answer comes in some other context.
 
 use crate::event::{Header, Task};
 use crate::offsets::{self, CGROUP, TASK};
@@ -41,7 +41,7 @@ pub const AF_INET: u16 = 2;
 /// `AF_INET6`, as in [`TcpConnect::family`].
 pub const AF_INET6: u16 = 10;
 
-/// Emitted when a connection leaves SYN_SENT.
+/// Emitted when a connection leaves `SYN_SENT`.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -50,7 +50,7 @@ pub struct TcpConnect {
     pub header: Header,
     /// The task that called `connect`.
     pub task: Task,
-    /// Nanoseconds in SYN_SENT.
+    /// Nanoseconds in `SYN_SENT`.
     pub latency_ns: u64,
     /// The kernel's address of the socket, to join events of one connection; never shown to users.
     pub socket: u64,

@@ -20,7 +20,7 @@ use crate::task::describe;
 fn direct_reclaim_begin(ctx: BtfTracePointContext) -> i32 {
     refuse_if_asked(Kind::DirectReclaim);
     let tid = bpf_get_current_pid_tgid() as u32;
-    if let Err(error) = RECLAIMING.insert(&tid, &now_ns(), u64::from(BPF_ANY)) {
+    if let Err(error) = RECLAIMING.insert(tid, now_ns(), u64::from(BPF_ANY)) {
         debug!(
             &ctx,
             "a stall in direct reclaim of thread {} is not timed: error {}", tid, error
@@ -41,8 +41,8 @@ fn direct_reclaim_end(ctx: BtfTracePointContext) -> i32 {
 fn try_direct_reclaim_end(ctx: &BtfTracePointContext) -> Option<()> {
     let tid = bpf_get_current_pid_tgid() as u32;
     // SAFETY: only this thread writes the entry, and the value is copied at once.
-    let since_ns = unsafe { RECLAIMING.get(&tid).copied() }?;
-    let _ = RECLAIMING.remove(&tid);
+    let since_ns = unsafe { RECLAIMING.get(tid).copied() }?;
+    let _ = RECLAIMING.remove(tid);
     let now_ns = now_ns();
     let stall_ns = now_ns.saturating_sub(since_ns);
     if let Some(totals) = RECLAIM_TOTALS.get_ptr_mut(0) {

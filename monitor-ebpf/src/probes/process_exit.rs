@@ -31,7 +31,7 @@ fn try_process_exit(ctx: &BtfTracePointContext) {
     let task = KernelPtr::new(ctx.arg(0));
     let signal = task.follow(&TASK_SIGNAL);
     if EXIT_TELLS_GROUP.load() != 0 {
-        if ctx.arg::<u64>(1) & 0xff == 0 {
+        if ctx.arg::<u8>(1) == 0 {
             return;
         }
     } else if signal.load::<i32>(&SIGNAL_LIVE) != 0 {
@@ -65,5 +65,5 @@ fn already_reported(who: &Task) -> bool {
         start_time_ns: who.start_time_ns,
         pid: u64::from(who.pid),
     };
-    ENDED.insert(&key, &0, u64::from(BPF_NOEXIST)).is_err()
+    ENDED.insert(key, 0, u64::from(BPF_NOEXIST)).is_err()
 }

@@ -50,7 +50,7 @@ fn begun(ctx: &BtfTracePointContext, socket: KernelPtr) {
         task: describe(task),
         since_ns: now_ns(),
     };
-    if let Err(error) = CONNECTING.insert(&socket.address(), &connecting, u64::from(BPF_ANY)) {
+    if let Err(error) = CONNECTING.insert(socket.address(), connecting, u64::from(BPF_ANY)) {
         debug!(
             ctx,
             "a connection of process {} is not followed: error {}", connecting.task.pid, error
@@ -61,8 +61,8 @@ fn begun(ctx: &BtfTracePointContext, socket: KernelPtr) {
 fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
     let address = socket.address();
     // SAFETY: the socket is locked while its state changes, and the value is copied at once.
-    let begun = unsafe { CONNECTING.get(&address).copied() }?;
-    let _ = CONNECTING.remove(&address);
+    let begun = unsafe { CONNECTING.get(address).copied() }?;
+    let _ = CONNECTING.remove(address);
     let error = match state {
         ESTABLISHED => 0,
         CLOSE => match socket.load::<u32>(&SOCK_ERROR) {
@@ -110,5 +110,10 @@ fn addresses(socket: KernelPtr, family: u16) -> ([u8; 16], [u8; 16]) {
             )
         };
     // SAFETY: both are 16 bytes of which every value is valid.
-    unsafe { (core::mem::transmute(peer), core::mem::transmute(local)) }
+    unsafe {
+        (
+            core::mem::transmute::<[u32; 4], [u8; 16]>(peer),
+            core::mem::transmute::<[u32; 4], [u8; 16]>(local),
+        )
+    }
 }

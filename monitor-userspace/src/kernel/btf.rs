@@ -114,8 +114,8 @@ struct Type {
     count: usize,
     /// Members state offset and width in one number.
     packed: bool,
-    /// Bytes, or the id of the type it refers to.
-    size_or_type: u32,
+    /// Its size in bytes, or the id of the type it refers to.
+    operand: u32,
 }
 
 impl Btf {
@@ -213,7 +213,7 @@ impl Btf {
             .map(|id| self.get(id))
             .ok_or(BROKEN)?
             .ok_or(BROKEN)?;
-        let function = self.get(pointer.size_or_type).ok_or(BROKEN)?;
+        let function = self.get(pointer.operand).ok_or(BROKEN)?;
         if pointer.kind != PTR || function.kind != FUNC_PROTO {
             return Err(BROKEN);
         }
@@ -231,7 +231,7 @@ impl Btf {
         if pointer.kind != PTR {
             return None;
         }
-        let target = self.get(self.bare(pointer.size_or_type)?)?;
+        let target = self.get(self.bare(pointer.operand)?)?;
         (target.kind == STRUCT)
             .then(|| self.name(target.name))
             .flatten()
@@ -245,8 +245,8 @@ impl Btf {
         for name in path.split('.') {
             let found = self.find(id, name, DEPTH)?;
             bits += found.bits;
-            size = self.size(found.of, DEPTH);
-            id = self.bare(found.of).ok_or(Refusal::Malformed)?;
+            size = self.size(found.target, DEPTH);
+            id = self.bare(found.target).ok_or(Refusal::Malformed)?;
             let mut of = self.get(id).ok_or(Refusal::Malformed)?;
             for _ in 0..DEPTH {
                 if of.kind != ARRAY {
@@ -299,7 +299,7 @@ impl Btf {
                 }
                 return Ok(Found {
                     bits: u64::from(bits),
-                    of: of_type,
+                    target: of_type,
                 });
             }
         }
@@ -321,7 +321,7 @@ impl Btf {
             if !matches!(of.kind, TYPEDEF | VOLATILE | CONST | RESTRICT | TYPE_TAG) {
                 return Some(id);
             }
-            id = of.size_or_type;
+            id = of.operand;
         }
         None
     }
@@ -330,7 +330,7 @@ impl Btf {
         let depth = depth.checked_sub(1)?;
         let of = self.get(self.bare(id)?)?;
         match of.kind {
-            INT | STRUCT | UNION | ENUM | ENUM64 | FLOAT => Some(of.size_or_type),
+            INT | STRUCT | UNION | ENUM | ENUM64 | FLOAT => Some(of.operand),
             PTR => u32::try_from(size_of::<usize>()).ok(),
             ARRAY => {
                 let (element, length) =
@@ -357,7 +357,7 @@ impl Btf {
             kind: info >> 24 & 0x1f,
             count: (info & 0xffff) as usize,
             packed: info >> 31 != 0,
-            size_or_type: word(&self.data, at + 8)?,
+            operand: word(&self.data, at + 8)?,
         })
     }
 
@@ -380,7 +380,7 @@ impl Btf {
 
 struct Found {
     bits: u64,
-    of: u32,
+    target: u32,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

@@ -40,7 +40,6 @@ pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
         object,
         snapshot: None,
         wrong: None,
-        refused: 0,
     };
     // The iterator first, even when it is disabled: the self-check reads through it.
     let snapshot_state = loader.start(Kind::TaskSnapshot);
@@ -104,7 +103,6 @@ struct Loader<'a> {
     snapshot: Option<Snapshot>,
     /// A member that reads wrong, and how.
     wrong: Option<prove::Mismatch>,
-    refused: usize,
 }
 
 impl Loader<'_> {
@@ -164,7 +162,6 @@ impl Loader<'_> {
             match self.attach(program.name, program.attach) {
                 Ok(hook) => attached.push(hook),
                 Err(error) => {
-                    self.refused += 1;
                     self.stop(spec);
                     return refusal::describe(&error);
                 }
@@ -238,17 +235,13 @@ impl Loader<'_> {
     }
 
     fn finish(mut self, probes: Vec<ProbeStatus>) -> Result<Kernel, KernelError> {
-        if self.refused > 0 {
-            tracing::debug!(refused = self.refused, "kernel programs were refused");
-        }
         let rings = Rings {
             urgent: take_ring(&mut self.object, "URGENT")?,
             bulk: take_ring(&mut self.object, "BULK")?,
         };
         let maps = Maps::take(&mut self.object)?;
-        let watched = match take_map(&mut self.object, "WATCHED")? {
-            Map::HashMap(data) => data,
-            _ => return Err(MapError::InvalidMapType { map_type: 0 }.into()),
+        let Map::HashMap(watched) = take_map(&mut self.object, "WATCHED")? else {
+            return Err(MapError::InvalidMapType { map_type: 0 }.into());
         };
         let log = KernelLog::take(&mut self.object);
         let object = Arc::new(self.object);

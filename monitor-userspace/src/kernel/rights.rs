@@ -12,9 +12,8 @@ const INITIAL_PID_NAMESPACE: u64 = 0xefff_fffc;
 
 /// Refuses where nothing can work, or where process ids would mean other processes than the kernel's.
 pub(super) fn check() -> Result<(), KernelError> {
-    let held = rustix::thread::capabilities(None)
-        .map(|sets| sets.effective)
-        .unwrap_or(CapabilitySet::empty());
+    let held =
+        rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |sets| sets.effective);
     // CAP_SYS_ADMIN holds the rights that 5.8 split off into the other two.
     let wanted = [
         ("CAP_BPF", CapabilitySet::BPF),

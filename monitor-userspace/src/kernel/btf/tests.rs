@@ -2,6 +2,10 @@
 
 use super::*;
 
+fn length(of: &[impl Sized]) -> u32 {
+    u32::try_from(of.len()).expect("a small blob")
+}
+
 /// Types and strings, put together as the format wants them.
 #[derive(Default)]
 struct Blob {
@@ -22,7 +26,7 @@ impl Blob {
         if name.is_empty() {
             return 0;
         }
-        let at = self.strings.len() as u32;
+        let at = length(&self.strings);
         self.strings.extend(name.bytes().chain([0]));
         at
     }
@@ -46,7 +50,7 @@ impl Blob {
             .iter()
             .flat_map(|(name, of, place)| [self.name(name), *of, *place])
             .collect();
-        self.add(name, kind | members.len() as u32, size, &rest)
+        self.add(name, kind | length(members), size, &rest)
     }
 
     fn structure(&mut self, name: &str, size: u32, members: &[(&str, u32, u32)]) -> u32 {
@@ -54,8 +58,8 @@ impl Blob {
     }
 
     fn bytes(&self) -> Vec<u8> {
-        let types = self.types.len() as u32;
-        let strings = self.strings.len() as u32;
+        let types = length(&self.types);
+        let strings = length(&self.strings);
         let mut bytes = Vec::from(MAGIC.to_ne_bytes());
         bytes.extend([1, 0]);
         for word in [24, 0, types, types, strings] {

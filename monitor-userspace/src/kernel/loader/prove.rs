@@ -50,14 +50,11 @@ struct Known {
 
 /// Walks the tasks once and compares the record of this process.
 pub(super) fn compare(snapshot: &mut Snapshot) -> Option<Mismatch> {
-    let known = match Known::of_this_process() {
-        Some(known) => known,
-        None => {
-            tracing::warn!(
-                "the self-check of the kernel programs is left out: /proc/self cannot be read"
-            );
-            return None;
-        }
+    let Some(known) = Known::of_this_process() else {
+        tracing::warn!(
+            "the self-check of the kernel programs is left out: /proc/self cannot be read"
+        );
+        return None;
     };
     let mut tasks = Vec::new();
     if let Err(error) = snapshot.read(&mut tasks) {
