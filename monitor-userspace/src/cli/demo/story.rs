@@ -1,0 +1,291 @@
+//! What became of one fault: the incidents it led to, and whether the loop closed. Every time in it is the daemon's.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::scenarios::Scenario;
+use crate::model::incident::StepKind;
+use crate::model::{Incident, IncidentId, Outcome, Subject};
+
+/// One fault and what came of it.
+#[derive(Debug)]
+pub(super) struct Story {
+    pub(super) scenario: &'static Scenario,
+    /// Incidents since the fault, oldest first.
+    pub(super) incidents: Vec<Incident>,
+    /// Why it is given up.
+    pub(super) failure: Option<String>,
+}
+
+/// One incident, as the table shows it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Row {
+    /// Follows from an action of ours on the incident before.
+    pub(super) nested: bool,
+    pub(super) detector: String,
+    pub(super) subject: String,
+    pub(super) source: String,
+    /// Times from the step before: detected from seen, decided from detected, and so on.
+    pub(super) laps: [Option<Duration>; 4],
+    pub(super) outcome: String,
+    pub(super) good: bool,
+}
+
+/// Steps of a loop, in order.
+const STEPS: [StepKind; 5] = [
+    StepKind::Seen,
+    StepKind::Detected,
+    StepKind::Decided,
+    StepKind::Acted,
+    StepKind::Recovered,
+];
+
+impl Story {
+    pub(super) fn new(scenario: &'static Scenario) -> Self {
+        Self {
+            scenario,
+            incidents: Vec::new(),
+            failure: None,
+        }
+    }
+
+    /// Whether all that was expected was seen, and everything that was seen is repaired.
+    pub(super) fn closed(&self) -> bool {
+        let expected = self.scenario.expect.iter().all(|detector| {
+            self.incidents.iter().any(|incident| {
+                incident.detector == **detector
+                    && incident.subject.configured_name() == Some(self.scenario.service)
+                    && incident.actions > 0
+                    && incident.outcome == Some(Outcome::Fixed)
+            })
+        });
+        self.failure.is_none() && expected && self.incidents.iter().all(Incident::is_over)
+    }
+
+    /// Why it is not closed.
+    pub(super) fn missing(&self, deadline: Duration) -> String {
+        for detector in self.scenario.expect {
+            if !self
+                .incidents
+                .iter()
+                .any(|have| have.detector == **detector)
+            {
+                return format!("no {detector} was raised within {deadline:?}");
+            }
+        }
+        let unfinished = self.incidents.iter().find(|incident| !incident.is_over());
+        let Some(incident) = unfinished else {
+            return format!("repaired, but not by an action of the daemon, within {deadline:?}");
+        };
+        let last = incident.steps.last().map_or("nothing", |step| &step.detail);
+        format!(
+            "incident {} ({} of {}) is {} after {deadline:?}; last: {last}",
+            incident.id,
+            incident.detector,
+            incident.subject,
+            incident.state.name()
+        )
+    }
+
+    /// Rows of the table: each incident, after it those that its actions brought about.
+    pub(super) fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for root in self.incidents.iter().filter(|i| self.parent(i).is_none()) {
+            self.add(root, false, &mut rows);
+        }
+        rows
+    }
+
+    fn add(&self, incident: &Incident, nested: bool, rows: &mut Vec<Row>) {
+        rows.push(row(incident, nested));
+        // A cause is always older than what it causes, so this ends.
+        for child in &self.incidents {
+            if child.id > incident.id && self.parent(child) == Some(incident.id) {
+                self.add(child, true, rows);
+            }
+        }
+    }
+
+    fn parent(&self, incident: &Incident) -> Option<IncidentId> {
+        let cause = incident.caused_by?;
+        let known = cause < incident.id && self.incidents.iter().any(|other| other.id == cause);
+        known.then_some(cause)
+    }
+
+    /// Time from the kernel's event to the first change of the host, and to proven recovery; of its first incident.
+    pub(super) fn times(&self) -> Option<(Duration, Duration)> {
+        let first = self.incidents.first()?;
+        let seen = first.first(StepKind::Seen)?;
+        let acted = first.first(StepKind::Acted)?.since(seen);
+        let recovered = self
+            .incidents
+            .iter()
+            .filter_map(|incident| incident.last(StepKind::Recovered))
+            .max()?;
+        Some((acted, recovered.since(seen)))
+    }
+}
+
+fn row(incident: &Incident, nested: bool) -> Row {
+    let mut laps = [None; 4];
+    let mut before = incident.first(StepKind::Seen);
+    for (lap, step) in laps.iter_mut().zip(STEPS.iter().skip(1)) {
+        // More than one action: the first shows how fast it is, the last how it ended.
+        let at = if *step == StepKind::Recovered {
+            incident.last(*step)
+        } else {
+            incident.first(*step)
+        };
+        *lap = at.zip(before).map(|(at, before)| at.since(before));
+        before = at.or(before);
+    }
+    let outcome = match incident.outcome {
+        Some(outcome) if incident.is_over() => outcome.name().to_owned(),
+        _ => incident.state.name().to_owned(),
+    };
+    Row {
+        nested,
+        detector: incident.detector.clone(),
+        subject: match &incident.subject {
+            Subject::Service { name } => name.clone(),
+            other => other.to_string(),
+        },
+        source: source(incident),
+        laps,
+        good: incident.is_over() && incident.outcome == Some(Outcome::Fixed),
+        outcome: if incident.actions > 1 {
+            format!("{outcome} ({} actions)", incident.actions)
+        } else {
+            outcome
+        },
+    }
+}
+
+/// Where the deciding signal came from.
+fn source(incident: &Incident) -> String {
+    match incident.evidence.probe {
+        Some(probe) => format!("kernel: {}", probe.name()),
+        None if incident
+            .evidence
+            .facts
+            .iter()
+            .any(|(name, _)| name.contains("check")) =>
+        {
+            "health check".to_owned()
+        }
+        None => "sample".to_owned(),
+    }
+}
+
+/// All of it, for programs. Times are nanoseconds of the daemon's monotonic clock.
+pub(super) fn json(stories: &[Story]) -> Value {
+    let faults: Vec<Value> = stories
+        .iter()
+        .map(|story| {
+            json!({
+                "fault": story.scenario.label,
+                "service": story.scenario.service,
+                "closed": story.closed(),
+                "failure": story.failure,
+                "incidents": story.incidents,
+            })
+        })
+        .collect();
+    let closed = stories.iter().filter(|story| story.closed()).count();
+    json!({
+        "faults": faults,
+        "closed": closed,
+        "of": super::scenarios::ALL.len(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::scenarios;
+    use super::*;
+    use crate::model::incident::State;
+    use crate::model::{Evidence, Severity, Time};
+    use monitor_common::Kind;
+
+    fn incident(id: u64, detector: &str, service: &str, from_us: i64) -> Incident {
+        let at = |us| Time::from_nanos((from_us + us) * 1000);
+        let mut incident = Incident {
+            id: IncidentId(id),
+            detector: detector.to_owned(),
+            subject: Subject::service(service),
+            severity: Severity::Critical,
+            state: State::Resolved,
+            evidence: Evidence::at(at(0)).from_probe(Kind::ProcessExit),
+            opened: at(50),
+            closed: Some(at(3000)),
+            caused_by: None,
+            outcome: Some(Outcome::Fixed),
+            actions: 1,
+            steps: Vec::new(),
+        };
+        for (what, us) in STEPS.into_iter().zip([0, 50, 70, 400, 3000]) {
+            incident.step(at(us), what, "");
+        }
+        incident
+    }
+
+    fn scenario(label: &str) -> &'static Scenario {
+        scenarios::ALL.iter().find(|s| s.label == label).unwrap()
+    }
+
+    #[test]
+    fn laps_are_from_step_to_step() {
+        let mut story = Story::new(scenario("crash: exit"));
+        story.incidents = vec![incident(1, "service_down", "auth", 1000)];
+        assert!(story.closed());
+        let row = &story.rows()[0];
+        let us = |n| Some(Duration::from_micros(n));
+        assert_eq!(row.laps, [us(50), us(20), us(330), us(2600)]);
+        assert_eq!(
+            (row.source.as_str(), row.outcome.as_str()),
+            ("kernel: process_exit", "fixed")
+        );
+    }
+
+    #[test]
+    fn a_leak_needs_both_of_its_incidents() {
+        let mut story = Story::new(scenario("memory leak"));
+        story.incidents = vec![incident(4, "memory_pressure", "inventory", 0)];
+        assert!(!story.closed());
+        assert!(
+            story
+                .missing(Duration::from_secs(1))
+                .contains("service_down")
+        );
+        let mut follow_up = incident(5, "service_down", "inventory", 500);
+        follow_up.caused_by = Some(IncidentId(4));
+        story.incidents.push(follow_up);
+        assert!(story.closed());
+        let nested: Vec<bool> = story.rows().iter().map(|row| row.nested).collect();
+        assert_eq!(nested, [false, true]);
+        assert_eq!(
+            story.times(),
+            Some((Duration::from_micros(400), Duration::from_micros(3500)))
+        );
+    }
+
+    #[test]
+    fn another_services_trouble_keeps_the_loop_open() {
+        let mut story = Story::new(scenario("crash: exit"));
+        let mut other = incident(2, "latency_spike", "gateway", 0);
+        other.state = State::Escalated;
+        story.incidents = vec![incident(1, "service_down", "auth", 0), other];
+        assert!(!story.closed());
+        assert!(story.missing(Duration::from_secs(1)).contains("gateway"));
+    }
+
+    #[test]
+    fn what_went_away_without_an_action_is_no_closed_loop() {
+        let mut story = Story::new(scenario("crash: exit"));
+        let mut alone = incident(1, "service_down", "auth", 0);
+        (alone.actions, alone.outcome) = (0, None);
+        story.incidents = vec![alone];
+        assert!(!story.closed());
+    }
+}
