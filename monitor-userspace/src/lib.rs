@@ -2,17 +2,19 @@
 
 pub mod actions;
 pub mod api;
+pub mod checks;
+pub mod cli;
 pub mod config;
 pub mod detectors;
+pub mod engine;
 pub mod host;
 pub mod kernel;
 pub mod metrics;
 pub mod model;
+pub mod pipeline;
 pub mod policy;
-pub mod simulate;
-pub mod verify;
-pub mod engine;
 pub mod record;
-pub mod supervisors;
-pub mod checks;
 pub mod samplers;
+pub mod simulate;
+pub mod supervisors;
+pub mod verify;

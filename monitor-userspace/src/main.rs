@@ -1,3 +1,7 @@
-//! The `smart-monitor` command: parse, build, run.
+//! The `smart-monitor` command: parse, run.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    smart_monitor::cli::main()
+}

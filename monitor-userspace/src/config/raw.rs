@@ -83,7 +83,9 @@ pub struct Kernel {
     pub reclaim_threshold: Span,
     /// Let the kernel count the run time of the programs (adds some tens of nanoseconds to each run).
     pub run_time_stats: bool,
-    /// For tests: probes whose structure offsets are made absurd, so that the verifier or the self-check must refuse them.
+    /// For tests: probes whose programs the verifier is made to refuse.
+    pub refuse: Vec<String>,
+    /// For tests: `structure.member`s that are read 8 bytes off, for the self-check to find.
     pub break_offsets: Vec<String>,
 }
 
@@ -94,6 +96,7 @@ impl Default for Kernel {
             run_queue_threshold: Span::millis(20),
             reclaim_threshold: Span::millis(1),
             run_time_stats: true,
+            refuse: Vec::new(),
             break_offsets: Vec::new(),
         }
     }

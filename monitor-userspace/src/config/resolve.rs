@@ -92,7 +92,7 @@ fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut M
 }
 
 fn kernel(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
-    for name in kernel.disabled.iter().chain(&kernel.break_offsets) {
+    for name in kernel.disabled.iter().chain(&kernel.refuse) {
         if !Kind::ALL.iter().any(|kind| kind.name() == name) {
             let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
             let message = format!("[kernel]: no probe is called `{name}`");

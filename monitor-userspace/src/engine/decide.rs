@@ -12,9 +12,9 @@ use crate::policy::{self, Proposal, guards};
 use crate::{actions, verify};
 
 /// The guard that stands for a missing `[[remedy]]`.
-pub const CONSENT: &str = "consent";
+pub(super) const CONSENT: &str = "consent";
 /// The guard that stands for an action that cannot do anything about this incident.
-pub const PLAN: &str = "plan";
+pub(super) const PLAN: &str = "plan";
 
 impl Engine {
     pub(super) fn handle(

@@ -1,8 +1,11 @@
 //! Starts programs. The only place that does.
 
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+
+use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::signals::Held;
 use super::{HostError, procfs};
@@ -57,16 +60,15 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
 impl Held {
     /// Takes the exit status of an ended child, as `wait` gives it; none when it is not our child (any more).
     pub fn reap(&self) -> Option<u32> {
-        use std::os::fd::AsFd;
+        Self::reap_fd(&self.try_clone_fd().ok()?)
+    }
 
-        use rustix::process::{WaitId, WaitIdOptions, waitid};
-        let id = {
-            let fd = self.try_clone_fd().ok()?;
-            waitid(WaitId::PidFd(fd.as_fd()), WaitIdOptions::EXITED | WaitIdOptions::NOHANG).ok()??
-        };
-        let code = |status: i32| u32::try_from(status).unwrap_or(0);
-        id.exit_status()
-            .map(|status| code(status) << 8)
-            .or_else(|| id.terminating_signal().map(code))
+    /// The same, for a pidfd of it.
+    pub fn reap_fd(pidfd: &OwnedFd) -> Option<u32> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
+        let ended = waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
+        let number = |status: i32| u32::try_from(status).unwrap_or(0);
+        let code = ended.exit_status().map(|status| number(status) << 8);
+        code.or_else(|| ended.terminating_signal().map(number))
     }
 }

@@ -55,6 +55,8 @@ pub enum Entry {
         /// What it did.
         effect: Effect,
     },
+    /// The journal can be written again.
+    Resumed,
     /// The configuration was loaded anew.
     Reloaded {
         /// The file.

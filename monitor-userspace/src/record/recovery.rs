@@ -84,7 +84,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 }
                 incidents.insert(id, (shift, *incident));
             }
-            Entry::Reloaded { .. } => {}
+            Entry::Reloaded { .. } | Entry::Resumed => {}
         }
         // Bounded while reading, too.
         while incidents.len() > INCIDENTS {

@@ -1,0 +1,45 @@
+//! `smart-monitor check-config`: a configuration without mistakes, or where they are.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use crate::config::Config;
+
+/// Check a configuration.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The file.
+    file: PathBuf,
+}
+
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    match Config::load(&args.file) {
+        Ok(config) => {
+            println!(
+                "{}: good: {} services, {} remedies, {}",
+                args.file.display(),
+                config.services.len(),
+                config.remedies.len(),
+                if config.policy.dry_run { "dry run" } else { "acts" },
+            );
+            for name in without_remedy(&config) {
+                println!("note: no remedy brings service {name} back when it goes down");
+            }
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            eprintln!("{}", error.render());
+            Ok(ExitCode::FAILURE)
+        }
+    }
+}
+
+fn without_remedy(config: &Config) -> Vec<&str> {
+    let covered = |name: &str| {
+        config.remedies.iter().any(|remedy| {
+            remedy.detector == "service_down" && remedy.on.iter().any(|on| on == "*" || on == name)
+        })
+    };
+    let names = config.services.iter().map(|service| service.name.as_str());
+    names.filter(|name| !covered(name)).collect()
+}

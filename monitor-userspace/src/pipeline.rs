@@ -1,0 +1,18 @@
+//! Wiring, supervision, shutdown: the one place that sees every stage. Nothing imports it but the command line.
+//!
+//! Threads: `hot` (rings, core, strikes; never waits for anything slow), `sampler`, a few `hand`s that carry out what may wait,
+//! `journal` (forces entries to the disk), and the main thread with tokio (API, checks, signals). Everything reaches the core through the
+//! [`inbox`], which blocks its senders rather than lose anything.
+
+mod checking;
+mod daemon;
+mod hands;
+mod hot;
+mod inbox;
+mod kernel_view;
+mod live_host;
+mod sampling;
+mod settings;
+mod teller;
+
+pub use daemon::{DaemonError, Options, run};

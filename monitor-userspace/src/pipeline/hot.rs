@@ -1,0 +1,303 @@
+//! The hot thread: rings, core, journal of intents, first strikes. Never awaits, never takes a lock that slow code holds for long.
+//!
+//! Order within a round: losses are counted before the rings are drained, so that evidence drained now is judged by every loss before
+//! it; then urgent events, bulk events, the inbox, ended processes, time. Orders are carried out as they come, not at the end of a round.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::os::fd::OwnedFd;
+use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, Mutex, TryLockError};
+use std::time::Duration;
+
+use monitor_common::Kind;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use super::hands::{Hands, Job};
+use super::inbox::{Delivered, Message};
+use crate::actions;
+use crate::engine::{Engine, Order};
+use crate::host::signals::Held;
+use crate::host::{Host, clock};
+use crate::kernel::{CounterReader, Rings};
+use crate::model::{
+    Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View,
+};
+use crate::policy::Permit;
+use crate::record::recorder::Recorder;
+use crate::record::{Entry, Journal};
+
+/// Longest sleep: bulk events wait in their ring no longer than this.
+const BULK: Duration = Duration::from_millis(100);
+/// How often counters are shown when nothing else changed.
+const SHOW: Duration = Duration::from_secs(1);
+/// How often a journal that could not be written is tried again.
+const RETRY: Duration = Duration::from_secs(5);
+/// Most records taken from a ring, and messages from the inbox, before everything else gets its turn.
+const BATCH: usize = 4096;
+
+/// What the thread is made of.
+pub(super) struct Hot {
+    pub(super) engine: Engine,
+    pub(super) rings: Option<Rings>,
+    pub(super) counters: Option<CounterReader>,
+    pub(super) inbox: Delivered,
+    pub(super) hands: Hands,
+    pub(super) host: Arc<dyn Host>,
+    pub(super) journal: Arc<Journal>,
+    /// Asks for the journal to be forced to the disk.
+    pub(super) sync: SyncSender<()>,
+    pub(super) board: Arc<Mutex<View>>,
+    pub(super) recorder: Option<Recorder>,
+}
+
+/// A service's process, until it has ended.
+struct Watched {
+    service: String,
+    process: ProcessKey,
+    pidfd: OwnedFd,
+}
+
+struct State {
+    hot: Hot,
+    orders: Vec<Order>,
+    /// Effects that came about here.
+    effects: VecDeque<Effect>,
+    watched: Vec<Watched>,
+    lost_total: u64,
+    lost: BTreeMap<Kind, u64>,
+    shown: Time,
+    halted: Option<Time>,
+    quiet: bool,
+    stop: bool,
+}
+
+/// Runs until it is told to stop.
+pub(super) fn run(hot: Hot) {
+    let mut rings = None;
+    let mut state = State {
+        hot,
+        orders: Vec::new(),
+        effects: VecDeque::new(),
+        watched: Vec::new(),
+        lost_total: 0,
+        lost: BTreeMap::new(),
+        shown: Time::default(),
+        halted: None,
+        quiet: false,
+        stop: false,
+    };
+    std::mem::swap(&mut rings, &mut state.hot.rings);
+    while !state.stop {
+        let ended = state.sleep(rings.as_ref());
+        state.count_losses();
+        if let Some(rings) = &mut rings {
+            for ring in [&mut rings.urgent, &mut rings.bulk] {
+                let drained = ring.drain(BATCH, |event| {
+                    let at = Time::from_kernel(event.time_ns());
+                    state.observe(&Signal::Kernel { event }, at);
+                });
+                if drained.malformed > 0 {
+                    state.hot.engine.note_malformed(u64::try_from(drained.malformed).unwrap_or(0));
+                }
+            }
+        }
+        state.take_messages();
+        state.take_ended(ended);
+        state.pass_time();
+        state.show();
+    }
+    state.show();
+    state.hot.hands.end();
+}
+
+impl State {
+    /// Waits for something to do; which of the watched processes have ended.
+    fn sleep(&self, rings: Option<&Rings>) -> Vec<ProcessKey> {
+        let now = clock::now();
+        let wake = self.hot.engine.wake().map_or(BULK, |wake| wake.since(now).min(BULK));
+        let mut fds = vec![PollFd::from_borrowed_fd(self.hot.inbox.fd(), PollFlags::IN)];
+        fds.extend(self.watched.iter().map(|watched| PollFd::new(&watched.pidfd, PollFlags::IN)));
+        if let Some(rings) = rings {
+            for ring in [&rings.urgent, &rings.bulk] {
+                fds.push(PollFd::from_borrowed_fd(ring.fd(), PollFlags::IN));
+            }
+        }
+        let timeout = Timespec::try_from(wake).unwrap_or_default();
+        if poll(&mut fds, Some(&timeout)).is_err() {
+            return Vec::new();
+        }
+        let ready = fds.iter().skip(1).zip(&self.watched);
+        ready.filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, watched)| watched.process).collect()
+    }
+
+    fn observe(&mut self, signal: &Signal, at: Time) {
+        let now = clock::now();
+        if let Some(recorder) = &mut self.hot.recorder {
+            recorder.add(signal, at, now);
+        }
+        self.hot.engine.observe(signal, at, now, &mut self.orders);
+        self.carry_out();
+        while let Some(effect) = self.effects.pop_front() {
+            let at = effect.finished;
+            self.observe(&Signal::Effect { effect }, at);
+        }
+    }
+
+    /// Does what the core ordered, in its order.
+    fn carry_out(&mut self) {
+        let mut orders = std::mem::take(&mut self.orders);
+        for order in orders.drain(..) {
+            match order {
+                Order::Record(incident) => {
+                    self.write(vec![Entry::Incident { incident }]);
+                }
+                Order::Execute { permit, incident } => self.execute(permit, incident),
+            }
+        }
+        self.orders = orders;
+    }
+
+    /// Intent, strike, and the rest to a hand.
+    fn execute(&mut self, permit: Permit, incident: Box<Incident>) {
+        let action = permit.action().to_owned();
+        let intent = Entry::Intent { incident, action, plan: permit.plan().clone() };
+        if !self.write(vec![intent]) {
+            return self.give_up(&permit, "the journal cannot be written, so nothing acts");
+        }
+        match actions::strike(&permit, self.hot.host.as_ref()) {
+            Err(effect) => {
+                self.write(vec![Entry::Effect { effect: *effect.clone() }]);
+                self.effects.push_back(*effect);
+            }
+            Ok(struck) => {
+                if let Err(job) = self.hot.hands.give(Job { permit, struck }) {
+                    self.give_up(&job.permit, "no hand is free");
+                }
+            }
+        }
+    }
+
+    fn give_up(&mut self, permit: &Permit, reason: &str) {
+        let effect = Effect {
+            incident: permit.incident(),
+            action: permit.action().to_owned(),
+            acted: None,
+            finished: clock::now(),
+            result: EffectResult::Failed { reason: reason.to_owned() },
+        };
+        self.effects.push_back(effect);
+    }
+
+    /// Whether the entries are written. When not, nothing acts until they can be.
+    fn write(&mut self, entries: Vec<Entry>) -> bool {
+        match self.hot.journal.append(clock::now(), clock::unix_nanos(), entries) {
+            Ok(()) => {
+                // Full means that it is being asked for already.
+                let _ = self.hot.sync.try_send(());
+                true
+            }
+            Err(error) => {
+                self.halt(error.to_string());
+                false
+            }
+        }
+    }
+
+    fn halt(&mut self, reason: String) {
+        if self.halted.is_none() {
+            tracing::error!(%reason, "nothing acts");
+        }
+        self.halted = Some(clock::now());
+        if !self.quiet {
+            self.hot.engine.halt(Some(reason));
+        }
+    }
+
+    fn count_losses(&mut self) {
+        let Some(counters) = &self.hot.counters else { return };
+        let total = counters.lost_total();
+        if total == self.lost_total {
+            return;
+        }
+        self.lost_total = total;
+        let now: Vec<(Kind, u64)> =
+            counters.read().iter().map(|probe| (probe.kind, probe.total().lost)).collect();
+        for (probe, lost) in now {
+            let before = self.lost.insert(probe, lost).unwrap_or(0);
+            if lost > before {
+                let signal = Signal::Loss { probe, lost: lost - before };
+                self.observe(&signal, clock::now());
+            }
+        }
+    }
+
+    fn take_messages(&mut self) {
+        self.hot.inbox.reset();
+        for _ in 0..BATCH {
+            let Some(message) = self.hot.inbox.next() else { return };
+            match message {
+                Message::Signal { at, signal } => {
+                    if let Signal::Effect { effect } = signal.as_ref() {
+                        self.write(vec![Entry::Effect { effect: effect.clone() }]);
+                    }
+                    self.observe(&signal, at);
+                }
+                Message::Watch { service, process, pidfd } => {
+                    self.watched.push(Watched { service, process, pidfd });
+                }
+                Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
+                Message::Quiesce => {
+                    self.quiet = true;
+                    self.hot.engine.halt(Some("the daemon is ending".to_owned()));
+                }
+                Message::Halt(reason) => self.halt(reason),
+                Message::Stop => self.stop = true,
+            }
+        }
+    }
+
+    /// Normally the kernel's event came first; this is what is left when it was lost, and the proof that its memory is free.
+    fn take_ended(&mut self, ended: Vec<ProcessKey>) {
+        for process in ended {
+            let Some(at) = self.watched.iter().position(|watched| watched.process == process) else {
+                continue;
+            };
+            let watched = self.watched.swap_remove(at);
+            let status = Held::reap_fd(&watched.pidfd);
+            let change = ServiceSignal::Exited { process, status };
+            let signal = Signal::Service { service: watched.service, change };
+            self.observe(&signal, clock::now());
+        }
+    }
+
+    fn pass_time(&mut self) {
+        let now = clock::now();
+        if self.halted.is_some_and(|since| now.since(since) >= RETRY) && !self.quiet {
+            self.halted = None;
+            if self.write(vec![Entry::Resumed]) {
+                tracing::info!("the journal can be written again");
+                self.hot.engine.halt(None);
+            }
+        }
+        self.hot.engine.tick(now, &mut self.orders);
+        self.carry_out();
+        while let Some(effect) = self.effects.pop_front() {
+            let at = effect.finished;
+            self.observe(&Signal::Effect { effect }, at);
+        }
+    }
+
+    /// Brings the board up to date; when somebody is reading it, at the next round.
+    fn show(&mut self) {
+        let now = clock::now();
+        if !self.hot.engine.changed() && now.since(self.shown) < SHOW && !self.stop {
+            return;
+        }
+        match self.hot.board.try_lock() {
+            Ok(mut board) => self.hot.engine.show(&mut board),
+            Err(TryLockError::Poisoned(board)) => self.hot.engine.show(&mut board.into_inner()),
+            Err(TryLockError::WouldBlock) => return,
+        }
+        self.shown = now;
+    }
+}

@@ -1,0 +1,99 @@
+//! Passes on what supervisors say: to the core, to the sampler of ceilings, to the checks, and to the kernel's watch list.
+
+use std::collections::BTreeMap;
+use std::os::fd::OwnedFd;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::watch;
+
+use super::inbox::{Inbox, Message};
+use crate::host::clock;
+use crate::kernel::WatchList;
+use crate::model::{ProcessKey, ServiceSignal, Signal};
+use crate::samplers::service_memory::Ceilings;
+use crate::supervisors::Notify;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct Teller {
+    inbox: Inbox,
+    ceilings: Ceilings,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    watch_list: Option<WatchList>,
+    running: BTreeMap<String, ProcessKey>,
+    memory_max: BTreeMap<String, u64>,
+    starts: BTreeMap<String, watch::Sender<u64>>,
+}
+
+impl Teller {
+    pub(super) fn new(inbox: Inbox, ceilings: Ceilings, watch_list: Option<WatchList>) -> Self {
+        let state = State {
+            watch_list,
+            running: BTreeMap::new(),
+            memory_max: BTreeMap::new(),
+            starts: BTreeMap::new(),
+        };
+        Self { inbox, ceilings, state: Mutex::new(state) }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts the starts of a service.
+    pub(super) fn starts(&self, service: &str) -> watch::Receiver<u64> {
+        let mut state = self.lock();
+        state.starts.entry(service.to_owned()).or_insert_with(|| watch::channel(0).0).subscribe()
+    }
+
+    /// Ceilings, as configured.
+    pub(super) fn configure(&self, memory_max: BTreeMap<String, u64>) {
+        let mut state = self.lock();
+        for (service, process) in &state.running {
+            match memory_max.get(service) {
+                Some(ceiling) => self.ceilings.set(service, *process, *ceiling),
+                None => self.ceilings.clear(service),
+            }
+        }
+        state.memory_max = memory_max;
+    }
+}
+
+impl Notify for Teller {
+    fn service(&self, service: &str, change: ServiceSignal) {
+        let mut state = self.lock();
+        if let Some(process) = state.running.remove(service)
+            && let Some(list) = &mut state.watch_list
+            && let Err(error) = list.unwatch(process.pid)
+        {
+            tracing::debug!(%error, "cannot take a process off the watch list");
+        }
+        self.ceilings.clear(service);
+        if let ServiceSignal::Started { process, adopted } = &change {
+            state.running.insert(service.to_owned(), *process);
+            if let Some(ceiling) = state.memory_max.get(service) {
+                self.ceilings.set(service, *process, *ceiling);
+            }
+            if *adopted
+                && let Some(list) = &mut state.watch_list
+                && let Err(error) = list.watch(process.pid)
+            {
+                tracing::warn!(%error, "this service's events come late");
+            }
+        }
+        let started = matches!(change, ServiceSignal::Started { .. });
+        let signal = Signal::Service { service: service.to_owned(), change };
+        self.inbox.signal(clock::now(), signal);
+        if started && let Some(starts) = state.starts.get(service) {
+            starts.send_modify(|count| *count += 1);
+        }
+    }
+
+    fn watch(&self, service: &str, process: ProcessKey, pidfd: OwnedFd) {
+        self.inbox.send(Message::Watch { service: service.to_owned(), process, pidfd });
+    }
+}
