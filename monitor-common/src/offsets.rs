@@ -78,6 +78,7 @@ macro_rules! for_each_offset {
             SOCK_LOCAL_PORT("sock", "__sk_common.skc_num", Offset);
             SOCK_PEER_V4("sock", "__sk_common.skc_daddr", Offset);
             SOCK_LOCAL_V4("sock", "__sk_common.skc_rcv_saddr", Offset);
+            SOCK_SOURCE_PORT("inet_sock", "inet_sport", Offset);
             SOCK_PEER_V6("sock", "__sk_common.skc_v6_daddr", Offset);
             SOCK_LOCAL_V6("sock", "__sk_common.skc_v6_rcv_saddr", Offset);
         }

@@ -342,6 +342,42 @@ fn a_connection_that_its_caller_gives_up_says_so() {
 }
 
 #[test]
+fn a_connection_without_a_free_local_port_says_so() {
+    let _alone = alone();
+    let mut kernel = load(&Options::default());
+    let mut rings = kernel.take_rings().expect("the rings");
+    // The same two ports cannot be connected twice.
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let peer = listener.local_addr().expect("its address");
+    let first = TcpStream::connect(peer).expect("it listens");
+    let own = first.local_addr().expect("its address").port();
+    // A port range of one port, for one socket only.
+    let script = format!(
+        "import socket, struct, sys\ns = socket.socket()\ns.setsockopt(0, 51, struct.pack('I', {own} << 16 | {own}))\n\
+         sys.exit(s.connect_ex(('127.0.0.1', {})))",
+        peer.port()
+    );
+    let child = command("python3").args(["-c", &script]).status();
+    let errno = child.expect("python3 is there").code();
+    assert_eq!(errno, Some(99), "IP_LOCAL_PORT_RANGE needs 6.3");
+    let failed = wait_for(
+        &mut rings,
+        &mut Vec::new(),
+        "a connection",
+        |_, event| match event {
+            Event::TcpConnect(connect) if connect.peer() == peer && connect.error != 0 => {
+                Some(*connect)
+            }
+            _ => None,
+        },
+    );
+    assert_eq!(
+        failed.error,
+        monitor_common::probes::tcp_connect::EADDRNOTAVAIL
+    );
+}
+
+#[test]
 fn a_long_wait_for_a_cpu_is_an_event_and_every_wait_is_counted() {
     let _alone = alone();
     let options = Options {

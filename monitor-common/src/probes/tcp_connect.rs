@@ -26,11 +26,21 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::SOCK_LOCAL_V4,
         ],
     ],
-    optional: &[CGROUP, &[offsets::SOCK_PEER_V6, offsets::SOCK_LOCAL_V6]],
+    optional: &[
+        CGROUP,
+        &[
+            offsets::SOCK_SOURCE_PORT,
+            offsets::SOCK_PEER_V6,
+            offsets::SOCK_LOCAL_V6,
+        ],
+    ],
 };
 
-/// As [`TcpConnect::error`]: the connection ended before an answer came, and the network did not say why. The caller closed
-/// the socket, gave up or was killed, or no local port was free; `local_port` is then 0.
+/// As [`TcpConnect::error`]: no local port was free, so that nothing was sent.
+pub const EADDRNOTAVAIL: u32 = 99;
+
+/// As [`TcpConnect::error`]: the connection ended before an answer came, and the network did not say why: the caller closed the
+/// socket, gave up or was killed.
 pub const ECONNABORTED: u32 = 103;
 
 /// Failures that one CPU may report at once in a second; more of them wait with the successes.
@@ -54,8 +64,8 @@ pub struct TcpConnect {
     pub latency_ns: u64,
     /// The kernel's address of the socket, to join events of one connection; never shown to users.
     pub socket: u64,
-    /// 0 when established, else the errno that the kernel left on the socket (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...), or
-    /// [`ECONNABORTED`] when it left none.
+    /// 0 when established, else the errno that the kernel left on the socket (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...);
+    /// when it left none, [`EADDRNOTAVAIL`] or [`ECONNABORTED`].
     pub error: u32,
     /// `AF_INET` or `AF_INET6`.
     pub family: u16,
@@ -65,7 +75,7 @@ pub struct TcpConnect {
     pub peer_address: [u8; 16],
     /// Local address, as above.
     pub local_address: [u8; 16],
-    /// Local port, host byte order.
+    /// Local port, host byte order; 0 when the connection was not made.
     pub local_port: u16,
     /// Always 0.
     pub padding: [u16; 3],

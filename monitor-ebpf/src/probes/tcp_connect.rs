@@ -1,18 +1,21 @@
 //! An outgoing TCP connection was made or failed.
 
 use aya_ebpf::bindings::BPF_ANY;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use monitor_common::Kind;
-use monitor_common::probes::tcp_connect::{AF_INET6, ECONNABORTED, TcpConnect, URGENT_PER_SECOND};
+use monitor_common::probes::tcp_connect::{
+    AF_INET6, EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
+};
 
 use crate::emit::{Lane, admitted, emit, now_ns};
 use crate::maps::{CONNECTING, Connecting};
 use crate::offsets::{
     KernelPtr, SOCK_ERROR, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6,
-    SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL, known,
+    SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL, SOCK_SOURCE_PORT, known,
 };
 use crate::settings::refuse_if_asked;
 use crate::task::describe;
@@ -66,7 +69,7 @@ fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
     let error = match state {
         ESTABLISHED => 0,
         CLOSE => match socket.load::<u32>(&SOCK_ERROR) {
-            0 => ECONNABORTED,
+            0 => unsaid(address),
             error => error,
         },
         // Both sides called each other at once: rare, and not an answer yet.
@@ -94,6 +97,21 @@ fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
         padding: [0; 3],
     });
     Some(())
+}
+
+/// What happened when the kernel left no error: before a local port was found, or after.
+fn unsaid(socket: u64) -> u32 {
+    if !known([&SOCK_SOURCE_PORT]) {
+        return ECONNABORTED;
+    }
+    // The port is given back by now, but its copy for the packets stays. It lies behind the `struct sock` that the verifier
+    // knows of, so that it takes a checked read.
+    let port = (socket + u64::from(SOCK_SOURCE_PORT.load())) as *const u16;
+    // SAFETY: the helper checks the address.
+    match unsafe { bpf_probe_read_kernel(port) } {
+        Ok(0) => EADDRNOTAVAIL,
+        _ => ECONNABORTED,
+    }
 }
 
 /// Peer's and local address, in network byte order.
