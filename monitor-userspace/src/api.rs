@@ -29,8 +29,8 @@ pub use bind::{BindError, bind_http, bind_socket};
 /// Where the daemon's socket is, unless `--socket` or `SMART_MONITOR_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/smart-monitor/smart-monitor.sock";
 
-/// Reasons why the daemon does not observe or may not act, asked at each request; empty when all is well.
-pub type Unhealthy = dyn Fn() -> Vec<String> + Send + Sync;
+/// Reasons, asked for at each request; empty when all is well.
+pub type Reasons = dyn Fn() -> Vec<String> + Send + Sync;
 
 /// What the server shows; the pipeline fills it.
 pub struct Sources {
@@ -41,7 +41,9 @@ pub struct Sources {
     /// What the daemon itself costs.
     pub own: Arc<Own>,
     /// What only the pipeline knows to be wrong; a halted core and a kernel half without probes are seen without it.
-    pub unhealthy: Box<Unhealthy>,
+    pub unhealthy: Box<Reasons>,
+    /// What only the pipeline knows to be less than it should be: it observes and acts all the same.
+    pub limitations: Box<Reasons>,
 }
 
 impl fmt::Debug for Sources {

@@ -105,7 +105,7 @@ async fn metrics(State(shown): State<Shown>, headers: HeaderMap) -> Response {
 async fn health(State(shown): State<Shown>) -> Response {
     let sources = &shown.sources;
     let mut broken = (sources.unhealthy)();
-    let mut lesser = Vec::new();
+    let mut lesser = (sources.limitations)();
     let probes = sources.kernel.probes();
     if !probes.iter().any(|probe| probe.on) {
         broken.push("no kernel probe is on: `smart-monitor doctor` says why".to_owned());

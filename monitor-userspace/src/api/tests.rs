@@ -78,6 +78,7 @@ fn sources(kernel: Arc<dyn KernelView>) -> Sources {
         kernel,
         own: Arc::new(Own::started_now()),
         unhealthy: Box::new(Vec::new),
+        limitations: Box::new(Vec::new),
     }
 }
 

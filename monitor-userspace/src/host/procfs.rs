@@ -15,6 +15,8 @@ pub struct Stat {
     pub state: char,
     /// Parent's process id.
     pub parent: u32,
+    /// It has begun to end: what is sent to it changes nothing any more.
+    pub exiting: bool,
     /// CPU time, user and system, in ticks of 10 ms.
     pub cpu_ticks: u64,
     /// When it started.
@@ -31,6 +33,9 @@ pub fn stat(pid: u32) -> Option<Stat> {
     parse_stat(pid, std::str::from_utf8(buffer.get(..length)?).ok()?)
 }
 
+/// `PF_EXITING` of the kernel's `include/linux/sched.h`.
+const PF_EXITING: u64 = 4;
+
 /// The name stands in parentheses and may hold anything, closing ones included.
 fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
     let open = text.find('(')?;
@@ -39,13 +44,16 @@ fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
     let mut fields = text.get(close + 1..)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    // Field 3 is the state; 14 and 15 the CPU times, 22 the start, 24 the resident pages (proc(5)).
-    let user: u64 = fields.nth(9)?.parse().ok()?;
+    // Field 3 is the state; 9 the flags, 14 and 15 the CPU times, 22 the start, 24 the resident pages (proc(5)).
+    let flags: u64 = fields.nth(4)?.parse().ok()?;
+    let user: u64 = fields.nth(4)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(6)?.parse().ok()?;
     let resident_pages = fields.nth(1)?.parse().ok()?;
     let key = ProcessKey { pid, start_ticks };
-    Some(Stat { comm, state, parent, cpu_ticks: user.saturating_add(system), key, resident_pages })
+    let exiting = flags & PF_EXITING != 0 || state == 'Z';
+    let cpu_ticks = user.saturating_add(system);
+    Some(Stat { comm, state, parent, exiting, cpu_ticks, key, resident_pages })
 }
 
 /// Whether this very process is there and not yet a zombie.
@@ -121,7 +129,7 @@ mod tests {
         let line = "42 (a) b (c) S 7 42 42 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 987654 1000000 345 18446744073709551615";
         let stat = parse_stat(42, line).expect("it reads");
         assert_eq!((stat.comm.as_str(), stat.state, stat.parent), ("a) b (c", 'S', 7));
-        assert_eq!((stat.cpu_ticks, stat.resident_pages), (33, 345));
+        assert_eq!((stat.cpu_ticks, stat.resident_pages, stat.exiting), (33, 345, false));
         assert_eq!(stat.key, ProcessKey { pid: 42, start_ticks: 987_654 });
         assert_eq!(parse_stat(42, "42 (short) S 7"), None);
         assert_eq!(parse_stat(42, ")("), None);

@@ -103,11 +103,10 @@ struct Daemon {
     checks: JoinSet<()>,
 }
 
-/// What is wrong with the daemon itself.
+/// What keeps the daemon from being all it should be.
 #[derive(Debug, Default)]
 struct Trouble {
     http: Option<String>,
-    kernel: Option<String>,
     config: Option<String>,
     samplers: Vec<String>,
 }
@@ -124,7 +123,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let recovered = recovery::recover(&folder, now, clock::unix_nanos())
         .map_err(|source| DaemonError::Recover { folder: folder.clone(), source })?;
     let socket = api::bind_socket(&config.daemon.socket)?;
-    let mut trouble = Trouble { kernel: kernel.as_ref().err().cloned(), ..Trouble::default() };
+    let mut trouble = Trouble::default();
     let http = bind_http(&config.daemon.http, &mut trouble);
     let recorder = options.record.as_deref().map(Recorder::create).transpose().map_err(system("make the recording"))?;
     journal.append(now, clock::unix_nanos(), vec![started()])?;
@@ -187,11 +186,18 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         Err(_) => Arc::new(NoKernel),
     };
     let trouble = Arc::new(Mutex::new(trouble));
-    let unhealthy = {
+    let limitations = {
         let trouble = Arc::clone(&trouble);
         move || complaints(&trouble)
     };
-    let sources = api::Sources { view, kernel: shown, own, unhealthy: Box::new(unhealthy) };
+    let without_kernel = kernel.as_ref().err().cloned();
+    let sources = api::Sources {
+        view,
+        kernel: shown,
+        own,
+        unhealthy: Box::new(move || without_kernel.iter().cloned().collect()),
+        limitations: Box::new(limitations),
+    };
     let daemon = Daemon {
         options,
         config,
@@ -337,7 +343,7 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
 
 fn complaints(trouble: &Mutex<Trouble>) -> Vec<String> {
     let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-    let all = [&trouble.kernel, &trouble.http, &trouble.config];
+    let all = [&trouble.http, &trouble.config];
     all.into_iter().flatten().chain(&trouble.samplers).cloned().collect()
 }
 

@@ -12,7 +12,7 @@ use super::{Notify, Spec};
 use crate::host::exec::{self, Program};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
-use crate::model::{ProcessKey, ServiceSignal};
+use crate::model::{ProcessKey, ServiceSignal, Time};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -135,16 +135,17 @@ impl Commands {
         if !managed.wanted {
             return Err(HostError::NoService(name.to_owned()));
         }
+        let mut ended = None;
         if let Some(held) = &managed.held {
             let found = held.process();
             if process.is_some_and(|meant| meant != found) {
                 return Err(HostError::Replaced { service: name.to_owned(), found });
             }
-            end(held, term_grace)?;
+            ended = end(held, term_grace)?;
         }
         managed.held = None;
         let process = self.start(name, &mut managed)?;
-        Ok(Restarted { process, acted: clock::now() })
+        Ok(Restarted { process, acted: ended.unwrap_or_else(clock::now) })
     }
 
     /// Stops a service for good.
@@ -171,25 +172,28 @@ impl Commands {
     }
 }
 
-/// Ends a process of ours, waits until it is gone, and takes its exit status. One that is dying already is only waited for.
-fn end(held: &Held, grace: Duration) -> Result<(), HostError> {
-    let ended = match held.terminate() {
-        Ok(()) => held.wait(grace)?,
-        Err(HostError::Gone(_)) => true,
-        Err(error) => return Err(error),
-    };
-    if !ended {
-        match held.kill() {
+/// Ends a process of ours, waits until it is gone, and takes its exit status. Returns when it was told to end; none for one that
+/// had ended, or begun to, by itself.
+fn end(held: &Held, grace: Duration) -> Result<Option<Time>, HostError> {
+    let process = held.process();
+    let exiting = procfs::stat(process.pid).is_none_or(|stat| stat.key != process || stat.exiting);
+    let told = (!exiting).then(clock::now);
+    if told.is_some() {
+        match held.terminate() {
+            Ok(()) if !held.wait(grace)? => match held.kill() {
+                Ok(()) => held.release_memory(),
+                Err(HostError::Gone(_)) => {}
+                Err(error) => return Err(error),
+            },
             Ok(()) | Err(HostError::Gone(_)) => {}
             Err(error) => return Err(error),
         }
-        held.release_memory();
     }
     if !held.wait(DYING)? {
-        return Err(HostError::Undying { process: held.process(), within: DYING });
+        return Err(HostError::Undying { process, within: DYING });
     }
     held.reap();
-    Ok(())
+    Ok(told)
 }
 
 /// Services that an earlier run of the daemon started and that still run: the topmost process of each.
