@@ -20,8 +20,6 @@ use self::setup::Setup;
 use self::story::Story;
 use self::table::Table;
 
-/// Exit code when the demo could not begin; a loop that did not close is 1.
-const EXIT_USAGE: u8 = 2;
 /// Exit code after Ctrl-C, as shells have it.
 const EXIT_INTERRUPTED: u8 = 130;
 
@@ -29,7 +27,7 @@ const EXIT_INTERRUPTED: u8 = 130;
 ///
 /// Needs root, as the daemon does. Ends by itself; the exit code is 1 when a loop did not close.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(super) struct Args {
     /// Configuration of the demo's daemon; the one in the repository is built in.
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,20 +47,10 @@ enum End {
 }
 
 /// Runs it.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    match demo(args) {
-        Ok(code) => Ok(code),
-        Err(error) => {
-            eprintln!("smart-monitor demo: {error:#}");
-            Ok(ExitCode::from(EXIT_USAGE))
-        }
-    }
-}
-
-fn demo(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if !rustix::process::geteuid().is_root() {
         anyhow::bail!(
-            "its daemon loads kernel programs, which needs root; run `cargo xtask demo` or `sudo smart-monitor demo`"
+            "the demo's daemon loads kernel programs, which needs root; run `cargo xtask demo` or `sudo smart-monitor demo`"
         );
     }
     let setup = Setup::load(args.config)?;
@@ -95,7 +83,7 @@ fn demo(args: Args) -> anyhow::Result<ExitCode> {
     }
     match end {
         End::Interrupted => {
-            eprintln!("smart-monitor demo: interrupted; everything it started is stopped");
+            eprintln!("smart-monitor: interrupted; everything it started is stopped");
             Ok(ExitCode::from(EXIT_INTERRUPTED))
         }
         End::Ran(Err(error)) => Err(error),

@@ -6,16 +6,13 @@ use std::time::Duration;
 
 use crate::simulate::{self, Options, Peer, fault::Settings, fault_client};
 
-/// Exit code for what the caller can put right: an address that is taken, a fault that does not exist.
-const EXIT_USAGE: u8 = 2;
-
 /// Run a small service that misbehaves on request, for trying things out.
 ///
 /// It answers GET /health, GET /metrics and GET /work; POST /fault/KIND makes it crash, leak, spin, hang, refuse
 /// connections or answer with errors.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
-pub struct Args {
+pub(super) struct Args {
     #[command(subcommand)]
     command: Option<Command>,
     /// Name that its reports carry.
@@ -51,13 +48,11 @@ enum Command {
 }
 
 /// Runs it.
-pub fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let done = match (args.command, args.listen) {
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    match (args.command, args.listen) {
         (Some(Command::Fault { at, kind, settings }), _) => {
             let settings: Settings = settings.into_iter().collect();
-            fault_client::inject(at, &kind, &settings)
-                .map(|answer| println!("{answer}"))
-                .map_err(anyhow::Error::from)
+            println!("{}", fault_client::inject(at, &kind, &settings)?);
         }
         (None, Some(listen)) => simulate::run(Options {
             name: args.name,
@@ -65,19 +60,10 @@ pub fn run(args: Args) -> anyhow::Result<ExitCode> {
             calls: args.calls,
             rate: args.rate,
             heartbeat: args.heartbeat,
-        })
-        .map_err(anyhow::Error::from),
-        (None, None) => Err(anyhow::anyhow!(
-            "--listen is missing; give an address and port"
-        )),
-    };
-    Ok(match done {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("smart-monitor simulate: {error:#}");
-            ExitCode::from(EXIT_USAGE)
-        }
-    })
+        })?,
+        (None, None) => anyhow::bail!("--listen is missing; give an address and port"),
+    }
+    Ok(ExitCode::SUCCESS)
 }
 
 fn setting(text: &str) -> Result<(String, String), String> {

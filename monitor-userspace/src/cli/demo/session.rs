@@ -66,10 +66,7 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!(
-                "smart-monitor demo: cannot remove {}: {error}",
-                self.0.display()
-            );
+            eprintln!("smart-monitor: cannot remove {}: {error}", self.0.display());
         }
     }
 }
@@ -126,7 +123,7 @@ impl Session {
             let held = Held::open(daemon.key)?;
             held.terminate()?;
             if !held.wait(STOP_WITHIN)? {
-                eprintln!("smart-monitor demo: the daemon does not end; it is killed");
+                eprintln!("smart-monitor: the daemon does not end; it is killed");
                 held.kill()?;
             }
             self.daemon.wait()?;
@@ -141,7 +138,7 @@ impl Drop for Session {
         if !self.stopped
             && let Err(error) = self.stop()
         {
-            eprintln!("smart-monitor demo: cannot stop what it started: {error:#}");
+            eprintln!("smart-monitor: cannot stop what it started: {error:#}");
         }
     }
 }

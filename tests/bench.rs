@@ -1,0 +1,142 @@
+//! `cargo xtask bench`: the figures of the README, measured on this machine, with the daemon as users run it.
+//!
+//! Needs root and `SMART_MONITOR_BIN`. Every daemon it starts has a configuration, a state folder and ports of its own. It prints medians
+//! and 99th percentiles, and for kills also what other supervisors need for the same on the same machine.
+
+#[path = "bench/cost.rs"]
+mod cost;
+#[path = "bench/daemon.rs"]
+mod daemon;
+#[path = "bench/down.rs"]
+mod down;
+#[path = "bench/memory.rs"]
+mod memory;
+#[path = "bench/peers.rs"]
+mod peers;
+#[path = "bench/report.rs"]
+mod report;
+#[path = "bench/service.rs"]
+mod service;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context as _, Result, bail};
+use clap::Parser;
+
+use self::report::Report;
+
+/// Measure what Smart-Monitor costs and how fast it is. As root, with the daemon's path in `SMART_MONITOR_BIN`.
+#[derive(Debug, Parser)]
+struct Args {
+    #[command(subcommand)]
+    hidden: Option<Hidden>,
+    /// What to measure; everything when nothing is named.
+    #[arg(value_enum)]
+    what: Vec<What>,
+    /// Kills of a service.
+    #[arg(long, default_value_t = 200)]
+    rounds: usize,
+    /// Leaks over a memory ceiling.
+    #[arg(long, default_value_t = 20)]
+    memory_rounds: usize,
+    /// Starts of the daemon.
+    #[arg(long, default_value_t = 10)]
+    start_rounds: usize,
+    /// Kills under each other supervisor.
+    #[arg(long, default_value_t = 20)]
+    peer_rounds: usize,
+    /// Length of the idle measurement.
+    #[arg(long, default_value_t = 30)]
+    seconds: u64,
+    /// Install the other supervisors that are missing (PM2 by npm, supervisord by pip) into a temporary folder.
+    #[arg(long)]
+    peers: bool,
+    /// Print JSON and no table.
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum What {
+    /// A service is killed: time until that is known, and until it serves again.
+    Down,
+    /// A service leaks over its ceiling: time until it is dead and its memory back.
+    Memory,
+    /// CPU and memory of the daemon with nothing to do.
+    Idle,
+    /// Time from the start of the daemon until it observes.
+    Start,
+    /// The kills of `down` under other supervisors.
+    Peers,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Hidden {
+    /// The service that is killed: reports its start and ends with the bench.
+    #[command(hide = true)]
+    Service {
+        #[arg(long)]
+        report: PathBuf,
+        #[arg(long)]
+        listen: SocketAddr,
+    },
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    if let Some(Hidden::Service { report, listen }) = &args.hidden {
+        return service::be(report, *listen);
+    }
+    match bench(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn bench(args: &Args) -> Result<()> {
+    if !rustix::process::geteuid().is_root() {
+        bail!("the daemon loads kernel programs, which needs root; run `cargo xtask bench`");
+    }
+    let binary = std::env::var_os("SMART_MONITOR_BIN").map(PathBuf::from);
+    let binary = binary
+        .filter(|path| path.is_file())
+        .context("SMART_MONITOR_BIN does not name the daemon; run `cargo xtask bench`")?;
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))
+        .context("cannot become the parent of orphans")?;
+    let wanted = |what| args.what.is_empty() || args.what.contains(&what);
+    let mut report = Report::new(args.json);
+    let measured = measure(args, &binary, &wanted, &mut report);
+    let swept = daemon::sweep();
+    report.print();
+    measured.and(swept)
+}
+
+fn measure(
+    args: &Args,
+    binary: &std::path::Path,
+    wanted: &dyn Fn(What) -> bool,
+    report: &mut Report,
+) -> Result<()> {
+    if wanted(What::Start) {
+        cost::start(binary, args.start_rounds, report).context("start")?;
+    }
+    if wanted(What::Idle) {
+        cost::idle(binary, args.seconds, report).context("idle")?;
+    }
+    let mut own = None;
+    if wanted(What::Down) {
+        own = Some(down::measure(binary, args.rounds, report).context("down")?);
+    }
+    if wanted(What::Memory) {
+        memory::measure(binary, args.memory_rounds, report).context("memory")?;
+    }
+    if wanted(What::Peers) {
+        peers::measure(args.peer_rounds, args.peers, own.as_ref(), report);
+    }
+    Ok(())
+}

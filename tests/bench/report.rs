@@ -1,0 +1,172 @@
+//! Samples, their medians and 99th percentiles, and the printing of both.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+/// Durations of one kind.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Samples(Vec<Duration>);
+
+impl Samples {
+    pub(crate) fn add(&mut self, sample: Duration) {
+        self.0.push(sample);
+        self.0.sort_unstable();
+    }
+
+    /// The least value that this share of all values does not exceed (nearest rank).
+    pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
+        let count = u32::try_from(self.0.len()).ok()?;
+        let rank = (f64::from(count) * share).ceil().max(1.0);
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "a rank"
+        )]
+        let index = rank as usize - 1;
+        self.0.get(index.min(self.0.len().checked_sub(1)?)).copied()
+    }
+
+    pub(crate) fn median(&self) -> Option<Duration> {
+        self.quantile(0.5)
+    }
+}
+
+/// Everything that was measured.
+#[derive(Debug)]
+pub(crate) struct Report {
+    json: bool,
+    text: String,
+    values: Vec<Value>,
+}
+
+impl Report {
+    pub(crate) fn new(json: bool) -> Self {
+        Self {
+            json,
+            text: String::new(),
+            values: Vec::new(),
+        }
+    }
+
+    pub(crate) fn section(&mut self, title: &str) {
+        let columns = ["n", "median", "p99", "max"];
+        let [n, median, p99, max] = columns;
+        let _infallible = writeln!(
+            self.text,
+            "\n{title:<58} {n:>5} {median:>9} {p99:>9} {max:>9}"
+        );
+    }
+
+    /// A line of durations, and what its 99th percentile should stay below.
+    pub(crate) fn durations(&mut self, name: &str, samples: &Samples, goal: Option<Duration>) {
+        let at = |share| samples.quantile(share);
+        let show = |value: Option<Duration>| value.map_or_else(|| "-".to_owned(), human);
+        let verdict = goal.zip(at(0.99)).map(|(goal, p99)| {
+            let met = if p99 < goal { "met" } else { "NOT MET" };
+            format!("  p99 < {}: {met}", human(goal))
+        });
+        let _infallible = writeln!(
+            self.text,
+            "  {name:<56} {:>5} {:>9} {:>9} {:>9}{}",
+            samples.0.len(),
+            show(at(0.5)),
+            show(at(0.99)),
+            show(at(1.0)),
+            verdict.unwrap_or_default()
+        );
+        let nanos = |value: Option<Duration>| {
+            value.map(|value| u64::try_from(value.as_nanos()).unwrap_or(u64::MAX))
+        };
+        self.values.push(json!({
+            "name": name,
+            "count": samples.0.len(),
+            "median_ns": nanos(at(0.5)),
+            "p99_ns": nanos(at(0.99)),
+            "max_ns": nanos(at(1.0)),
+            "goal_p99_ns": nanos(goal),
+        }));
+    }
+
+    /// A single number, and what it should stay below.
+    pub(crate) fn number(&mut self, name: &str, value: f64, unit: &str, goal: Option<f64>) {
+        let verdict = goal.map(|goal| {
+            let met = if value < goal { "met" } else { "NOT MET" };
+            format!("  < {goal} {unit}: {met}")
+        });
+        let _infallible = writeln!(
+            self.text,
+            "  {name:<56} {value:>9.3} {unit}{}",
+            verdict.unwrap_or_default()
+        );
+        self.values
+            .push(json!({ "name": name, "value": value, "unit": unit, "goal": goal }));
+    }
+
+    /// What could not be measured, and why.
+    pub(crate) fn missing(&mut self, name: &str, why: &str) {
+        let _infallible = writeln!(self.text, "  {name}: NOT MEASURED: {why}");
+        self.values.push(json!({ "name": name, "missing": why }));
+    }
+
+    pub(crate) fn print(&self) {
+        if self.json {
+            println!(
+                "{}",
+                json!({ "machine": machine(), "figures": self.values })
+            );
+        } else {
+            println!("{}{}", machine(), self.text);
+        }
+    }
+}
+
+/// Says what is being done, where it does not disturb the result.
+pub(crate) fn progress(what: &str) {
+    eprintln!("bench: {what}");
+}
+
+/// What the figures were measured on.
+fn machine() -> String {
+    let cores = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    let uname = rustix::system::uname();
+    format!(
+        "Linux {} {}, {cores} cores",
+        uname.release().to_string_lossy(),
+        uname.machine().to_string_lossy()
+    )
+}
+
+/// Three figures: `85 us`, `12.3 ms`, `1.25 s`.
+pub(crate) fn human(time: Duration) -> String {
+    let micros = time.as_secs_f64() * 1e6;
+    let (value, unit) = match micros {
+        m if m < 1e3 => (m, "us"),
+        m if m < 1e6 => (m / 1e3, "ms"),
+        m => (m / 1e6, "s"),
+    };
+    let digits = match value {
+        v if v < 10.0 => 2,
+        v if v < 100.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$} {unit}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_values_that_were_measured() {
+        let mut samples = Samples::default();
+        assert_eq!(samples.median(), None);
+        for micros in (1..=200).rev() {
+            samples.add(Duration::from_micros(micros));
+        }
+        assert_eq!(samples.median(), Some(Duration::from_micros(100)));
+        assert_eq!(samples.quantile(0.99), Some(Duration::from_micros(198)));
+        assert_eq!(samples.quantile(1.0), Some(Duration::from_micros(200)));
+    }
+}
