@@ -107,6 +107,9 @@ for_each_offset!(constants);
 /// What it takes to fill in a [`crate::Task`].
 pub const TASK: &[Offset] = &[TASK_PID, TASK_TGID, TASK_COMM, TASK_LEADER, TASK_START];
 
+/// What it takes to fill in a [`crate::Task`] of the current task; helpers know the rest.
+pub const CURRENT: &[Offset] = &[TASK_LEADER, TASK_START];
+
 /// What it takes to fill in the cgroup of a [`crate::Task`]; 0 without it.
 pub const CGROUP: &[Offset] = &[TASK_CGROUPS, CSS_SET_CGROUP, CGROUP_NODE, NODE_ID];
 

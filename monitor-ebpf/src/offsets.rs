@@ -1,6 +1,7 @@
 //! A global for each offset, and the pointer that loads through them.
 
 use aya_ebpf::Global;
+use aya_ebpf::helpers::bpf_probe_read_kernel;
 use monitor_common::offsets::ABSENT;
 
 macro_rules! globals {
@@ -58,6 +59,14 @@ impl KernelPtr {
                 .cast::<T>()
                 .read()
         }
+    }
+
+    /// The same through the helper that checks the address, for what the verifier cannot follow. 0 when it is bad.
+    #[inline(always)]
+    pub(crate) fn load_checked<T: Copy + Default>(self, offset: &Global<u32>, past: usize) -> T {
+        let from = self.address() + u64::from(offset.load()) + past as u64;
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel(from as *const T) }.unwrap_or_default()
     }
 
     /// Follows the pointer at this offset.

@@ -1,5 +1,7 @@
 //! What every event says of a task, read from its `task_struct`.
 
+use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use monitor_common::Task;
 
 use crate::emit::Lane;
@@ -19,6 +21,23 @@ pub(crate) fn describe(task: KernelPtr) -> Task {
         start_time_ns: task.follow(&TASK_LEADER).load(&TASK_START),
         cgroup_id: cgroup_id(task),
         comm: comm(task),
+    }
+}
+
+/// Who the current task is. By helpers and checked reads, since its typed pointer (`bpf_get_current_task_btf`) needs 5.11.
+#[inline(always)]
+pub(crate) fn describe_current() -> Task {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    // SAFETY: the helpers take nothing and return numbers.
+    let (task, cgroup_id) = unsafe { (bpf_get_current_task(), bpf_get_current_cgroup_id()) };
+    let task = KernelPtr::new(task as *const u8);
+    let leader = KernelPtr::new(task.load_checked::<u64>(&TASK_LEADER, 0) as *const u8);
+    Task {
+        pid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        start_time_ns: leader.load_checked(&TASK_START, 0),
+        cgroup_id,
+        comm: bpf_get_current_comm().unwrap_or_default(),
     }
 }
 
@@ -79,8 +98,14 @@ pub(crate) fn resident(task: KernelPtr) -> Resident {
     }
     // The order of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES has been the same since 4.5. A counter can be below
     // zero for a moment, since the CPUs add to it in batches.
+    let stride = MM_RSS_STRIDE.load() as usize;
     let pages = |index: usize| -> u64 {
-        let counter: i64 = mm.load_past(&MM_RSS, index * MM_RSS_STRIDE.load() as usize);
+        let counter: i64 = if stride == size_of::<i64>() {
+            // Plain atomics, before 6.2: their verifier does not look through an array of a typedef.
+            mm.load_checked(&MM_RSS, index * stride)
+        } else {
+            mm.load_past(&MM_RSS, index * stride)
+        };
         counter.max(0).cast_unsigned()
     };
     Resident {

@@ -1,7 +1,7 @@
 //! A process had to free memory itself before it was given any.
 
 use crate::event::{Header, Task};
-use crate::offsets::{CGROUP, TASK};
+use crate::offsets::CURRENT;
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -18,8 +18,8 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             attach: Attach::tracepoint("mm_vmscan_direct_reclaim_end"),
         },
     ],
-    offsets: &[TASK],
-    optional: &[CGROUP],
+    offsets: &[CURRENT],
+    optional: &[],
 };
 
 /// Emitted when the stall ends.

@@ -3,7 +3,7 @@
 //! `SYN_SENT` is entered in the caller's context, so the owner is noted then; the answer comes in some other context.
 
 use crate::event::{Header, Task};
-use crate::offsets::{self, CGROUP, TASK};
+use crate::offsets::{self, CURRENT};
 use crate::spec::{Attach, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -15,7 +15,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         attach: Attach::tracepoint("inet_sock_set_state"),
     }],
     offsets: &[
-        TASK,
+        CURRENT,
         &[
             offsets::SOCK_PROTOCOL,
             offsets::SOCK_ERROR,
@@ -26,14 +26,11 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::SOCK_LOCAL_V4,
         ],
     ],
-    optional: &[
-        CGROUP,
-        &[
-            offsets::SOCK_SOURCE_PORT,
-            offsets::SOCK_PEER_V6,
-            offsets::SOCK_LOCAL_V6,
-        ],
-    ],
+    optional: &[&[
+        offsets::SOCK_SOURCE_PORT,
+        offsets::SOCK_PEER_V6,
+        offsets::SOCK_LOCAL_V6,
+    ]],
 };
 
 /// As [`TcpConnect::error`]: no local port was free, so that nothing was sent.

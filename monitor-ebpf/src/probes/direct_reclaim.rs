@@ -2,7 +2,6 @@
 
 use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::helpers::bpf_get_current_pid_tgid;
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
@@ -11,9 +10,8 @@ use monitor_common::probes::direct_reclaim::DirectReclaim;
 
 use crate::emit::{Lane, emit, now_ns};
 use crate::maps::{RECLAIM_TOTALS, RECLAIMING};
-use crate::offsets::KernelPtr;
 use crate::settings::{RECLAIM_THRESHOLD_NS, refuse_if_asked};
-use crate::task::describe;
+use crate::task::describe_current;
 
 /// `mm_vmscan_direct_reclaim_begin(order, gfp_flags)`
 #[btf_tracepoint(function = "mm_vmscan_direct_reclaim_begin")]
@@ -54,11 +52,9 @@ fn try_direct_reclaim_end(ctx: &BtfTracePointContext) -> Option<()> {
     if stall_ns < RECLAIM_THRESHOLD_NS.load() {
         return None;
     }
-    // SAFETY: the helper takes nothing and returns the current task.
-    let task = KernelPtr::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
     emit(Lane::Bulk, now_ns, |header| DirectReclaim {
         header,
-        task: describe(task),
+        task: describe_current(),
         stall_ns,
         reclaimed_pages: ctx.arg(0),
     });

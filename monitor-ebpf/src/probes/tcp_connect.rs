@@ -1,8 +1,6 @@
 //! An outgoing TCP connection was made or failed.
 
 use aya_ebpf::bindings::BPF_ANY;
-use aya_ebpf::helpers::bpf_probe_read_kernel;
-use aya_ebpf::helpers::generated::bpf_get_current_task_btf;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
@@ -18,7 +16,7 @@ use crate::offsets::{
     SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL, SOCK_SOURCE_PORT, known,
 };
 use crate::settings::refuse_if_asked;
-use crate::task::describe;
+use crate::task::describe_current;
 
 const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
@@ -47,10 +45,8 @@ fn begun(ctx: &BtfTracePointContext, socket: KernelPtr) {
     if socket.load::<u16>(&SOCK_PROTOCOL) != IPPROTO_TCP {
         return;
     }
-    // SAFETY: the helper takes nothing and returns the current task.
-    let task = KernelPtr::new(unsafe { bpf_get_current_task_btf() }.cast_const().cast());
     let connecting = Connecting {
-        task: describe(task),
+        task: describe_current(),
         since_ns: now_ns(),
     };
     if let Err(error) = CONNECTING.insert(socket.address(), connecting, u64::from(BPF_ANY)) {
@@ -69,7 +65,7 @@ fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
     let error = match state {
         ESTABLISHED => 0,
         CLOSE => match socket.load::<u32>(&SOCK_ERROR) {
-            0 => unsaid(address),
+            0 => unsaid(socket),
             error => error,
         },
         // Both sides called each other at once: rare, and not an answer yet.
@@ -100,16 +96,14 @@ fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
 }
 
 /// What happened when the kernel left no error: before a local port was found, or after.
-fn unsaid(socket: u64) -> u32 {
+fn unsaid(socket: KernelPtr) -> u32 {
     if !known([&SOCK_SOURCE_PORT]) {
         return ECONNABORTED;
     }
     // The port is given back by now, but its copy for the packets stays. It lies behind the `struct sock` that the verifier
-    // knows of, so that it takes a checked read.
-    let port = (socket + u64::from(SOCK_SOURCE_PORT.load())) as *const u16;
-    // SAFETY: the helper checks the address.
-    match unsafe { bpf_probe_read_kernel(port) } {
-        Ok(0) => EADDRNOTAVAIL,
+    // knows of.
+    match socket.load_checked::<u16>(&SOCK_SOURCE_PORT, 0) {
+        0 => EADDRNOTAVAIL,
         _ => ECONNABORTED,
     }
 }
