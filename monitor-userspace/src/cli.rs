@@ -1,10 +1,17 @@
 //! The command line: a file per subcommand. May see every stage; nothing imports it.
 
+mod ask;
 mod check_config;
 mod demo;
+mod doctor;
+mod explain;
 mod generate_docs;
+mod incidents;
+mod render;
 mod run;
 mod simulate;
+mod status;
+mod stored;
 
 use std::process::ExitCode;
 
@@ -22,8 +29,16 @@ struct Cli {
 enum Command {
     /// The daemon: observe, decide, act, verify.
     Run(run::Args),
+    /// What this kernel and host can do: every probe, on or off and why.
+    Doctor(doctor::Args),
     /// Check a configuration; mistakes are shown where they stand.
     CheckConfig(check_config::Args),
+    /// Health at a glance.
+    Status(status::Args),
+    /// List incidents, or show one.
+    Incidents(incidents::Args),
+    /// The story of an incident, from kernel event to outcome.
+    Explain(explain::Args),
     /// A simulated service that misbehaves on request.
     Simulate(simulate::Args),
     /// Break simulated services one way after another, and watch each being repaired.
@@ -37,7 +52,11 @@ enum Command {
 pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
+        Command::Doctor(args) => doctor::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Status(args) => status::run(args),
+        Command::Incidents(args) => incidents::run(args),
+        Command::Explain(args) => explain::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
         Command::GenerateDocs(args) => generate_docs::run(&args),
