@@ -57,6 +57,9 @@ pub struct Status {
     pub own: Cost,
     /// The core's state, without the incidents that are over.
     pub view: View,
+    /// What is less than it should be, though the daemon observes and acts.
+    #[serde(default)]
+    pub limitations: Vec<String>,
     /// Every probe, on or off and why.
     pub probes: Vec<ProbeRow>,
 }

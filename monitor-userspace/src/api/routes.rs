@@ -166,6 +166,7 @@ async fn status(State(shown): State<Shown>) -> Json<Status> {
             resident_bytes: usage.resident,
         },
         view,
+        limitations: (sources.limitations)(),
         probes: sources.kernel.probes(),
     })
 }

@@ -1,0 +1,124 @@
+use super::*;
+use crate::api::answers::{Clock, OneIncident};
+use crate::model::incident::StepKind;
+use crate::model::{Evidence, Incident, Outcome, ProcessKey, Severity, State, Subject, Time};
+
+const SEEN: i64 = 1_000_000_000;
+
+fn after(micros: i64) -> Time {
+    Time::from_nanos(SEEN + micros * 1_000)
+}
+
+fn fixed() -> OneIncident {
+    let process = ProcessKey {
+        pid: 4242,
+        start_ticks: 9,
+    };
+    let evidence = Evidence::at(after(0))
+        .from_probe(monitor_common::Kind::ProcessExit)
+        .about(process, "auth")
+        .fact("exit", "signal 9 (SIGKILL)");
+    let mut incident = Incident {
+        id: IncidentId(17),
+        detector: "service_down".to_owned(),
+        subject: Subject::service("auth"),
+        severity: Severity::Critical,
+        state: State::Resolved,
+        evidence,
+        opened: after(41),
+        closed: Some(after(3_204)),
+        caused_by: Some(IncidentId(16)),
+        outcome: Some(Outcome::Fixed),
+        actions: 1,
+        steps: Vec::new(),
+    };
+    incident.step(after(0), StepKind::Seen, "auth [4242] ended");
+    incident.step(after(41), StepKind::Detected, "service_down");
+    incident.step(
+        after(66),
+        StepKind::Acted,
+        "started as pid 4311 ".repeat(12),
+    );
+    incident.step(
+        after(3_204),
+        StepKind::Recovered,
+        "answers\x1b[2J on 127.0.0.1:8101",
+    );
+    let clock = Clock {
+        monotonic_ns: SEEN,
+        unix_ns: 1_000_000_000_000_000_000,
+    };
+    OneIncident {
+        clock,
+        incident,
+        causes: vec![IncidentId(18), IncidentId(19)],
+    }
+}
+
+#[test]
+fn the_story_goes_from_the_kernel_event_to_the_verdict() {
+    let text = story::full(&fixed(), Paint::none());
+    let at = |part: &str| {
+        text.find(part)
+            .unwrap_or_else(|| panic!("no {part} in\n{text}"))
+    };
+    let order = [
+        "incident 17: service_down, service auth  critical, resolved",
+        "brought about by an action on incident 16",
+        "an action on it brought about incidents 18, 19",
+        "+0 us  seen         auth [4242] ended",
+        "+41 us  detected     service_down",
+        "+66 us  acted        started as pid 4311",
+        "+3.20 ms  recovered ",
+        "evidence",
+        "  process  auth [4242]",
+        "  exit     signal 9 (SIGKILL)",
+        "Fixed in 3.20 ms: detected after 41 us, acted after 66 us, recovered after 3.20 ms.",
+    ];
+    assert!(order.map(at).is_sorted(), "{text}");
+    assert!(!text.contains('\x1b'), "{text}");
+    for line in text.lines() {
+        assert!(line.chars().count() <= render::WIDTH, "{line}");
+    }
+}
+
+#[test]
+fn what_became_of_it_is_said_in_plain_words() {
+    let verdict = |change: fn(&mut Incident)| {
+        let mut incident = fixed().incident;
+        change(&mut incident);
+        verdict::of(&incident, after(12_000_000)).0
+    };
+    let escalated = verdict(|incident| {
+        incident.state = State::Escalated;
+        incident.step(after(5_000), StepKind::Escalated, "restart limit used up");
+    });
+    assert_eq!(escalated, "A person is needed: restart limit used up.");
+    let dry = verdict(|incident| {
+        incident.state = State::Open;
+        incident.outcome = Some(Outcome::WouldHave);
+        incident.actions = 0;
+        incident.step(
+            after(50),
+            StepKind::Refused,
+            "dry_run: would have restarted auth",
+        );
+    });
+    assert_eq!(
+        dry,
+        "Open for 12.0 s: dry run, nothing was changed (dry_run: would have restarted auth)."
+    );
+    let alone = verdict(|incident| {
+        incident.outcome = None;
+        incident.actions = 0;
+    });
+    assert_eq!(
+        alone,
+        "Over after 3.20 ms without an action: no remedy is configured for it."
+    );
+    let later = verdict(|incident| incident.actions = 3);
+    assert!(
+        later.starts_with("Fixed in 3.20 ms by the last of 3 actions: "),
+        "{later}"
+    );
+}

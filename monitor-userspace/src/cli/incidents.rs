@@ -1,0 +1,176 @@
+//! `smart-monitor incidents`: what was wrong and what came of it; one of them with its evidence.
+
+use std::process::ExitCode;
+
+use super::ask::{self, Daemon};
+use super::explain::story;
+use super::render::{self, Cell, Column, Paint, Style, Table};
+use super::stored::Stored;
+use crate::api::answers::{Clock, Incidents, OneIncident};
+use crate::api::client::ClientError;
+use crate::model::{Incident, IncidentId, Outcome, Severity, State};
+
+/// List incidents, newest last; or show one of them with its evidence.
+///
+/// When the daemon does not run, they come from its journal.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Number of the incident to show.
+    id: Option<u64>,
+    #[command(flatten)]
+    daemon: Daemon,
+    #[command(flatten)]
+    stored: Stored,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    /// How many to list, the newest.
+    #[arg(long, default_value_t = 30)]
+    limit: usize,
+}
+
+/// See [`Args`].
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let Args {
+        id,
+        daemon,
+        stored,
+        json,
+        limit,
+    } = args;
+    if let Some(id) = id {
+        let one = match find(&daemon, &stored, IncidentId(id)) {
+            Ok(one) => one,
+            Err(why) => return ask::no_answer(&why, json),
+        };
+        if json {
+            ask::show_json(&one)?;
+        } else {
+            render::show(&story::summary(&one, Paint::for_stdout()))?;
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let list = match list(&daemon, &stored, limit) {
+        Ok(list) => list,
+        Err(why) => return ask::no_answer(&why, json),
+    };
+    if json {
+        ask::show_json(&list)?;
+    } else {
+        render::show(&table(&list, Paint::for_stdout()))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// One incident, from the daemon or from its journal; or why it cannot be had.
+pub(super) fn find(
+    daemon: &Daemon,
+    stored: &Stored,
+    id: IncidentId,
+) -> Result<OneIncident, String> {
+    let error = match daemon.ask(&format!("/api/v1/incidents/{id}")) {
+        Ok(one) => return Ok(one),
+        Err(error) => error,
+    };
+    match error {
+        // It may have forgotten what its journal still has; and it may not run at all.
+        ClientError::NotRunning { .. } | ClientError::NotFound { .. } => {
+            let from_journal = stored.incident(id);
+            let missing = |why| format!("{error}\n{why}");
+            match from_journal {
+                Ok(Some(one)) => {
+                    eprintln!("from the journal in {}:", stored.folder().display());
+                    Ok(one)
+                }
+                Ok(None) => Err(missing(format!(
+                    "the journal in {} has no incident {id}",
+                    stored.folder().display()
+                ))),
+                Err(why) => Err(missing(why)),
+            }
+        }
+        other => Err(other.to_string()),
+    }
+}
+
+fn list(daemon: &Daemon, stored: &Stored, limit: usize) -> Result<Incidents, String> {
+    let error = match daemon.ask(&format!("/api/v1/incidents?limit={limit}")) {
+        Ok(list) => return Ok(list),
+        Err(error @ ClientError::NotRunning { .. }) => error,
+        Err(other) => return Err(other.to_string()),
+    };
+    let mut list = stored
+        .incidents()
+        .map_err(|why| format!("{error}\n{why}"))?;
+    let surplus = list.incidents.len().saturating_sub(limit);
+    list.incidents.drain(..surplus);
+    eprintln!(
+        "the daemon does not run; from the journal in {}:",
+        stored.folder().display()
+    );
+    Ok(list)
+}
+
+const COLUMNS: &[Column] = &[
+    Column::right("ID"),
+    Column::left("SEEN"),
+    Column::right("AGE"),
+    Column::left("DETECTOR"),
+    Column::left("SUBJECT"),
+    Column::left("SEVERITY"),
+    Column::left("STATE"),
+    Column::left("OUTCOME"),
+    Column::right("RECOVERED IN"),
+];
+
+fn table(list: &Incidents, paint: Paint) -> String {
+    if list.incidents.is_empty() {
+        return "no incidents\n".to_owned();
+    }
+    let mut table = Table::new(COLUMNS);
+    for incident in &list.incidents {
+        table.row(row(incident, &list.clock));
+    }
+    table.render(paint)
+}
+
+fn row(incident: &Incident, clock: &Clock) -> Vec<Cell> {
+    let seen = incident.evidence.seen;
+    let recovered = incident.closed.filter(|_| incident.is_over());
+    vec![
+        incident.id.to_string().into(),
+        render::wall(clock.unix_ns_of(seen), "%m-%d %H:%M:%S").into(),
+        render::duration(clock.time().since(seen)).into(),
+        incident.detector.as_str().into(),
+        incident.subject.to_string().into(),
+        severity(incident.severity),
+        state(incident.state),
+        incident.outcome.map_or_else(|| "-".into(), outcome),
+        recovered.map_or_else(|| "-".into(), |at| render::duration(at.since(seen)).into()),
+    ]
+}
+
+fn severity(severity: Severity) -> Cell {
+    match severity {
+        Severity::Warning => "warning".into(),
+        Severity::Critical => "critical".into(),
+    }
+}
+
+fn state(state: State) -> Cell {
+    let style = match state {
+        State::Open | State::Acting | State::Verifying => Style::Warning,
+        State::Resolved => Style::Good,
+        State::Escalated => Style::Bad,
+    };
+    Cell::styled(state.name(), style)
+}
+
+fn outcome(outcome: Outcome) -> Cell {
+    let style = match outcome {
+        Outcome::Fixed => Style::Good,
+        Outcome::Refused | Outcome::WouldHave | Outcome::Unknown => Style::Warning,
+        Outcome::NoEffect | Outcome::Worse | Outcome::Failed => Style::Bad,
+    };
+    Cell::styled(outcome.name(), style)
+}
