@@ -101,7 +101,11 @@ impl Daemon {
                 let last: Vec<&str> = log.lines().rev().take(20).collect();
                 let last: Vec<&str> = last.into_iter().rev().collect();
                 bail!(
-                    "the daemon does not observe ({health:?}, ended: {ended:?}); its last lines:\n{}",
+                    "the daemon does not observe ({}; ended: {ended:?}); its last lines:\n{}",
+                    health.map_or_else(
+                        |error| error.to_string(),
+                        |health| health.reasons.join("; ")
+                    ),
                     last.join("\n")
                 );
             }

@@ -99,7 +99,8 @@ http = ""
 [policy]
 backoff_initial = "0s"
 backoff_max = "0s"
-limit = 1000000
+limit = 1000
+limit_window = "100ms"
 host_limit_per_hour = 1000000
 
 [[service]]

@@ -41,8 +41,8 @@ pub(super) const ALL: &[Scenario] = &[
         label: "CPU runaway",
         service: "payment",
         kind: "spin",
-        settings: &[("threads", "1")],
-        expect: &["runaway_cpu"],
+        settings: &[("threads", "2")],
+        expect: &["runaway_cpu", "service_down"],
     },
     Scenario {
         label: "hang",
