@@ -11,6 +11,9 @@ use crate::api::DEFAULT_SOCKET;
 use crate::api::answers::Failure;
 use crate::api::client::{self, ClientError};
 
+/// Exit code when there is no such thing.
+const MISSING: u8 = 1;
+
 /// Exit code when there was no answer.
 const UNREACHABLE: u8 = 2;
 
@@ -50,13 +53,32 @@ pub(super) fn show_json(answer: &impl Serialize) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Says why there is no answer; where JSON was asked for, in JSON too.
-pub(super) fn no_answer(why: &str, json: bool) -> anyhow::Result<ExitCode> {
-    if json {
-        show_json(&Failure {
-            error: why.to_owned(),
-        })?;
+/// Why a command has nothing to show.
+#[derive(Debug)]
+pub(super) enum NoAnswer {
+    /// The daemon, or its journal, does not have what was asked for.
+    Missing(String),
+    /// Neither could be asked.
+    Unreachable(String),
+}
+
+impl NoAnswer {
+    /// Says it; where JSON was asked for, in JSON too.
+    pub(super) fn show(self, json: bool) -> anyhow::Result<ExitCode> {
+        let (error, code) = match self {
+            Self::Missing(error) => (error, MISSING),
+            Self::Unreachable(error) => (error, UNREACHABLE),
+        };
+        eprintln!("smart-monitor: {error}");
+        if json {
+            show_json(&Failure { error })?;
+        }
+        Ok(ExitCode::from(code))
     }
-    eprintln!("smart-monitor: {why}");
-    Ok(ExitCode::from(UNREACHABLE))
+}
+
+impl From<ClientError> for NoAnswer {
+    fn from(error: ClientError) -> Self {
+        Self::Unreachable(error.to_string())
+    }
 }

@@ -37,7 +37,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } = args;
     let one = match incidents::find(&daemon, &stored, IncidentId(id)) {
         Ok(one) => one,
-        Err(why) => return ask::no_answer(&why, json),
+        Err(why) => return why.show(json),
     };
     if json {
         ask::show_json(&one)?;

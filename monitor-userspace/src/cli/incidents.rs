@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::ask::{self, Daemon};
+use super::ask::{self, Daemon, NoAnswer};
 use super::explain::story;
 use super::render::{self, Cell, Column, Paint, Style, Table};
 use super::stored::Stored;
@@ -41,7 +41,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     if let Some(id) = id {
         let one = match find(&daemon, &stored, IncidentId(id)) {
             Ok(one) => one,
-            Err(why) => return ask::no_answer(&why, json),
+            Err(why) => return why.show(json),
         };
         if json {
             ask::show_json(&one)?;
@@ -52,7 +52,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     }
     let list = match list(&daemon, &stored, limit) {
         Ok(list) => list,
-        Err(why) => return ask::no_answer(&why, json),
+        Err(why) => return why.show(json),
     };
     if json {
         ask::show_json(&list)?;
@@ -67,46 +67,46 @@ pub(super) fn find(
     daemon: &Daemon,
     stored: &Stored,
     id: IncidentId,
-) -> Result<OneIncident, String> {
+) -> Result<OneIncident, NoAnswer> {
     let error = match daemon.ask(&format!("/api/v1/incidents/{id}")) {
         Ok(one) => return Ok(one),
         Err(error) => error,
     };
-    match error {
-        // It may have forgotten what its journal still has; and it may not run at all.
-        ClientError::NotRunning { .. } | ClientError::NotFound { .. } => {
-            let from_journal = stored.incident(id);
-            let missing = |why| format!("{error}\n{why}");
-            match from_journal {
-                Ok(Some(one)) => {
-                    eprintln!("from the journal in {}:", stored.folder().display());
-                    Ok(one)
-                }
-                Ok(None) => Err(missing(format!(
-                    "the journal in {} has no incident {id}",
-                    stored.folder().display()
-                ))),
-                Err(why) => Err(missing(why)),
-            }
+    let folder = stored.folder();
+    let one = match (&error, stored.incident(id)) {
+        (ClientError::NotRunning { .. } | ClientError::NotFound { .. }, Ok(Some(one))) => one,
+        (ClientError::NotRunning { .. }, Ok(None)) => {
+            let why = format!(
+                "{error}\nthe journal in {} has no incident {id}",
+                folder.display()
+            );
+            return Err(NoAnswer::Missing(why));
         }
-        other => Err(other.to_string()),
-    }
+        (ClientError::NotRunning { .. }, Err(why)) => {
+            return Err(NoAnswer::Unreachable(format!("{error}\n{why}")));
+        }
+        // It may have forgotten what its journal still has; where that cannot be read, its own word stands.
+        (ClientError::NotFound { .. }, _) => return Err(NoAnswer::Missing(error.to_string())),
+        _ => return Err(error.into()),
+    };
+    eprintln!("from the journal in {}:", folder.display());
+    Ok(one)
 }
 
-fn list(daemon: &Daemon, stored: &Stored, limit: usize) -> Result<Incidents, String> {
+fn list(daemon: &Daemon, stored: &Stored, limit: usize) -> Result<Incidents, NoAnswer> {
     let error = match daemon.ask(&format!("/api/v1/incidents?limit={limit}")) {
         Ok(list) => return Ok(list),
         Err(error @ ClientError::NotRunning { .. }) => error,
-        Err(other) => return Err(other.to_string()),
+        Err(other) => return Err(other.into()),
     };
-    let mut list = stored
-        .incidents()
-        .map_err(|why| format!("{error}\n{why}"))?;
+    let both = |why| NoAnswer::Unreachable(format!("{error}\n{why}"));
+    let mut list = stored.incidents().map_err(both)?;
     let surplus = list.incidents.len().saturating_sub(limit);
     list.incidents.drain(..surplus);
+    let folder = stored.folder();
     eprintln!(
         "the daemon does not run; from the journal in {}:",
-        stored.folder().display()
+        folder.display()
     );
     Ok(list)
 }

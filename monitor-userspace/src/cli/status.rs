@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use super::ask::{self, Daemon};
+use super::ask::{self, Daemon, NoAnswer};
 use super::render::{self, Cell, Column, Paint, Style, Table};
 use crate::api::answers::Status;
 use crate::host::procfs;
@@ -34,7 +34,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let Args { daemon, json } = args;
     let status: Status = match daemon.ask("/api/v1/status") {
         Ok(status) => status,
-        Err(error) => return ask::no_answer(&error.to_string(), json),
+        Err(error) => return NoAnswer::from(error).show(json),
     };
     if json {
         ask::show_json(&status)?;
