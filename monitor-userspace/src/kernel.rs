@@ -214,3 +214,20 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_part_can_be_given_to_a_thread() {
+        fn movable<T: Send + 'static>() {}
+        fn shareable<T: Send + Sync + Clone + 'static>() {}
+        movable::<Kernel>();
+        movable::<Rings>();
+        movable::<Snapshot>();
+        movable::<WatchList>();
+        movable::<KernelLog>();
+        shareable::<CounterReader>();
+    }
+}

@@ -97,7 +97,8 @@ fn exit_of(rings: &mut Rings, seen: &mut Vec<(Lane, Event)>, pid: u32) -> (Lane,
 #[test]
 fn every_probe_is_on_and_every_program_is_in_the_object() {
     let _alone = alone();
-    let kernel = load(&Options::default());
+    let mut kernel = load(&Options::default());
+    assert!(kernel.take_log().is_some(), "the programs' own messages");
     for probe in kernel.probes() {
         assert!(
             probe.state.is_on(),

@@ -11,24 +11,15 @@ use std::path::Path;
 
 use thiserror::Error;
 
+mod format;
+
+use format::{
+    ARRAY, CONST, ENUM, ENUM64, FLOAT, FUNC_PROTO, INT, MAGIC, PTR, RESTRICT, STRUCT, TYPE_TAG,
+    TYPEDEF, Type, UNION, VOLATILE, variable_part, word,
+};
+
 /// Where the kernel shows its types.
 const VMLINUX: &str = "/sys/kernel/btf/vmlinux";
-
-const MAGIC: u16 = 0xeb9f;
-const INT: u32 = 1;
-const PTR: u32 = 2;
-const ARRAY: u32 = 3;
-const STRUCT: u32 = 4;
-const UNION: u32 = 5;
-const ENUM: u32 = 6;
-const TYPEDEF: u32 = 8;
-const VOLATILE: u32 = 9;
-const CONST: u32 = 10;
-const RESTRICT: u32 = 11;
-const FUNC_PROTO: u32 = 13;
-const FLOAT: u32 = 16;
-const TYPE_TAG: u32 = 18;
-const ENUM64: u32 = 19;
 
 /// Longest chain of typedefs or nested anonymous structures that is followed.
 const DEPTH: usize = 32;
@@ -103,21 +94,6 @@ impl std::fmt::Debug for Btf {
     }
 }
 
-/// The fixed part of a type.
-#[derive(Clone, Copy)]
-struct Type {
-    /// Where its variable part begins.
-    rest: usize,
-    name: u32,
-    kind: u32,
-    /// Members, parameters or values.
-    count: usize,
-    /// Members state offset and width in one number.
-    packed: bool,
-    /// Its size in bytes, or the id of the type it refers to.
-    operand: u32,
-}
-
 impl Btf {
     /// Reads the running kernel's.
     pub fn of_kernel() -> Result<Self, BtfError> {
@@ -155,7 +131,7 @@ impl Btf {
         btf.types.push(0);
         let mut at = types_at.start;
         while at < types_at.end {
-            let found = btf.type_at(at).ok_or(SHORT)?;
+            let found = Type::read(&btf.data, at).ok_or(SHORT)?;
             let length = variable_part(found.kind, found.count).ok_or(BtfError::Malformed(
                 "it has a kind of type that this version does not know",
             ))?;
@@ -346,19 +322,7 @@ impl Btf {
         if id == 0 {
             return None;
         }
-        self.type_at(*self.types.get(id as usize)? as usize)
-    }
-
-    fn type_at(&self, at: usize) -> Option<Type> {
-        let info = word(&self.data, at + 4)?;
-        Some(Type {
-            rest: at + 12,
-            name: word(&self.data, at)?,
-            kind: info >> 24 & 0x1f,
-            count: (info & 0xffff) as usize,
-            packed: info >> 31 != 0,
-            operand: word(&self.data, at + 8)?,
-        })
+        Type::read(&self.data, *self.types.get(id as usize)? as usize)
     }
 
     fn is_named(&self, offset: u32, name: &str) -> bool {
@@ -388,28 +352,6 @@ enum Refusal {
     Missing,
     Bitfield,
     Malformed,
-}
-
-fn word(data: &[u8], at: usize) -> Option<u32> {
-    let bytes = data.get(at..at.checked_add(4)?)?;
-    Some(u32::from_ne_bytes(bytes.try_into().ok()?))
-}
-
-/// Bytes that follow the fixed part of a type; none for an unknown kind.
-fn variable_part(kind: u32, count: usize) -> Option<usize> {
-    Some(match kind {
-        // pointer, forward, typedef, qualifiers, function, float, type tag
-        2 | 7..=12 | 16 | 18 => 0,
-        // integer, variable, declaration tag
-        1 | 14 | 17 => 4,
-        // array
-        3 => 12,
-        // structure, union, variables of a section, 64-bit enumeration
-        4 | 5 | 15 | 19 => 12 * count,
-        // enumeration, parameters
-        6 | 13 => 8 * count,
-        _ => return None,
-    })
 }
 
 #[cfg(test)]

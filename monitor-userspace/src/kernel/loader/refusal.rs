@@ -15,7 +15,8 @@ const LOG_CHARS: usize = 400;
 
 pub(super) const FIX_TRACEPOINT: &str =
     "use a kernel that has it (5.8 or later, with CONFIG_BPF_EVENTS and its subsystem built in)";
-pub(super) const FIX_NEWER: &str = "use kernel 6.8 or later";
+pub(super) const FIX_NEWER: &str =
+    "use kernel 6.8 or later, or a distribution's 6.1 or later that has the change too";
 const FIX_RIGHTS: &str =
     "run as root (sudo smart-monitor ...), outside of a container that drops capabilities";
 const FIX_REPORT: &str =
