@@ -64,6 +64,8 @@ struct Act {
     severity: crate::model::Severity,
     effect: Option<Effect>,
     cleared: Option<(Time, String)>,
+    /// The condition was seen anew after the act.
+    again: bool,
 }
 
 /// The core.

@@ -15,6 +15,8 @@ pub struct Known<'a> {
     pub within: Duration,
     /// The signal that says the condition is gone, if there was one.
     pub cleared: Option<Time>,
+    /// Whether the condition was raised anew by a signal after the act.
+    pub again: bool,
     /// Severity when the action was decided, and the worst since.
     pub severity: (Severity, Severity),
 }
@@ -35,7 +37,7 @@ pub fn judge(known: Known<'_>, now: Time) -> Option<Outcome> {
         return Some(Outcome::Worse);
     }
     let over = now >= known.effect.finished.after(known.within);
-    over.then_some(Outcome::NoEffect)
+    (over || known.again).then_some(Outcome::NoEffect)
 }
 
 #[cfg(test)]
@@ -59,6 +61,7 @@ mod tests {
             effect: &effect,
             within: Duration::from_millis(50),
             cleared: cleared.map(at),
+            again: false,
             severity: (Severity::Critical, Severity::Critical),
         };
         judge(known, at(now))

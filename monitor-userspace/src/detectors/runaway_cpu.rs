@@ -120,7 +120,7 @@ impl Detect {
                         .about(usage.process, &usage.comm)
                         .fact("CPU share", format!("{:.0}% of a core", share * 100.0))
                         .fact("threshold", self.config.threshold)
-                        .fact("lasting", Span(at.since(since)))
+                        .fact("lasting", format!("{:.1?}", at.since(since)))
                         .fact("CPU time", format!("{:.1} s", nanos_to_seconds(usage.cpu_ns)));
                     out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
                 }

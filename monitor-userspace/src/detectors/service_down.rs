@@ -5,6 +5,7 @@
 //! a check, when it has run for `settle`.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use monitor_common::probes::process_exit::{Ending, ending};
 use monitor_common::{Event, Kind};
@@ -90,7 +91,7 @@ impl Detect {
                     let evidence = Evidence::at(at)
                         .about(*process, name)
                         .fact("ending", how)
-                        .fact("source", "supervisor (the kernel's exit event did not arrive)");
+                        .fact("source", "supervisor (no exit event of the kernel was matched to it)");
                     self.raise(name, evidence, out);
                 }
             }
@@ -120,7 +121,7 @@ impl Detector for Detect {
                     .from_probe(Kind::ProcessExit)
                     .about(process, exit.task.comm())
                     .fact("ending", describe(exit.status))
-                    .fact("ran for", Span(std::time::Duration::from_nanos(exit.lifetime_ns)));
+                    .fact("ran for", format!("{:.1?}", Duration::from_nanos(exit.lifetime_ns)));
                 self.raise(&name, evidence, out);
             }
             Signal::Service { service, change } => {
@@ -129,7 +130,7 @@ impl Detector for Detect {
             Signal::Check { result } if result.failure.is_none() => {
                 let runs = matches!(self.down.get(&result.service), Some(Some(_)));
                 if runs {
-                    let because = format!("its check answers in {:?}", result.latency);
+                    let because = format!("its check answers in {:.1?}", result.latency);
                     self.clear(&result.service, at, because, out);
                 }
             }
@@ -168,7 +169,14 @@ fn describe(status: u32) -> String {
     }
 }
 
+/// Names of signals 1 to 31, as on every architecture that we build for (signal(7)).
+const SIGNALS: [&str; 31] = [
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
+    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
+    "WINCH", "IO", "PWR", "SYS",
+];
+
 fn signal_name(number: u8) -> String {
-    let named = rustix::process::Signal::from_named_raw(i32::from(number));
-    named.map_or_else(|| format!("signal {number}"), |signal| format!("{signal:?} ({number})"))
+    let name = usize::from(number).checked_sub(1).and_then(|at| SIGNALS.get(at));
+    name.map_or_else(|| format!("signal {number}"), |name| format!("SIG{name} ({number})"))
 }

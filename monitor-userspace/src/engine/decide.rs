@@ -47,6 +47,9 @@ impl Engine {
         if let Some(id) = self.book.find(detector, &subject) {
             if let Some(act) = self.acts.get_mut(&id) {
                 act.cleared = None;
+                // It began anew after the act: there is no need to wait for the end of its time.
+                let acted = act.effect.as_ref().and_then(|effect| effect.acted);
+                act.again |= acted.is_some_and(|acted| evidence.seen > acted);
             }
             let worse = self.book.change(id, |incident| {
                 let worse = severity > incident.severity;
@@ -56,6 +59,7 @@ impl Engine {
                 }
                 worse
             });
+            self.judge(id, now, orders);
             if worse == Some(true) {
                 self.decide(id, now, orders);
             }
@@ -141,6 +145,7 @@ impl Engine {
                     severity: incident.severity,
                     effect: None,
                     cleared: None,
+                    again: false,
                 };
                 self.permitted(id, act, now);
                 if let Some(incident) = self.book.get(id) {
@@ -254,6 +259,7 @@ impl Engine {
             effect,
             within: act.within,
             cleared: act.cleared.as_ref().map(|(seen, _)| *seen),
+            again: act.again,
             severity: (act.severity, incident.severity),
         };
         let outcome = verify::judge(known, now);
@@ -275,7 +281,11 @@ impl Engine {
             incident.state = State::Open;
             incident.outcome = Some(outcome);
             if matches!(outcome, Outcome::NoEffect | Outcome::Worse) {
-                let line = format!("{}: {} within {:?}", act.action, outcome.name(), act.within);
+                let line = if act.again {
+                    format!("{}: it happened again", act.action)
+                } else {
+                    format!("{}: {} within {:?}", act.action, outcome.name(), act.within)
+                };
                 incident.step(now, StepKind::Unproven, line);
             }
         });
