@@ -101,7 +101,7 @@ impl Engine {
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
             halted: None,
-            counts: Counts::default(),
+            counts: counting::zeros(),
             scratch: Vec::new(),
             found: Vec::new(),
             changed: true,

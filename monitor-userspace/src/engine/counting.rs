@@ -1,7 +1,30 @@
 //! Counters. Every label comes from a registry or an enum, so the sets are bounded.
 
-use super::Engine;
+use super::{Engine, decide};
+use crate::model::view::{Counts, Durations};
 use crate::model::{Incident, Outcome, Signal, Time};
+use crate::policy::guards;
+use crate::{actions, detectors};
+
+/// Every label there can be, at zero: a series that begins with its first event hides that event from `rate()`.
+pub(super) fn zeros() -> Counts {
+    let mut counts = Counts::default();
+    for spec in detectors::ALL {
+        counts.opened.insert(spec.name.to_owned(), 0);
+        counts.detect.insert(spec.name.to_owned(), Durations::default());
+        counts.recover.insert(spec.name.to_owned(), Durations::default());
+    }
+    for spec in actions::ALL {
+        let outcomes = Outcome::ALL.iter().map(|outcome| (*outcome, 0)).collect();
+        counts.outcomes.insert(spec.name.to_owned(), outcomes);
+        counts.act.insert(spec.name.to_owned(), Durations::default());
+    }
+    let guards = guards::ALL.iter().map(|guard| guard.name);
+    for guard in guards.chain([decide::CONSENT, decide::PLAN]) {
+        counts.refusals.insert(guard.to_owned(), 0);
+    }
+    counts
+}
 
 impl Engine {
     pub(super) fn count_signal(&mut self, signal: &Signal) {

@@ -61,24 +61,9 @@ struct Service {
     starts: u64,
 }
 
-const STATES: [State; 5] = [
-    State::Open,
-    State::Acting,
-    State::Verifying,
-    State::Resolved,
-    State::Escalated,
-];
-
-const SERVICE_STATES: [ServiceState; 4] = [
-    ServiceState::Starting,
-    ServiceState::Healthy,
-    ServiceState::Degraded,
-    ServiceState::Down,
-];
-
 impl Core {
     fn copy(view: &View) -> Self {
-        let mut incidents: Vec<_> = STATES.map(|state| (state, 0)).into();
+        let mut incidents: Vec<_> = State::ALL.iter().map(|state| (*state, 0)).collect();
         for incident in view.incidents.values() {
             if let Some((_, count)) = incidents.iter_mut().find(|(at, _)| *at == incident.state) {
                 *count += 1;
@@ -149,7 +134,7 @@ impl Core {
     fn write_services(&self, page: &mut Page<'_>) -> fmt::Result {
         page.family(Metric::ServiceState, |family| {
             for service in &self.services {
-                for state in SERVICE_STATES {
+                for state in ServiceState::ALL.iter().copied() {
                     family.put(&[&service.name, state.name()], state == service.state)?;
                 }
             }

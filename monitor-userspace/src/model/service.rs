@@ -22,6 +22,10 @@ pub enum ServiceState {
 }
 
 impl ServiceState {
+    /// All of them, for a bounded set of labels.
+    pub const ALL: &'static [ServiceState] =
+        &[Self::Starting, Self::Healthy, Self::Degraded, Self::Down];
+
     /// The word that stands in listings and labels.
     pub const fn name(self) -> &'static str {
         match self {

@@ -1,0 +1,210 @@
+//! What every entry of every registry must keep to.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use monitor_common::Kind;
+use smart_monitor::config::Config;
+use smart_monitor::engine::{Engine, Order, Settings};
+use smart_monitor::host::{Host, HostError, Opened, Restarted};
+use smart_monitor::model::{
+    CheckResult, EffectResult, IncidentId, Outcome, ProcessKey, ServiceSignal, Signal, Time,
+};
+use smart_monitor::policy::guards;
+use smart_monitor::{actions, checks, detectors, samplers, supervisors};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+#[test]
+fn names_are_unique_snake_case_and_those_of_their_files() {
+    let mut seen = BTreeSet::new();
+    let registries: [(&str, Vec<(&str, &str)>); 5] = [
+        ("detectors", detectors::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
+        ("actions", actions::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
+        ("checks", checks::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
+        ("samplers", samplers::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
+        ("supervisors", supervisors::KINDS.iter().map(|spec| (spec.name, spec.summary)).collect()),
+    ];
+    for (folder, specs) in registries {
+        assert!(!specs.is_empty(), "{folder} is empty");
+        let files = std::fs::read_dir(root().join("monitor-userspace/src").join(folder)).expect("it is there");
+        assert_eq!(files.count(), specs.len(), "{folder} holds a file that is not registered");
+        for (name, summary) in specs {
+            assert!(seen.insert(format!("{folder}/{name}")), "{name} stands twice in {folder}");
+            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            let path = root().join(format!("monitor-userspace/src/{folder}/{name}.rs"));
+            assert!(path.is_file(), "{} is missing", path.display());
+            assert!(!summary.is_empty() && !summary.ends_with('.'), "{name}: {summary}");
+        }
+    }
+    for kind in Kind::ALL {
+        assert!(seen.insert(kind.name().to_owned()), "{} is the name of two probes", kind.name());
+    }
+    for guard in guards::ALL {
+        assert!(seen.insert(guard.name.to_owned()), "{} is the name of two guards", guard.name);
+    }
+}
+
+#[test]
+fn every_configuration_we_ship_is_good() {
+    let mut checked = 0;
+    let mut folders = vec![root().join("config")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).expect("it is there") {
+            let path = entry.expect("it reads").path();
+            if path.is_dir() {
+                folders.push(path);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                if let Err(error) = Config::load(&path) {
+                    panic!("{}", error.render());
+                }
+                checked += 1;
+            }
+        }
+    }
+    assert!(checked >= 2, "only {checked} files were found");
+}
+
+#[test]
+fn defaults_written_out_read_back_as_the_defaults() {
+    let path = root().join("config/reference.toml");
+    let read = Config::load(&path).unwrap_or_else(|error| panic!("{}", error.render()));
+    let defaults = Config::defaults();
+    assert_eq!(read.daemon, defaults.daemon);
+    assert_eq!(read.kernel, defaults.kernel);
+    assert_eq!(read.detectors, defaults.detectors);
+    assert_eq!(read.samplers, defaults.samplers);
+    assert_eq!(read.policy, defaults.policy);
+    assert!(defaults.remedies.is_empty(), "without consent, nothing is acted on");
+}
+
+fn mistakes(text: &str) -> String {
+    Config::parse(text, Path::new("test.toml")).expect_err("it has a mistake").to_string()
+}
+
+#[test]
+fn a_mistake_is_shown_where_it_stands_with_what_was_meant() {
+    let text = "[detectors.runaway_cpu]\n\nthreshhold = \"90%\"\n";
+    let error = Config::parse(text, Path::new("test.toml")).expect_err("it has a mistake").render();
+    assert!(error.contains("test.toml:3:1"), "{error}");
+    assert!(error.contains("did you mean `threshold`?"), "{error}");
+    assert!(mistakes("[policy]\nlimit = 0\n").contains("limit"));
+    let remedy = "[[remedy]]\ndetector = \"service_dwon\"\non = [\"nobody\"]\naction = \"restart_service\"\n";
+    let error = Config::parse(remedy, Path::new("test.toml")).expect_err("two mistakes").render();
+    assert!(error.contains("test.toml:2:12") && error.contains("did you mean `service_down`?"), "{error}");
+    assert!(error.contains("test.toml:3:7") && error.contains("`nobody`"), "{error}");
+}
+
+#[test]
+fn nonsense_is_refused_and_never_a_panic() {
+    let nonsense = [
+        "service = 5",
+        "[[service]]\nname = \"a\"\n",
+        "[[service]]\nname = \"\"\nkind = \"command\"\ncommand = [\"x\"]\n",
+        "[[service]]\nname = \"a b\"\nkind = \"command\"\ncommand = [\"x\"]\n",
+        "[[service]]\nname = \"a\"\nkind = \"docker\"\ncommand = [\"x\"]\n",
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = []\n",
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { http = \"https://x\" }\n",
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { }\n",
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nmemory_max = 5\n",
+        "[[process]]\nname = \"a\"\ncomm = [\"longer-than-fifteen\"]\n",
+        "[kernel]\nrun_queue_threshold = \"-5s\"\n",
+        "[kernel]\ndisabled = [\"no_such_probe\"]\n",
+        "[daemon",
+        "\u{0}",
+    ];
+    for text in nonsense {
+        assert!(mistakes(text).starts_with("test.toml:"), "{text}");
+    }
+    let twice = "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n".repeat(2);
+    assert!(mistakes(&twice).contains("used twice"));
+}
+
+/// A host on which every process has ended and been replaced: nothing may be touched.
+#[derive(Debug, Default)]
+struct Stranger {
+    touched: Mutex<Vec<String>>,
+}
+
+impl Host for Stranger {
+    fn open(&self, process: ProcessKey) -> Result<Box<dyn Opened>, HostError> {
+        Err(HostError::Reused(process))
+    }
+
+    fn restart_service(
+        &self,
+        service: &str,
+        process: Option<ProcessKey>,
+        _: Duration,
+    ) -> Result<Restarted, HostError> {
+        if let Some(process) = process {
+            let found = ProcessKey { pid: process.pid, start_ticks: process.start_ticks + 1 };
+            return Err(HostError::Replaced { service: service.to_owned(), found });
+        }
+        self.touched.lock().expect("nobody panics with it").push(service.to_owned());
+        Err(HostError::NoService(service.to_owned()))
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(1)
+    }
+}
+
+/// Every action, by way of the engine: the only way there is to a permit.
+#[test]
+fn an_action_refuses_a_target_that_is_another_by_now() {
+    for spec in actions::ALL {
+        let text = format!(
+            "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n\
+             check = {{ tcp = \"127.0.0.1:1\" }}\n\
+             [detectors.latency_spike]\nchecks = 1\n\
+             [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n",
+            spec.name
+        );
+        let config = Config::parse(&text, Path::new("test.toml")).expect("it is good");
+        let settings = Settings {
+            detectors: config.detectors,
+            policy: config.policy,
+            remedies: config.remedies,
+            services: config.services,
+            ..Settings::default()
+        };
+        let mut engine = Engine::new(settings, IncidentId(1));
+        let mut orders = Vec::new();
+        let process = ProcessKey { pid: 4_000, start_ticks: 77 };
+        let mut at = |seconds: i64, signal: Signal, orders: &mut Vec<Order>| {
+            let at = Time::from_nanos(seconds * 1_000_000_000);
+            engine.observe(&signal, at, at, orders);
+        };
+        let started = ServiceSignal::Started { process, adopted: false };
+        at(1, Signal::Service { service: "a".to_owned(), change: started }, &mut orders);
+        for (second, latency) in [(2, 0), (20, 10)] {
+            let latency = Duration::from_secs(latency);
+            let result = CheckResult { service: "a".to_owned(), latency, failure: None };
+            at(second, Signal::Check { result }, &mut orders);
+        }
+        let permit = orders.into_iter().find_map(|order| match order {
+            Order::Execute { permit, .. } => Some(permit),
+            Order::Record(_) => None,
+        });
+        let permit = permit.unwrap_or_else(|| panic!("{} was not permitted", spec.name));
+        let host = Stranger::default();
+        let effect = match actions::strike(&permit, &host) {
+            Ok(struck) => actions::execute(permit, struck, &host),
+            Err(effect) => *effect,
+        };
+        assert!(matches!(effect.result, EffectResult::Refused { .. }), "{}: {effect:?}", spec.name);
+        assert_eq!(effect.acted, None, "{} says that it touched the host", spec.name);
+        assert!(host.touched.lock().expect("nobody panics with it").is_empty(), "{}", spec.name);
+    }
+}
+
+#[test]
+fn words_for_outcomes_are_unique() {
+    let names: BTreeSet<&str> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
+    assert_eq!(names.len(), Outcome::ALL.len());
+}
