@@ -15,7 +15,7 @@ const LONG: usize = 600;
 
 type Check<'a> = (&'static str, Box<dyn Fn() -> Result<()> + 'a>);
 
-pub(crate) fn run(paths: &Paths, install_deny: bool) -> Result<()> {
+pub(crate) fn run(paths: &Paths, install_deny: bool, advisories: bool) -> Result<()> {
     let checks: [Check<'_>; 7] = [
         ("format", Box::new(|| fmt::run(paths, true))),
         ("clippy", Box::new(|| clippy_host(paths))),
@@ -26,7 +26,10 @@ pub(crate) fn run(paths: &Paths, install_deny: bool) -> Result<()> {
         ("rustdoc", Box::new(|| rustdoc(paths))),
         ("generated documents", Box::new(|| docs::run(paths, true))),
         ("long files", Box::new(|| long_files(paths))),
-        ("dependencies", Box::new(|| deny(paths, install_deny))),
+        (
+            "dependencies",
+            Box::new(|| deny(paths, install_deny, advisories)),
+        ),
     ];
     let mut failed = Vec::new();
     for (name, check) in checks {
@@ -92,7 +95,7 @@ fn long_files(paths: &Paths) -> Result<()> {
     Ok(())
 }
 
-fn deny(paths: &Paths, install: bool) -> Result<()> {
+fn deny(paths: &Paths, install: bool, advisories: bool) -> Result<()> {
     let private = paths.tools().join("bin/cargo-deny");
     let found = [Some(private.clone()), on_path("cargo-deny")]
         .into_iter()
@@ -121,13 +124,10 @@ fn deny(paths: &Paths, install: bool) -> Result<()> {
         }
     };
     let mut deny = command(binary);
-    deny.current_dir(&paths.repo).arg("check");
-    if install {
-        // Advisories need their database from the network, which a build machine may not reach.
-        deny.args(["licenses", "bans", "sources"]);
+    deny.current_dir(&paths.repo)
+        .args(["check", "licenses", "bans", "sources"]);
+    if advisories {
+        deny.arg("advisories");
     }
-    process::run(
-        &mut deny,
-        "cargo deny (`--deny` leaves out the advisories, which need the network)",
-    )
+    process::run(&mut deny, "cargo deny")
 }

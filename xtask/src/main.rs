@@ -85,9 +85,12 @@ enum Task {
     },
     /// Format check, clippy, rustdoc, generated documents, long files, dependencies
     Lint {
-        /// Install cargo-deny under the target folder where it is missing, and leave out what needs the network
+        /// Install cargo-deny under the target folder where it is missing (some minutes)
         #[arg(long)]
         deny: bool,
+        /// Let cargo-deny look for known vulnerabilities too, which needs the network
+        #[arg(long)]
+        advisories: bool,
     },
     /// Write the generated reference documents
     Docs {
@@ -127,7 +130,7 @@ fn dispatch(task: Task, paths: &Paths) -> anyhow::Result<ExitCode> {
         }
         Task::Bench { name, args } => match bench::run(paths, name, args)? {},
         Task::Fmt { check } => fmt::run(paths, check)?,
-        Task::Lint { deny } => lint::run(paths, deny)?,
+        Task::Lint { deny, advisories } => lint::run(paths, deny, advisories)?,
         Task::Docs { check } => docs::run(paths, check)?,
     }
     Ok(ExitCode::SUCCESS)
