@@ -150,10 +150,11 @@ impl Policy {
     }
 
     /// Remembers an action; at start, one from the journal.
-    pub fn remember(&mut self, target: &str, at: Time) {
+    /// `opened` is when the trouble that it was for began.
+    pub fn remember(&mut self, target: &str, opened: Time, at: Time) {
         let config = &self.config;
         let (window, reset) = (config.limit_window.0, config.backoff_reset.0);
-        self.history.note(target, at, config.limit, window, reset);
+        self.history.note(target, opened, at, config.limit, window, reset);
     }
 
     /// Remembers that the last action on this target helped.
@@ -167,7 +168,7 @@ impl Policy {
             if let Err(refused) = (guard.ask)(&proposal, &self.config, &self.history, now) {
                 if guard.name == guards::DRY_RUN {
                     // So that cooldowns and limits show in a dry run as they would for real.
-                    self.remember(&proposal.target(), now);
+                    self.remember(&proposal.target(), proposal.incident.opened, now);
                 }
                 return Err(Refusal {
                     guard: guard.name.to_owned(),
@@ -176,7 +177,7 @@ impl Policy {
                 });
             }
         }
-        self.remember(&proposal.target(), now);
+        self.remember(&proposal.target(), proposal.incident.opened, now);
         Ok(Permit::new(proposal.incident.id, proposal.action, proposal.plan, now))
     }
 }

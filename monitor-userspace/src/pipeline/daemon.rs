@@ -332,7 +332,7 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
         let incident = recovered.incidents.iter().find(|incident| incident.id == past.incident);
         if let Some(incident) = incident {
             let target = policy::target(&past.action, incident);
-            engine.policy_mut().remember(&target, past.at);
+            engine.policy_mut().remember(&target, incident.opened, past.at);
             if let Some(fixed) = past.fixed {
                 engine.policy_mut().remember_fixed(&target, fixed);
             }

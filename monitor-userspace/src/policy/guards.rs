@@ -122,7 +122,8 @@ fn in_flight(ask: &Proposal<'_>, config: &Config, _: &History, now: Time) -> Res
 
 fn limit(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> Result<(), Refused> {
     let target = ask.target();
-    if !history.given_up(&target, config.backoff_reset.0, now) {
+    // Whether it stayed well is a matter of when this trouble began, not of how long it has been waiting since.
+    if !history.given_up(&target, config.backoff_reset.0, ask.incident.opened) {
         return Ok(());
     }
     let retry = history.last(&target).map(|last| last.after(config.half_open_after.0));
@@ -148,7 +149,7 @@ fn host_limit(_: &Proposal<'_>, config: &Config, history: &History, now: Time) -
 
 fn cooldown(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> Result<(), Refused> {
     let target = ask.target();
-    let streak = history.streak(&target, config.backoff_reset.0, now);
+    let streak = history.streak(&target, config.backoff_reset.0, ask.incident.opened);
     let Some(last) = history.last(&target).filter(|_| streak > 0) else { return Ok(()) };
     let doubled = config.backoff_initial.0.saturating_mul(1 << (streak - 1).min(20));
     let wait = doubled.min(config.backoff_max.0);

@@ -28,15 +28,23 @@ pub struct History {
 }
 
 impl History {
-    /// Notes an action; one that reaches `limit` within `window` gives the target up.
-    pub fn note(&mut self, target: &str, at: Time, limit: u32, window: Duration, reset: Duration) {
+    /// Notes an action, for trouble that began at `opened`; one that reaches `limit` within `window` gives the target up.
+    pub fn note(
+        &mut self,
+        target: &str,
+        opened: Time,
+        at: Time,
+        limit: u32,
+        window: Duration,
+        reset: Duration,
+    ) {
         if !self.targets.contains_key(target) && self.targets.len() >= TARGETS {
             let oldest = self.targets.iter().min_by_key(|(_, target)| target.times.back().copied());
             if let Some(name) = oldest.map(|(name, _)| name.clone()) {
                 self.targets.remove(&name);
             }
         }
-        let stayed_well = self.stayed_well(target, reset, at);
+        let stayed_well = self.stayed_well(target, reset, opened);
         let entry = self.targets.entry(target.to_owned()).or_default();
         if stayed_well {
             entry.given_up = false;
@@ -56,15 +64,15 @@ impl History {
         }
     }
 
-    /// Whether the target reached its limit and has not stayed well since.
-    pub fn given_up(&self, target: &str, reset: Duration, now: Time) -> bool {
+    /// Whether the target reached its limit and had not stayed well since when its trouble began anew, at `opened`.
+    pub fn given_up(&self, target: &str, reset: Duration, opened: Time) -> bool {
         self.targets.get(target).is_some_and(|entry| entry.given_up)
-            && !self.stayed_well(target, reset, now)
+            && !self.stayed_well(target, reset, opened)
     }
 
-    fn stayed_well(&self, target: &str, reset: Duration, now: Time) -> bool {
+    fn stayed_well(&self, target: &str, reset: Duration, opened: Time) -> bool {
         let fixed = self.targets.get(target).and_then(|target| target.fixed);
-        fixed.is_some_and(|fixed| now.since(fixed) >= reset)
+        fixed.is_some_and(|fixed| opened.since(fixed) >= reset)
     }
 
     /// Actions on the whole host within the time before `now`.
@@ -82,10 +90,10 @@ impl History {
         self.targets.get(target)?.times.back().copied()
     }
 
-    /// How many actions on this target followed each other with less than `reset` between them, up to `now`.
-    pub fn streak(&self, target: &str, reset: Duration, now: Time) -> u32 {
+    /// How many actions on this target followed each other with less than `reset` between them, up to trouble that began at `opened`.
+    pub fn streak(&self, target: &str, reset: Duration, opened: Time) -> u32 {
         let Some(target) = self.targets.get(target) else { return 0 };
-        let mut next = now;
+        let mut next = opened;
         let mut streak = 0;
         for at in target.times.iter().rev() {
             if next.since(*at) >= reset {
@@ -124,10 +132,10 @@ mod tests {
     fn a_target_is_given_up_at_its_limit_and_not_before() {
         let mut history = History::default();
         for n in 0..4 {
-            history.note("restart a", at(n), 5, WINDOW, RESET);
+            history.note("restart a", at(n), at(n), 5, WINDOW, RESET);
             assert!(!history.given_up("restart a", RESET, at(n)));
         }
-        history.note("restart a", at(4), 5, WINDOW, RESET);
+        history.note("restart a", at(4), at(4), 5, WINDOW, RESET);
         assert!(history.given_up("restart a", RESET, at(5_000)), "time alone does not forgive");
         assert!(!history.given_up("restart b", RESET, at(5)), "others are not concerned");
     }
@@ -136,13 +144,13 @@ mod tests {
     fn a_target_that_stayed_well_starts_afresh() {
         let mut history = History::default();
         for n in 0..5 {
-            history.note("a", at(n), 5, WINDOW, RESET);
+            history.note("a", at(n), at(n), 5, WINDOW, RESET);
         }
-        history.note("a", at(3_700), 5, WINDOW, RESET);
+        history.note("a", at(3_700), at(3_700), 5, WINDOW, RESET);
         history.note_fixed("a", at(3_701));
         assert!(history.given_up("a", RESET, at(3_800)), "one good try is not enough yet");
         assert!(!history.given_up("a", RESET, at(4_400)));
-        history.note("a", at(4_400), 5, WINDOW, RESET);
+        history.note("a", at(4_400), at(4_400), 5, WINDOW, RESET);
         assert!(!history.given_up("a", RESET, at(4_401)));
     }
 
@@ -150,7 +158,7 @@ mod tests {
     fn a_streak_ends_where_the_target_was_left_alone() {
         let mut history = History::default();
         for seconds in [0, 1_000, 1_001, 1_003] {
-            history.note("a", at(seconds), 5, WINDOW, RESET);
+            history.note("a", at(seconds), at(seconds), 5, WINDOW, RESET);
         }
         assert_eq!(history.streak("a", RESET, at(1_010)), 3);
         assert_eq!(history.streak("a", RESET, at(2_000)), 0);
@@ -160,7 +168,7 @@ mod tests {
     fn it_is_bounded() {
         let mut history = History::default();
         for n in 0..3_000 {
-            history.note(&format!("target {n}"), at(n), 5, WINDOW, RESET);
+            history.note(&format!("target {n}"), at(n), at(n), 5, WINDOW, RESET);
         }
         assert!(history.targets.len() <= TARGETS && history.host.len() <= ACTIONS);
         assert!(history.last("target 2999").is_some() && history.last("target 0").is_none());
