@@ -37,6 +37,8 @@ impl Samples {
 #[derive(Debug)]
 pub(crate) struct Report {
     json: bool,
+    /// How busy the machine was before anything was measured.
+    busy: Option<f64>,
     text: String,
     values: Vec<Value>,
 }
@@ -45,6 +47,7 @@ impl Report {
     pub(crate) fn new(json: bool) -> Self {
         Self {
             json,
+            busy: cpu_pressure(),
             text: String::new(),
             values: Vec::new(),
         }
@@ -111,20 +114,38 @@ impl Report {
     }
 
     pub(crate) fn print(&self) {
+        let busy = [self.busy, cpu_pressure()]
+            .into_iter()
+            .flatten()
+            .reduce(f64::max);
         if self.json {
-            println!(
-                "{}",
-                json!({ "machine": machine(), "figures": self.values })
-            );
-        } else {
-            println!("{}{}", machine(), self.text);
+            let on = json!({ "machine": machine(), "cpu_pressure_percent": busy });
+            println!("{}", json!({ "on": on, "figures": self.values }));
+            return;
         }
+        println!("{}", machine());
+        if let Some(busy) = busy.filter(|share| *share > QUIET) {
+            println!(
+                "NOT QUIET: tasks waited for a CPU {busy:.0} % of the time; tails are longer than on a quiet machine"
+            );
+        }
+        println!("{}", self.text);
     }
 }
 
 /// Says what is being done, where it does not disturb the result.
 pub(crate) fn progress(what: &str) {
     eprintln!("bench: {what}");
+}
+
+/// From this share of stalls on, per cent, a machine is not quiet.
+const QUIET: f64 = 10.0;
+
+/// Share of the last minute in which some task waited for a CPU, per cent; none where the kernel does not tell.
+fn cpu_pressure() -> Option<f64> {
+    let text = std::fs::read_to_string("/proc/pressure/cpu").ok()?;
+    let (_, average) = text.lines().next()?.split_once("avg60=")?;
+    average.split(' ').next()?.parse().ok()
 }
 
 /// What the figures were measured on.

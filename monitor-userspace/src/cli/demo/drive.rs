@@ -8,9 +8,9 @@ use super::api;
 use super::scenarios::{self, Scenario};
 use super::session::Session;
 use super::setup::Setup;
-use super::story::Story;
+use super::story::{Story, is_settled};
 use super::table::Table;
-use crate::model::{Incident, IncidentId, ServiceState};
+use crate::model::IncidentId;
 use crate::simulate::fault_client;
 
 /// Time between two looks at the daemon. Nothing is timed by it: the times are the daemon's.
@@ -58,7 +58,7 @@ async fn follow(
     let mut story = Story::new(scenario);
     table.update(&story);
     let Some(last) = wait_until_calm(session, deadline).await? else {
-        story.failure = Some("the services did not become healthy before it".to_owned());
+        story.failure = Some("the services were not well before it".to_owned());
         return Ok(story);
     };
     let settings = scenario
@@ -89,7 +89,7 @@ async fn follow(
     }
 }
 
-/// Waits until every service is healthy and no incident is open, so that what comes next is the next fault's. Returns the last
+/// Waits until every service serves and no incident is open, so that what comes next is the next fault's. Returns the last
 /// incident so far; the outer option is empty when there is no calm.
 async fn wait_until_calm(
     session: &mut Session,
@@ -100,9 +100,8 @@ async fn wait_until_calm(
         session.check()?;
         let view = api::view(&session.socket()).await?;
         let incidents = api::incidents(&session.socket()).await?;
-        let healthy = |state| state == ServiceState::Healthy;
-        let calm = view.services.values().all(|service| healthy(service.state))
-            && incidents.iter().all(Incident::is_over);
+        let calm = view.services.values().all(|view| view.service.serves())
+            && incidents.iter().all(is_settled);
         if calm {
             return Ok(Some(incidents.last().map(|incident| incident.id)));
         }
