@@ -9,7 +9,7 @@ use std::process::Command;
 use anyhow::{Context as _, Result, bail};
 
 use crate::paths::Paths;
-use crate::process::{self, cargo};
+use crate::process::{self, capture, cargo};
 use crate::setup::{self, Toolchain};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -89,9 +89,13 @@ fn object(paths: &Paths, toolchain: &Toolchain) -> Result<()> {
     let built = paths
         .target
         .join("ebpf-build/bpfel-unknown-none/release/monitor-ebpf");
+    let small = without_debug(toolchain, &built).unwrap_or_else(|error| {
+        println!("build: the kernel programs keep their debug information: {error:#}");
+        built
+    });
     let object = paths.object();
     let first = !object.is_file();
-    if copy_if_changed(&built, &object)? && first {
+    if copy_if_changed(&small, &object)? && first {
         // The build script watches the object only where it found one: a daemon built before that keeps none.
         for profile in ["dev", "release"] {
             let mut clean = cargo(paths);
@@ -110,6 +114,19 @@ fn object(paths: &Paths, toolchain: &Toolchain) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A copy without DWARF, which nothing reads and which is most of the object. BTF stays: the kernel needs it. The tool comes
+/// with nightly's rustc.
+fn without_debug(toolchain: &Toolchain, built: &Path) -> Result<PathBuf> {
+    let mut rustc = toolchain.command("rustc");
+    let library = capture(rustc.args(["--print", "target-libdir"]))?;
+    let objcopy = Path::new(library.trim()).with_file_name("bin/rust-objcopy");
+    let small = built.with_extension("small");
+    // Through rustup, which tells it where nightly's LLVM is.
+    let mut strip = toolchain.command(&objcopy);
+    capture(strip.arg("--strip-debug").args([built, &small]))?;
+    Ok(small)
 }
 
 fn copy_if_changed(from: &Path, to: &Path) -> Result<bool> {

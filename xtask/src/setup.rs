@@ -9,6 +9,7 @@ mod nightly;
 mod rust_src;
 mod stamp;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -35,12 +36,12 @@ pub(crate) struct Toolchain {
 
 impl Toolchain {
     /// A program of nightly's, whatever toolchain runs xtask.
-    pub(crate) fn command(&self, program: &str) -> Command {
+    pub(crate) fn command(&self, program: impl AsRef<OsStr>) -> Command {
         of_toolchain(&self.nightly, program)
     }
 }
 
-fn of_toolchain(toolchain: &str, program: &str) -> Command {
+fn of_toolchain(toolchain: &str, program: impl AsRef<OsStr>) -> Command {
     let mut command = command("rustup");
     // Set for the toolchain that runs xtask; an inner nightly must not follow them.
     for name in [
@@ -52,7 +53,7 @@ fn of_toolchain(toolchain: &str, program: &str) -> Command {
     ] {
         command.env_remove(name);
     }
-    command.args(["run", toolchain, program]);
+    command.args(["run", toolchain]).arg(program);
     command
 }
 
