@@ -23,10 +23,15 @@ pub struct Spec {
     /// What exactly it would do about an incident; a reason when it cannot do anything about it.
     pub plan: fn(&Incident, &World, &Remedy) -> Result<Plan, String>,
     /// The part that never waits, for the hot thread.
-    pub strike: Option<fn(&Permit, &dyn Host) -> Result<Struck, EffectResult>>,
+    pub strike: Option<Strike>,
     /// All of it, or what is left after the strike. May wait.
-    pub execute: fn(&Permit, Option<Struck>, &dyn Host) -> (Option<Time>, EffectResult),
+    pub execute: Execute,
 }
+
+/// See [`Spec::strike`]. `Err` is an effect that is already final.
+pub type Strike = fn(&Permit, &dyn Host) -> Result<Struck, EffectResult>;
+/// See [`Spec::execute`]. When the host was changed, if it was, and how it went.
+pub type Execute = fn(&Permit, Option<Struck>, &dyn Host) -> (Option<Time>, EffectResult);
 
 /// A strike that was carried out.
 #[derive(Debug)]

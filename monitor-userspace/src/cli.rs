@@ -53,7 +53,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::run(args),
-        Command::CheckConfig(args) => check_config::run(&args),
+        Command::CheckConfig(args) => Ok(check_config::run(&args)),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Explain(args) => explain::run(args),

@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod exec;
+pub mod own;
 pub mod procfs;
 pub mod signals;
 

@@ -1,4 +1,7 @@
 //! Smart-Monitor: sees trouble in the kernel the moment it happens and repairs it, safely.
+//!
+//! One stage a module; ARCHITECTURE.md is the map. `unsafe` is for `kernel` and `host` alone.
+#![deny(unsafe_code)]
 
 pub mod actions;
 pub mod api;

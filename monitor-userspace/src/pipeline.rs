@@ -13,6 +13,7 @@ mod kernel_view;
 mod live_host;
 mod sampling;
 mod settings;
+mod start;
 mod teller;
 
-pub use daemon::{DaemonError, Options, run};
+pub use start::{DaemonError, Options, run};

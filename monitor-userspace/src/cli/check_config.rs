@@ -12,7 +12,7 @@ pub(super) struct Args {
     file: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> ExitCode {
     match Config::load(&args.file) {
         Ok(config) => {
             println!(
@@ -25,11 +25,11 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
             for name in without_remedy(&config) {
                 println!("note: no remedy brings service {name} back when it goes down");
             }
-            Ok(ExitCode::SUCCESS)
+            ExitCode::SUCCESS
         }
         Err(error) => {
             eprintln!("{}", error.render());
-            Ok(ExitCode::FAILURE)
+            ExitCode::FAILURE
         }
     }
 }

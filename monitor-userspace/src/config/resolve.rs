@@ -63,7 +63,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     }
     for entry in root.process {
         if unique(&entry.name, &mut names, &mut mistakes) {
-            process(entry, &mut config, &mut mistakes);
+            process(&entry, &mut config, &mut mistakes);
         }
     }
     for entry in root.remedy {
@@ -160,7 +160,7 @@ fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
     config.services.push(service);
 }
 
-fn process(raw: raw::Process, config: &mut Config, mistakes: &mut Mistakes) {
+fn process(raw: &raw::Process, config: &mut Config, mistakes: &mut Mistakes) {
     for comm in &raw.comm {
         let text = comm.get_ref();
         if text.is_empty() || text.len() > COMM {

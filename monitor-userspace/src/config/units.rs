@@ -148,7 +148,7 @@ mod tests {
             assert_eq!(Bytes::parse(text).map(|size| size.to_string()).as_deref(), Some(text));
         }
         assert_eq!(Bytes::parse("3MB"), Some(Bytes(3_000_000)));
-        assert_eq!(Percent::parse("85%").map(|percent| percent.share()), Some(0.85));
+        assert_eq!(Percent::parse("85%").map(Percent::share), Some(0.85));
     }
 
     #[test]

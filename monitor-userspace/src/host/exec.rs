@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use rustix::process::{WaitId, WaitIdOptions, waitid};
 
 use super::signals::Held;
-use super::{HostError, procfs};
+use super::{HostError, own, procfs};
 
 /// What to start.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,6 +50,7 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
     let spawned = command.spawn().map_err(|source| HostError::Spawn { program: first.clone(), source })?;
     // Not reaped before `Held::reap`, so its PID cannot be used again until then.
     let pid = spawned.id();
+    own::expose(pid);
     let key = procfs::stat(pid).map(|stat| stat.key).ok_or_else(|| HostError::System {
         what: format!("read /proc/{pid}/stat"),
         source: std::io::ErrorKind::NotFound.into(),

@@ -17,7 +17,7 @@ use super::inbox::{Delivered, Message};
 use crate::actions;
 use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
-use crate::host::{Host, clock};
+use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Rings};
 use crate::model::{
     Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View,
@@ -73,6 +73,7 @@ struct State {
 
 /// Runs until it is told to stop.
 pub(super) fn run(hot: Hot) {
+    own::hurry();
     let mut rings = None;
     let mut state = State {
         hot,

@@ -40,18 +40,18 @@ impl Sampling {
 /// After the alarm, samplers that want it are called; the kernel repeats the alarm once a window at most.
 fn run(mut samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox, stop: &OwnedFd) {
     let mut due: Vec<Time> = samplers.iter().map(|_| clock::now()).collect();
-    let mut samples: Vec<(Time, Sample)> = Vec::new();
+    let mut taken: Vec<(Time, Sample)> = Vec::new();
     loop {
         let next = due.iter().min().copied().unwrap_or_default();
-        let wait = next.since(clock::now()).min(Duration::from_secs(60));
+        let wait = next.since(clock::now()).min(Duration::from_mins(1));
         let Some(pressed) = sleep(&samplers, stop, wait) else { return };
         for (sampler, due) in samplers.iter_mut().zip(&mut due) {
             let now = clock::now();
             if *due <= now || (pressed && sampler.wants_pressure()) {
-                *due = sampler.sample(now, pressed, &mut samples);
+                *due = sampler.sample(now, pressed, &mut taken);
             }
         }
-        for (at, sample) in samples.drain(..) {
+        for (at, sample) in taken.drain(..) {
             inbox.signal(at, Signal::Sample { sample });
         }
     }
@@ -69,6 +69,10 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
     let (stop, triggers) = fds.split_first()?;
     if !stop.revents().is_empty() {
         return None;
+    }
+    if triggers.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::NVAL)) {
+        // An alarm that is broken is ready for ever: without this, so would we be.
+        std::thread::sleep(wait.min(Duration::from_millis(100)));
     }
     Some(triggers.iter().any(|fd| fd.revents().contains(PollFlags::PRI)))
 }

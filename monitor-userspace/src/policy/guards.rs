@@ -138,7 +138,7 @@ fn limit(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> R
 }
 
 fn host_limit(_: &Proposal<'_>, config: &Config, history: &History, now: Time) -> Result<(), Refused> {
-    const HOUR: Duration = Duration::from_secs(3600);
+    const HOUR: Duration = Duration::from_hours(1);
     let most = usize::try_from(config.host_limit_per_hour).unwrap_or(usize::MAX);
     if history.host_within(HOUR, now) < most {
         return Ok(());

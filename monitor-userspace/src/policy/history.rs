@@ -121,8 +121,8 @@ fn recent(times: &VecDeque<Time>, window: Duration, now: Time) -> usize {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(900);
-    const RESET: Duration = Duration::from_secs(600);
+    const WINDOW: Duration = Duration::from_mins(15);
+    const RESET: Duration = Duration::from_mins(10);
 
     fn at(seconds: i64) -> Time {
         Time::from_nanos(seconds * 1_000_000_000)

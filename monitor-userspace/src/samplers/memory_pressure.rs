@@ -57,16 +57,16 @@ impl Sample {
             Err(error) => error,
         };
         let factor = UNPRIVILEGED.as_secs_f64() / window.as_secs_f64().max(0.001);
-        match arm(stall.mul_f64(factor.max(0.001)), UNPRIVILEGED) {
-            Ok(file) => {
-                let why = format!("the alarm's window is {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE");
-                Self { trigger: Some(file), limitation: Some(why) }
-            }
-            Err(_) => {
-                let why = format!("no alarm for memory pressure ({refused}); the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default");
-                Self { trigger: None, limitation: Some(why) }
-            }
+        if let Ok(file) = arm(stall.mul_f64(factor.max(0.001)), UNPRIVILEGED) {
+            let why = format!(
+                "the alarm for memory pressure has a window of {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE"
+            );
+            return Self { trigger: Some(file), limitation: Some(why) };
         }
+        let why = format!(
+            "no alarm for memory pressure ({refused}): the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default"
+        );
+        Self { trigger: None, limitation: Some(why) }
     }
 }
 
@@ -85,7 +85,7 @@ impl Sampler for Sample {
         if pressed && let Some((some_avg10, full_avg10)) = procfs::memory_pressure() {
             out.push((now, model::Sample::MemoryPressure { some_avg10, full_avg10 }));
         }
-        now.after(Duration::from_secs(3600))
+        now.after(Duration::from_hours(1))
     }
 
     fn wants_pressure(&self) -> bool {

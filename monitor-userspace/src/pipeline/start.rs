@@ -1,0 +1,360 @@
+//! From a command line to a running daemon, and to its end.
+
+use std::path::PathBuf;
+use std::sync::mpsc::{Receiver, sync_channel};
+use std::sync::{Arc, Mutex};
+use std::thread::Builder;
+
+use tokio::task::JoinSet;
+
+use super::daemon::{Daemon, Trouble, serve};
+use super::hands::Hands;
+use super::hot::{self, Hot};
+use super::inbox::{Delivered, Inbox, Message, inbox};
+use super::kernel_view::LiveKernel;
+use super::live_host::LiveHost;
+use super::sampling::Sampling;
+use super::settings;
+use super::teller::Teller;
+use crate::api::{self, BindError};
+use crate::config::{Config, ConfigError};
+use crate::engine::Engine;
+use crate::host::{Host, clock, own, procfs};
+use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
+use crate::metrics::Own;
+use crate::model::kernel_view::NoKernel;
+use crate::model::{KernelView, View};
+use crate::policy;
+use crate::record::recorder::Recorder;
+use crate::record::recovery::{self, Recovered};
+use crate::record::{Entry, Journal, JournalError};
+use crate::samplers::service_memory::Ceilings;
+use crate::samplers::{self, Sources};
+use crate::supervisors::command::Commands;
+
+/// What the command line says.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// The configuration; the defaults when none.
+    pub config: Option<PathBuf>,
+    /// Only say what would have been done.
+    pub dry_run: bool,
+    /// In place of `[daemon] state_dir`.
+    pub state_dir: Option<PathBuf>,
+    /// In place of `[daemon] socket`.
+    pub socket: Option<PathBuf>,
+    /// In place of `[daemon] http`.
+    pub http: Option<String>,
+    /// Record signals into this file.
+    pub record: Option<PathBuf>,
+}
+
+/// Why the daemon did not start. One message, with what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// The configuration has mistakes.
+    #[error("{}", .0.render())]
+    Config(#[from] ConfigError),
+    /// No rights.
+    #[error(transparent)]
+    Kernel(#[from] KernelError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Journal(#[from] JournalError),
+    /// The journal of an earlier run cannot be read.
+    #[error("cannot read the journal in {}: {source}; check its owner", folder.display())]
+    Recover {
+        /// The state folder.
+        folder: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The socket cannot be used.
+    #[error(transparent)]
+    Bind(#[from] BindError),
+    /// A file or thread cannot be made.
+    #[error("cannot {what}: {source}")]
+    System {
+        /// What was tried.
+        what: String,
+        /// Why.
+        source: std::io::Error,
+    },
+}
+
+pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> DaemonError {
+    let what = what.into();
+    move |source| DaemonError::System { what, source }
+}
+
+/// Runs until it is asked to end. Blocks.
+pub fn run(options: Options) -> Result<(), DaemonError> {
+    let cost = Arc::new(Own::started_now());
+    own::stay_alive();
+    let mut config = load(&options)?;
+    apply_options(&mut config, &options);
+    let mut kernel = load_kernel(&config)?;
+    let folder = std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
+    let journal = Arc::new(Journal::open(&folder)?);
+    let now = clock::now();
+    let recovered = recovery::recover(&folder, now, clock::unix_nanos())
+        .map_err(|source| DaemonError::Recover { folder: folder.clone(), source })?;
+    let socket = api::bind_socket(&config.daemon.socket)?;
+    let mut trouble = Trouble::default();
+    let http = bind_http(&config.daemon.http, &mut trouble);
+    let recorder = options.record.as_deref().map(Recorder::create).transpose();
+    let recorder = recorder.map_err(system("make the recording"))?;
+    journal.append(now, clock::unix_nanos(), vec![started()])?;
+
+    let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
+    let ceilings = Ceilings::default();
+    let watch_list = kernel.as_ref().ok().and_then(|kernel| kernel.watch_list().ok());
+    let teller = Arc::new(Teller::new(inbox.clone(), ceilings.clone(), watch_list));
+    let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
+    let protected = procfs::own_line();
+    let probes = kernel.as_ref().map(|kernel| kernel.probes().to_vec()).unwrap_or_default();
+    let probes_off = probes_off(&kernel, &probes);
+    let settings = settings::settings(&config, options.dry_run, &protected, &probes_off);
+    let mut engine = Engine::new(settings, recovered.next);
+    restore(&mut engine, recovered);
+
+    let view = Arc::new(Mutex::new(View::default()));
+    let core = Core { engine, delivered, journal: &journal, view: &view, recorder };
+    let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
+    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
+    let samplers = samplers::build(&config.samplers, Sources { snapshot, ceilings });
+    trouble.samplers = samplers.iter().filter_map(|sampler| sampler.limitation()).collect();
+    for limitation in &trouble.samplers {
+        tracing::warn!("{limitation}");
+    }
+    let sampling = Sampling::start(samplers, inbox.clone()).map_err(system("start a thread"))?;
+
+    let log = kernel.as_mut().ok().and_then(Kernel::take_log);
+    let trouble = Arc::new(Mutex::new(trouble));
+    let sources = sources(view, &kernel, &probes, cost, &trouble);
+    let socket_path = config.daemon.socket.clone();
+    let daemon = Daemon {
+        options,
+        config,
+        protected,
+        probes_off,
+        inbox: inbox.clone(),
+        teller,
+        commands,
+        journal: Arc::clone(&journal),
+        trouble,
+        checks: JoinSet::new(),
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(system("start the runtime"))?;
+    let served = runtime.block_on(serve(daemon, sources, socket, http, log));
+    sampling.end();
+    inbox.send(Message::Stop);
+    if hot.join().is_err() {
+        tracing::error!("the core has died; the journal says what was under way");
+    }
+    let ended = journal.append(clock::now(), clock::unix_nanos(), vec![Entry::Ended]);
+    if syncing.join().is_err() || ended.is_err() || journal.sync().is_err() {
+        tracing::error!("the journal's last entries may not be on the disk");
+    }
+    let _ = std::fs::remove_file(socket_path);
+    tracing::info!("ended");
+    served
+}
+
+type Thread = std::thread::JoinHandle<()>;
+
+/// What the hot thread takes along.
+struct Core<'a> {
+    engine: Engine,
+    delivered: Delivered,
+    journal: &'a Arc<Journal>,
+    view: &'a Arc<Mutex<View>>,
+    recorder: Option<Recorder>,
+}
+
+/// Starts the hot thread with its hands, and the thread that forces the journal to the disk.
+fn start_core(
+    core: Core<'_>,
+    kernel: &mut Result<Kernel, String>,
+    commands: &Arc<Commands>,
+    inbox: &Inbox,
+) -> Result<(Thread, Thread), DaemonError> {
+    let thread = |name: &str| Builder::new().name(name.to_owned()).stack_size(512 << 10);
+    let (sync, to_sync) = sync_channel::<()>(1);
+    let syncing = {
+        let (journal, inbox) = (Arc::clone(core.journal), inbox.clone());
+        thread("journal").spawn(move || force(&to_sync, &journal, &inbox))
+    };
+    let host: Arc<dyn Host> = Arc::new(LiveHost { commands: Arc::clone(commands) });
+    let parts = Hot {
+        engine: core.engine,
+        rings: kernel.as_mut().ok().and_then(Kernel::take_rings),
+        counters: kernel.as_ref().ok().map(Kernel::counters),
+        inbox: core.delivered,
+        hands: Hands::start(&host, inbox).map_err(system("start a thread"))?,
+        host,
+        journal: Arc::clone(core.journal),
+        sync,
+        board: Arc::clone(core.view),
+        recorder: core.recorder,
+    };
+    let core = thread("hot").spawn(move || hot::run(parts));
+    Ok((core.map_err(system("start a thread"))?, syncing.map_err(system("start a thread"))?))
+}
+
+/// Forces the journal to the disk whenever it is asked to.
+fn force(asked: &Receiver<()>, journal: &Journal, inbox: &Inbox) {
+    while asked.recv().is_ok() {
+        if let Err(error) = journal.sync() {
+            inbox.send(Message::Halt(error.to_string()));
+        }
+    }
+}
+
+fn probes_off(
+    kernel: &Result<Kernel, String>,
+    probes: &[ProbeStatus],
+) -> Vec<(monitor_common::Kind, String)> {
+    match kernel {
+        Ok(_) => settings::probes_off(probes),
+        Err(reason) => {
+            monitor_common::Kind::ALL.iter().map(|kind| (*kind, reason.clone())).collect()
+        }
+    }
+}
+
+fn sources(
+    view: Arc<Mutex<View>>,
+    kernel: &Result<Kernel, String>,
+    probes: &[ProbeStatus],
+    own: Arc<Own>,
+    trouble: &Arc<Mutex<Trouble>>,
+) -> Arc<api::Sources> {
+    let shown: Arc<dyn KernelView> = match kernel {
+        Ok(kernel) => Arc::new(LiveKernel::new(probes, kernel.counters())),
+        Err(_) => Arc::new(NoKernel),
+    };
+    let without_kernel = kernel.as_ref().err().cloned();
+    let trouble = Arc::clone(trouble);
+    Arc::new(api::Sources {
+        view,
+        kernel: shown,
+        own,
+        unhealthy: Box::new(move || without_kernel.iter().cloned().collect()),
+        limitations: Box::new(move || Trouble::complaints(&trouble)),
+    })
+}
+
+fn load(options: &Options) -> Result<Config, ConfigError> {
+    match &options.config {
+        Some(path) => Config::load(path),
+        None => Ok(Config::defaults()),
+    }
+}
+
+pub(super) fn apply_options(config: &mut Config, options: &Options) {
+    let daemon = &mut config.daemon;
+    if let Some(folder) = &options.state_dir {
+        daemon.state_dir.clone_from(folder);
+    }
+    if let Some(socket) = &options.socket {
+        daemon.socket.clone_from(socket);
+    }
+    if let Some(http) = &options.http {
+        daemon.http.clone_from(http);
+    }
+}
+
+/// No rights, or ids that mean other processes, end the start; anything else leaves us with what needs no kernel programs.
+fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
+    let wanted = &config.kernel;
+    let options = kernel::Options {
+        disabled: wanted.disabled.clone(),
+        run_queue_threshold: wanted.run_queue_threshold.0,
+        reclaim_threshold: wanted.reclaim_threshold.0,
+        stats: wanted.run_time_stats,
+        refuse: wanted.refuse.clone(),
+        break_offsets: wanted.break_offsets.clone(),
+    };
+    match Kernel::load(&options) {
+        Ok(kernel) => {
+            for probe in kernel.probes() {
+                match &probe.state {
+                    ProbeState::On { attached } => {
+                        tracing::debug!(probe = probe.kind.name(), attached, "probe on");
+                    }
+                    ProbeState::Off { reason, fix } => {
+                        tracing::warn!(probe = probe.kind.name(), reason, fix, "probe off");
+                    }
+                }
+            }
+            Ok(Ok(kernel))
+        }
+        Err(error @ (KernelError::Rights { .. } | KernelError::PidNamespace)) => Err(error.into()),
+        Err(error) => {
+            tracing::error!(%error, "no kernel programs: exits are seen through pidfds, tables come from /proc, the rest is blind");
+            Ok(Err(error.to_string()))
+        }
+    }
+}
+
+fn bind_http(address: &str, trouble: &mut Trouble) -> Option<std::net::TcpListener> {
+    if address.is_empty() {
+        return None;
+    }
+    let bound = address
+        .parse()
+        .map_err(|_| format!("[daemon] http: `{address}` is no address; write it as \"127.0.0.1:9464\""))
+        .and_then(|address| api::bind_http(address).map_err(|error| error.to_string()));
+    match bound {
+        Ok(listener) => Some(listener),
+        Err(error) => {
+            // Watching goes on: a taken port is no reason to leave the host alone.
+            tracing::error!(%error, "no HTTP; all else works");
+            trouble.http = Some(error);
+            None
+        }
+    }
+}
+
+fn started() -> Entry {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    Entry::Started {
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        boot: boot.trim().to_owned(),
+    }
+}
+
+/// What earlier runs did counts; what they left under way is said.
+fn restore(engine: &mut Engine, recovered: Recovered) {
+    if recovered.unreadable > 0 {
+        tracing::warn!(lines = recovered.unreadable, "lines of the journal cannot be read, and are passed over");
+    }
+    if recovered.crashed {
+        tracing::warn!("the last run did not end in an orderly way");
+    }
+    for under_way in &recovered.under_way {
+        tracing::warn!(
+            incident = under_way.incident.0,
+            action = under_way.action,
+            plan = ?under_way.plan,
+            "was under way when the daemon ended; its outcome is unknown"
+        );
+    }
+    for past in &recovered.actions {
+        let incident = recovered.incidents.iter().find(|incident| incident.id == past.incident);
+        if let Some(incident) = incident {
+            let target = policy::target(&past.action, incident);
+            engine.policy_mut().remember(&target, incident.opened, past.at);
+            if let Some(fixed) = past.fixed {
+                engine.policy_mut().remember_fixed(&target, fixed);
+            }
+        }
+    }
+    engine.remember(recovered.incidents);
+}
