@@ -20,6 +20,9 @@ const SIZE: u64 = 16 << 20;
 const LINE: u64 = 1 << 20;
 /// Space reserved ahead, so that a full disk does not stop the next few hundred entries.
 const AHEAD: u64 = 1 << 20;
+/// After an entry that could not be written, there must be room for so much before the next one is: otherwise what little is left
+/// takes a short entry, and the long one of the next act fails again.
+const ROOM: u64 = 64 << 10;
 
 /// What stands in a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -99,6 +102,8 @@ struct Open {
     length: u64,
     reserved: u64,
     dirty: bool,
+    /// The last entry could not be written.
+    failed: bool,
 }
 
 impl Journal {
@@ -131,7 +136,7 @@ impl Journal {
         })?;
         let length = whole_lines(&mut file).map_err(fail("read", writable))?;
         file.set_len(length).map_err(fail("cut a torn line off", writable))?;
-        let open = Mutex::new(Open { file, length, reserved: 0, dirty: false });
+        let open = Mutex::new(Open { file, length, reserved: 0, dirty: false, failed: false });
         Ok(Self { path, open })
     }
 
@@ -153,6 +158,9 @@ impl Journal {
             bytes.push(b'\n');
         }
         let mut open = self.lock();
+        if open.failed {
+            has_room(&open).map_err(|error| self.fail("write", error))?;
+        }
         if open.length >= SIZE {
             self.rotate(&mut open).map_err(|error| self.fail("rotate", error))?;
         }
@@ -161,10 +169,12 @@ impl Journal {
         if let Err(error) = open.file.write_all(&bytes) {
             // Half a line is no line.
             let _ = open.file.set_len(before);
+            open.failed = true;
             return Err(self.fail("write", error));
         }
         open.length = before.saturating_add(added);
         open.dirty = true;
+        open.failed = false;
         Ok(())
     }
 
@@ -187,7 +197,12 @@ impl Journal {
     }
 
     fn rotate(&self, open: &mut Open) -> std::io::Result<()> {
-        std::fs::rename(&self.path, self.path.with_extension("1.jsonl"))?;
+        match std::fs::rename(&self.path, self.path.with_extension("1.jsonl")) {
+            Ok(()) => {}
+            // An attempt before this one came no further.
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
         let file = OpenOptions::new()
             .create(true)
             .read(true)
@@ -195,13 +210,22 @@ impl Journal {
             .mode(0o600)
             .open(&self.path)?;
         file.try_lock().map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
-        *open = Open { file, length: 0, reserved: 0, dirty: true };
+        *open = Open { file, length: 0, reserved: 0, dirty: true, failed: false };
         Ok(())
     }
 
     fn fail(&self, what: &'static str, source: std::io::Error) -> JournalError {
         let help = "nothing acts until it can be written: check free space and the mount";
         JournalError { what, path: self.path.clone(), source, help }
+    }
+}
+
+/// Whether there is room for [`ROOM`] more bytes. Where the file system cannot say, there is.
+fn has_room(open: &Open) -> std::io::Result<()> {
+    let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
+    match rustix::fs::fallocate(&open.file, flags, open.length, ROOM) {
+        Ok(()) | Err(rustix::io::Errno::OPNOTSUPP | rustix::io::Errno::NOSYS) => Ok(()),
+        Err(error) => Err(error.into()),
     }
 }
 
@@ -290,6 +314,18 @@ mod tests {
         let text = "not json\n{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"ended\"}\n\n";
         std::fs::write(folder.join("journal.jsonl"), text).expect("it writes");
         assert_eq!(entries(&folder), (vec![Entry::Ended], 2));
+        std::fs::remove_dir_all(folder).expect("it goes");
+    }
+
+    #[test]
+    fn a_rotation_that_was_cut_short_is_finished() {
+        let folder = folder("rotation");
+        let journal = Journal::open(&folder).expect("it opens");
+        journal.append(Time::default(), 0, vec![Entry::Resumed]).expect("it writes");
+        journal.lock().length = SIZE;
+        std::fs::rename(folder.join("journal.jsonl"), folder.join("journal.1.jsonl")).expect("it moves");
+        journal.append(Time::default(), 0, vec![Entry::Ended]).expect("it goes on");
+        assert_eq!(entries(&folder), (vec![Entry::Resumed, Entry::Ended], 0));
         std::fs::remove_dir_all(folder).expect("it goes");
     }
 

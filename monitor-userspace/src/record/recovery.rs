@@ -61,7 +61,15 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     recovered.unreadable = journal::read(folder, |line| {
         let shift = today(line.unix_ns).nanos().saturating_sub(line.monotonic_ns);
         match line.entry {
-            Entry::Started { .. } => recovered.crashed = true,
+            Entry::Started { .. } => {
+                recovered.crashed = true;
+                // What was open or under way until then was said at that start, and is not said again.
+                pending.clear();
+                let then = today(line.unix_ns).nanos();
+                for (shift, incident) in incidents.values_mut().filter(|(_, incident)| !incident.is_over()) {
+                    interrupt(incident, Time::from_nanos(then.saturating_sub(*shift)));
+                }
+            }
             Entry::Ended => recovered.crashed = false,
             Entry::Intent { incident, action, plan } => {
                 let id = incident.id;
@@ -133,4 +141,71 @@ fn interrupt(incident: &mut Incident, now: Time) {
     incident.step(now, StepKind::Interrupted, detail);
     incident.state = State::Resolved;
     incident.closed = Some(now);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evidence, Severity, Subject};
+    use crate::record::Journal;
+
+    fn started() -> Entry {
+        Entry::Started { version: String::new(), pid: 1, boot: String::new() }
+    }
+
+    #[test]
+    fn what_was_under_way_is_told_at_the_next_start_and_no_more() {
+        let folder = std::env::temp_dir().join(format!("smart-monitor-told-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let at = |seconds: i64| seconds * 1_000_000_000;
+        let mut incident = Incident {
+            id: IncidentId(7),
+            detector: "service_down".to_owned(),
+            subject: Subject::service("auth"),
+            severity: Severity::Critical,
+            state: State::Acting,
+            evidence: Evidence::at(Time::from_nanos(at(10))),
+            opened: Time::from_nanos(at(10)),
+            closed: None,
+            caused_by: None,
+            outcome: None,
+            actions: 1,
+            steps: Vec::new(),
+        };
+        let plan = Plan::RestartService {
+            service: "auth".to_owned(),
+            process: None,
+            term_grace: std::time::Duration::ZERO,
+        };
+        let intent = |incident: &Incident| Entry::Intent {
+            incident: Box::new(incident.clone()),
+            action: "restart_service".to_owned(),
+            plan: plan.clone(),
+        };
+        let journal = Journal::open(&folder).expect("it opens");
+        let write = |seconds, entry| {
+            journal.append(Time::from_nanos(at(seconds)), at(1000 + seconds), vec![entry]).expect("it writes");
+        };
+        let told = |seconds| recover(&folder, Time::from_nanos(at(seconds)), at(1000 + seconds)).expect("it reads");
+
+        write(1, started());
+        write(10, intent(&incident));
+        let second = told(20);
+        assert_eq!(second.under_way.len(), 1);
+        assert_eq!(second.incidents[0].closed, Some(Time::from_nanos(at(20))));
+        assert_eq!(second.incidents[0].outcome, Some(Outcome::Unknown));
+
+        write(20, started());
+        let third = told(30);
+        assert!(third.under_way.is_empty(), "it was told before");
+        assert_eq!(third.incidents, second.incidents, "and nothing about it changes any more");
+
+        // What this run leaves under way is told in its turn.
+        incident.id = IncidentId(8);
+        write(31, intent(&incident));
+        let fourth = told(40);
+        assert_eq!(fourth.under_way.iter().map(|act| act.incident).collect::<Vec<_>>(), [IncidentId(8)]);
+        assert_eq!((fourth.incidents.len(), fourth.next), (2, IncidentId(9)));
+        std::fs::remove_dir_all(folder).expect("it goes");
+    }
 }
