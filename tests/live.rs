@@ -1,4 +1,6 @@
 //! What needs root and a real kernel: `cargo xtask test --live`, or `cargo test --test live` as root.
 
+#[path = "live/daemon.rs"]
+mod daemon;
 #[path = "live/kernel.rs"]
 mod kernel;
