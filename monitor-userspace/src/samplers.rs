@@ -32,6 +32,11 @@ pub trait Sampler: Send + std::fmt::Debug {
         None
     }
 
+    /// A file whose readiness (`POLLIN`) means that this sampler should look at once.
+    fn nudge(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
     /// What it cannot do on this host, if anything.
     fn limitation(&self) -> Option<String> {
         None

@@ -44,11 +44,12 @@ fn run(mut samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox, stop: &OwnedFd) {
     loop {
         let next = due.iter().min().copied().unwrap_or_default();
         let wait = next.since(clock::now()).min(Duration::from_mins(1));
-        let Some(pressed) = sleep(&samplers, stop, wait) else { return };
-        for (sampler, due) in samplers.iter_mut().zip(&mut due) {
+        let Some(woken) = sleep(&samplers, stop, wait) else { return };
+        for ((number, sampler), due) in samplers.iter_mut().enumerate().zip(&mut due) {
             let now = clock::now();
-            if *due <= now || (pressed && sampler.wants_pressure()) {
-                *due = sampler.sample(now, pressed, &mut taken);
+            let wanted = (woken.pressed && sampler.wants_pressure()) || woken.nudged.contains(&number);
+            if *due <= now || wanted {
+                *due = sampler.sample(now, woken.pressed, &mut taken);
             }
         }
         for (at, sample) in taken.drain(..) {
@@ -57,22 +58,44 @@ fn run(mut samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox, stop: &OwnedFd) {
     }
 }
 
-/// Whether the alarm went off; none when the daemon is ending.
-fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Option<bool> {
+/// What ended a sleep.
+#[derive(Debug, Default)]
+struct Woken {
+    /// The alarm went off.
+    pressed: bool,
+    /// Samplers that want to look at once.
+    nudged: Vec<usize>,
+}
+
+/// None when the daemon is ending.
+fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Option<Woken> {
     let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
-    let triggers = samplers.iter().filter_map(|sampler| sampler.trigger());
-    fds.extend(triggers.map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::PRI)));
+    let mut whose = Vec::new();
+    for (number, sampler) in samplers.iter().enumerate() {
+        let files = [(sampler.trigger(), PollFlags::PRI), (sampler.nudge(), PollFlags::IN)];
+        for (fd, flags) in files {
+            if let Some(fd) = fd {
+                fds.push(PollFd::from_borrowed_fd(fd, flags));
+                whose.push(number);
+            }
+        }
+    }
     let timeout = Timespec::try_from(wait).unwrap_or_default();
     if poll(&mut fds, Some(&timeout)).is_err() {
-        return Some(false);
+        return Some(Woken::default());
     }
-    let (stop, triggers) = fds.split_first()?;
+    let (stop, files) = fds.split_first()?;
     if !stop.revents().is_empty() {
         return None;
     }
-    if triggers.iter().any(|fd| fd.revents().intersects(PollFlags::ERR | PollFlags::NVAL)) {
-        // An alarm that is broken is ready for ever: without this, so would we be.
+    let broken = PollFlags::ERR | PollFlags::NVAL;
+    if files.iter().any(|fd| fd.revents().intersects(broken)) {
+        // A file that is broken is ready for ever: without this, so would we be.
         std::thread::sleep(wait.min(Duration::from_millis(100)));
     }
-    Some(triggers.iter().any(|fd| fd.revents().contains(PollFlags::PRI)))
+    let nudged = files.iter().zip(whose).filter(|(fd, _)| fd.revents().contains(PollFlags::IN));
+    Some(Woken {
+        nudged: nudged.map(|(_, number)| number).collect(),
+        pressed: files.iter().any(|fd| fd.revents().contains(PollFlags::PRI)),
+    })
 }

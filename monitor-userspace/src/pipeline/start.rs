@@ -107,7 +107,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     journal.append(now, clock::unix_nanos(), vec![started()])?;
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
-    let ceilings = Ceilings::default();
+    let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
     let watch_list = kernel.as_ref().ok().and_then(|kernel| kernel.watch_list().ok());
     let teller = Arc::new(Teller::new(inbox.clone(), ceilings.clone(), watch_list));
     let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));

@@ -1,12 +1,14 @@
 //! Memory of services that have a ceiling: the fuller, the more often.
 //!
 //! A process can fill memory no faster than `FILL`; so the next look is when it could have used up half of what is left below its
-//! ceiling, but no more often than `fastest` and no less often than once a second.
+//! ceiling, but no more often than `fastest` and no less often than once a second. A service that starts is looked at at once.
 
 use std::collections::BTreeMap;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use rustix::event::{EventfdFlags, eventfd};
 use serde::{Deserialize, Serialize};
 
 use super::{Sampler, Sources, Spec};
@@ -39,23 +41,35 @@ const FILL: f64 = 6.0 * 1_073_741_824.0;
 const SLOWEST: Duration = Duration::from_secs(1);
 
 /// Services with a ceiling: their process and the ceiling in bytes. Shared with who starts them.
-#[derive(Clone, Debug, Default)]
-pub struct Ceilings(Arc<Mutex<BTreeMap<String, (ProcessKey, u64)>>>);
+#[derive(Clone, Debug)]
+pub struct Ceilings {
+    services: Arc<Mutex<BTreeMap<String, (ProcessKey, u64)>>>,
+    changed: Arc<OwnedFd>,
+}
 
 impl Ceilings {
+    /// None yet.
+    pub fn new() -> std::io::Result<Self> {
+        let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { services: Arc::default(), changed: Arc::new(changed) })
+    }
+
     /// A service runs as this process, with this ceiling.
     pub fn set(&self, service: &str, process: ProcessKey, ceiling: u64) {
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(service.to_owned(), (process, ceiling));
+        drop(all);
+        // Fails only when the counter is full, and then the sampler is awake anyway.
+        let _ = rustix::io::write(&self.changed, &1_u64.to_ne_bytes());
     }
 
     /// A service runs no longer, or has no ceiling any more.
     pub fn clear(&self, service: &str) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+        self.services.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
     }
 
     fn all(&self) -> Vec<(String, ProcessKey, u64)> {
-        let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
         all.iter().map(|(name, (process, ceiling))| (name.clone(), *process, *ceiling)).collect()
     }
 }
@@ -76,6 +90,8 @@ impl Sample {
 
 impl Sampler for Sample {
     fn sample(&mut self, now: Time, _: bool, out: &mut Vec<(Time, model::Sample)>) -> Time {
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&self.ceilings.changed, &mut counter);
         let mut wait = SLOWEST;
         for (service, process, ceiling) in self.ceilings.all() {
             // Gone, or another process by now: its supervisor says so.
@@ -84,6 +100,10 @@ impl Sampler for Sample {
             out.push((now, model::Sample::ServiceMemory { service, process, resident }));
         }
         now.after(wait)
+    }
+
+    fn nudge(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.ceilings.changed.as_fd())
     }
 }
 
