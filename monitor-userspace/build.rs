@@ -9,7 +9,9 @@ fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default());
     // target/[triple/]profile/build/package-hash/out: the target folder is one of the ancestors.
-    let object = out.ancestors().map(|up| up.join("ebpf/smart-monitor.bpf.o"));
+    let object = out
+        .ancestors()
+        .map(|up| up.join("ebpf/smart-monitor.bpf.o"));
     let found = object.clone().find(|path| path.is_file());
     let embedded = out.join("smart-monitor.bpf.o");
     match found {

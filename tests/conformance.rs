@@ -23,29 +23,81 @@ fn root() -> PathBuf {
 fn names_are_unique_snake_case_and_those_of_their_files() {
     let mut seen = BTreeSet::new();
     let registries: [(&str, Vec<(&str, &str)>); 5] = [
-        ("detectors", detectors::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
-        ("actions", actions::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
-        ("checks", checks::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
-        ("samplers", samplers::ALL.iter().map(|spec| (spec.name, spec.summary)).collect()),
-        ("supervisors", supervisors::KINDS.iter().map(|spec| (spec.name, spec.summary)).collect()),
+        (
+            "detectors",
+            detectors::ALL
+                .iter()
+                .map(|spec| (spec.name, spec.summary))
+                .collect(),
+        ),
+        (
+            "actions",
+            actions::ALL
+                .iter()
+                .map(|spec| (spec.name, spec.summary))
+                .collect(),
+        ),
+        (
+            "checks",
+            checks::ALL
+                .iter()
+                .map(|spec| (spec.name, spec.summary))
+                .collect(),
+        ),
+        (
+            "samplers",
+            samplers::ALL
+                .iter()
+                .map(|spec| (spec.name, spec.summary))
+                .collect(),
+        ),
+        (
+            "supervisors",
+            supervisors::KINDS
+                .iter()
+                .map(|spec| (spec.name, spec.summary))
+                .collect(),
+        ),
     ];
     for (folder, specs) in registries {
         assert!(!specs.is_empty(), "{folder} is empty");
-        let files = std::fs::read_dir(root().join("monitor-userspace/src").join(folder)).expect("it is there");
-        assert_eq!(files.count(), specs.len(), "{folder} holds a file that is not registered");
+        let files = std::fs::read_dir(root().join("monitor-userspace/src").join(folder))
+            .expect("it is there");
+        assert_eq!(
+            files.count(),
+            specs.len(),
+            "{folder} holds a file that is not registered"
+        );
         for (name, summary) in specs {
-            assert!(seen.insert(format!("{folder}/{name}")), "{name} stands twice in {folder}");
-            assert!(name.chars().all(|c| c.is_ascii_lowercase() || c == '_'), "{name}");
+            assert!(
+                seen.insert(format!("{folder}/{name}")),
+                "{name} stands twice in {folder}"
+            );
+            assert!(
+                name.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
+                "{name}"
+            );
             let path = root().join(format!("monitor-userspace/src/{folder}/{name}.rs"));
             assert!(path.is_file(), "{} is missing", path.display());
-            assert!(!summary.is_empty() && !summary.ends_with('.'), "{name}: {summary}");
+            assert!(
+                !summary.is_empty() && !summary.ends_with('.'),
+                "{name}: {summary}"
+            );
         }
     }
     for kind in Kind::ALL {
-        assert!(seen.insert(kind.name().to_owned()), "{} is the name of two probes", kind.name());
+        assert!(
+            seen.insert(kind.name().to_owned()),
+            "{} is the name of two probes",
+            kind.name()
+        );
     }
     for guard in guards::ALL {
-        assert!(seen.insert(guard.name.to_owned()), "{} is the name of two guards", guard.name);
+        assert!(
+            seen.insert(guard.name.to_owned()),
+            "{} is the name of two guards",
+            guard.name
+        );
     }
 }
 
@@ -58,7 +110,10 @@ fn every_configuration_we_ship_is_good() {
             let path = entry.expect("it reads").path();
             if path.is_dir() {
                 folders.push(path);
-            } else if path.extension().is_some_and(|extension| extension == "toml") {
+            } else if path
+                .extension()
+                .is_some_and(|extension| extension == "toml")
+            {
                 if let Err(error) = Config::load(&path) {
                     panic!("{}", error.render());
                 }
@@ -79,24 +134,39 @@ fn defaults_written_out_read_back_as_the_defaults() {
     assert_eq!(read.detectors, defaults.detectors);
     assert_eq!(read.samplers, defaults.samplers);
     assert_eq!(read.policy, defaults.policy);
-    assert!(defaults.remedies.is_empty(), "without consent, nothing is acted on");
+    assert!(
+        defaults.remedies.is_empty(),
+        "without consent, nothing is acted on"
+    );
 }
 
 fn mistakes(text: &str) -> String {
-    Config::parse(text, Path::new("test.toml")).expect_err("it has a mistake").to_string()
+    Config::parse(text, Path::new("test.toml"))
+        .expect_err("it has a mistake")
+        .to_string()
 }
 
 #[test]
 fn a_mistake_is_shown_where_it_stands_with_what_was_meant() {
     let text = "[detectors.runaway_cpu]\n\nthreshhold = \"90%\"\n";
-    let error = Config::parse(text, Path::new("test.toml")).expect_err("it has a mistake").render();
+    let error = Config::parse(text, Path::new("test.toml"))
+        .expect_err("it has a mistake")
+        .render();
     assert!(error.contains("test.toml:3:1"), "{error}");
     assert!(error.contains("did you mean `threshold`?"), "{error}");
     assert!(mistakes("[policy]\nlimit = 0\n").contains("limit"));
     let remedy = "[[remedy]]\ndetector = \"service_dwon\"\non = [\"nobody\"]\naction = \"restart_service\"\n";
-    let error = Config::parse(remedy, Path::new("test.toml")).expect_err("two mistakes").render();
-    assert!(error.contains("test.toml:2:12") && error.contains("did you mean `service_down`?"), "{error}");
-    assert!(error.contains("test.toml:3:7") && error.contains("`nobody`"), "{error}");
+    let error = Config::parse(remedy, Path::new("test.toml"))
+        .expect_err("two mistakes")
+        .render();
+    assert!(
+        error.contains("test.toml:2:12") && error.contains("did you mean `service_down`?"),
+        "{error}"
+    );
+    assert!(
+        error.contains("test.toml:3:7") && error.contains("`nobody`"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -142,10 +212,19 @@ impl Host for Stranger {
         _: Duration,
     ) -> Result<Restarted, HostError> {
         if let Some(process) = process {
-            let found = ProcessKey { pid: process.pid, start_ticks: process.start_ticks + 1 };
-            return Err(HostError::Replaced { service: service.to_owned(), found });
+            let found = ProcessKey {
+                pid: process.pid,
+                start_ticks: process.start_ticks + 1,
+            };
+            return Err(HostError::Replaced {
+                service: service.to_owned(),
+                found,
+            });
         }
-        self.touched.lock().expect("nobody panics with it").push(service.to_owned());
+        self.touched
+            .lock()
+            .expect("nobody panics with it")
+            .push(service.to_owned());
         Err(HostError::NoService(service.to_owned()))
     }
 
@@ -175,16 +254,33 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         };
         let mut engine = Engine::new(settings, IncidentId(1));
         let mut orders = Vec::new();
-        let process = ProcessKey { pid: 4_000, start_ticks: 77 };
+        let process = ProcessKey {
+            pid: 4_000,
+            start_ticks: 77,
+        };
         let mut at = |seconds: i64, signal: Signal, orders: &mut Vec<Order>| {
             let at = Time::from_nanos(seconds * 1_000_000_000);
             engine.observe(&signal, at, at, orders);
         };
-        let started = ServiceSignal::Started { process, adopted: false };
-        at(1, Signal::Service { service: "a".to_owned(), change: started }, &mut orders);
+        let started = ServiceSignal::Started {
+            process,
+            adopted: false,
+        };
+        at(
+            1,
+            Signal::Service {
+                service: "a".to_owned(),
+                change: started,
+            },
+            &mut orders,
+        );
         for (second, latency) in [(2, 0), (20, 10)] {
             let latency = Duration::from_secs(latency);
-            let result = CheckResult { service: "a".to_owned(), latency, failure: None };
+            let result = CheckResult {
+                service: "a".to_owned(),
+                latency,
+                failure: None,
+            };
             at(second, Signal::Check { result }, &mut orders);
         }
         let permit = orders.into_iter().find_map(|order| match order {
@@ -197,9 +293,24 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
             Ok(struck) => actions::execute(permit, struck, &host),
             Err(effect) => *effect,
         };
-        assert!(matches!(effect.result, EffectResult::Refused { .. }), "{}: {effect:?}", spec.name);
-        assert_eq!(effect.acted, None, "{} says that it touched the host", spec.name);
-        assert!(host.touched.lock().expect("nobody panics with it").is_empty(), "{}", spec.name);
+        assert!(
+            matches!(effect.result, EffectResult::Refused { .. }),
+            "{}: {effect:?}",
+            spec.name
+        );
+        assert_eq!(
+            effect.acted, None,
+            "{} says that it touched the host",
+            spec.name
+        );
+        assert!(
+            host.touched
+                .lock()
+                .expect("nobody panics with it")
+                .is_empty(),
+            "{}",
+            spec.name
+        );
     }
 }
 

@@ -44,7 +44,10 @@ struct Scene {
 }
 
 fn key(pid: u32) -> ProcessKey {
-    ProcessKey { pid, start_ticks: u64::from(pid) }
+    ProcessKey {
+        pid,
+        start_ticks: u64::from(pid),
+    }
 }
 
 fn task(pid: u32, comm: &str) -> Task {
@@ -53,12 +56,19 @@ fn task(pid: u32, comm: &str) -> Task {
         *to = from;
     }
     let start_time_ns = u64::from(pid) * 10_000_000;
-    Task { pid, tid: pid, start_time_ns, cgroup_id: 1, comm: name }
+    Task {
+        pid,
+        tid: pid,
+        start_time_ns,
+        cgroup_id: 1,
+        comm: name,
+    }
 }
 
 impl Scene {
     fn new(text: &str) -> Self {
-        let config = Config::parse(text, Path::new("test.toml")).unwrap_or_else(|error| panic!("{}", error.render()));
+        let config = Config::parse(text, Path::new("test.toml"))
+            .unwrap_or_else(|error| panic!("{}", error.render()));
         let settings = Settings {
             detectors: config.detectors,
             policy: config.policy,
@@ -69,7 +79,11 @@ impl Scene {
             probes_off: Vec::new(),
         };
         let now = Time::from_nanos(1_000_000_000_000);
-        Self { engine: Engine::new(settings, IncidentId(1)), now, permits: Vec::new() }
+        Self {
+            engine: Engine::new(settings, IncidentId(1)),
+            now,
+            permits: Vec::new(),
+        }
     }
 
     fn take(&mut self, orders: Vec<Order>) {
@@ -90,7 +104,9 @@ impl Scene {
     fn pass(&mut self, time: Duration) {
         let end = self.now.after(time);
         for _ in 0..100_000 {
-            let Some(wake) = self.engine.wake().filter(|wake| *wake <= end) else { break };
+            let Some(wake) = self.engine.wake().filter(|wake| *wake <= end) else {
+                break;
+            };
             let mut orders = Vec::new();
             self.engine.tick(wake.max(self.now), &mut orders);
             self.take(orders);
@@ -106,18 +122,33 @@ impl Scene {
 
     fn kernel(&mut self, event: impl FnOnce(Header) -> Event) {
         let time_ns = u64::try_from(self.now.nanos()).expect("it is positive");
-        let event = event(Header { kind: 0, cpu: 0, size: 0, time_ns });
+        let event = event(Header {
+            kind: 0,
+            cpu: 0,
+            size: 0,
+            time_ns,
+        });
         self.signal(&Signal::Kernel { event });
     }
 
     fn starts(&mut self, pid: u32) {
-        let change = ServiceSignal::Started { process: key(pid), adopted: false };
-        self.signal(&Signal::Service { service: "shop".to_owned(), change });
+        let change = ServiceSignal::Started {
+            process: key(pid),
+            adopted: false,
+        };
+        self.signal(&Signal::Service {
+            service: "shop".to_owned(),
+            change,
+        });
     }
 
     fn answers(&mut self) {
         self.pass(Duration::from_millis(5));
-        let result = CheckResult { service: "shop".to_owned(), latency: Duration::from_millis(1), failure: None };
+        let result = CheckResult {
+            service: "shop".to_owned(),
+            latency: Duration::from_millis(1),
+            failure: None,
+        };
         self.signal(&Signal::Check { result });
     }
 
@@ -129,7 +160,13 @@ impl Scene {
     fn exits(&mut self, pid: u32, status: u32) {
         self.kernel(|header| {
             let task = task(pid, "shop");
-            Event::ProcessExit(ProcessExit { header, task, parent_pid: 500, status, lifetime_ns: 5 })
+            Event::ProcessExit(ProcessExit {
+                header,
+                task,
+                parent_pid: 500,
+                status,
+                lifetime_ns: 5,
+            })
         });
     }
 
@@ -156,17 +193,28 @@ impl Scene {
         let permit = self.permit();
         assert_eq!(permit.action(), "restart_service");
         self.starts(pid);
-        self.effect(&permit, EffectResult::Done { detail: String::new() });
+        self.effect(
+            &permit,
+            EffectResult::Done {
+                detail: String::new(),
+            },
+        );
     }
 
     fn incident(&self, id: u64) -> &Incident {
-        self.engine.incident(IncidentId(id)).expect("there is such an incident")
+        self.engine
+            .incident(IncidentId(id))
+            .expect("there is such an incident")
     }
 
     fn refused_by(&self, id: u64) -> String {
         let steps = self.incident(id).steps.iter().rev();
-        let mut refused = steps.filter(|step| matches!(step.what, StepKind::Refused | StepKind::Escalated));
-        refused.next().map(|step| step.detail.clone()).unwrap_or_default()
+        let mut refused =
+            steps.filter(|step| matches!(step.what, StepKind::Refused | StepKind::Escalated));
+        refused
+            .next()
+            .map(|step| step.detail.clone())
+            .unwrap_or_default()
     }
 }
 
@@ -176,11 +224,24 @@ fn a_crash_is_repaired_and_proven_by_the_services_own_answer() {
     scene.runs(700);
     scene.exits(700, 9);
     scene.restarts(701);
-    assert_eq!(scene.incident(1).state, State::Verifying, "started is not yet proven");
+    assert_eq!(
+        scene.incident(1).state,
+        State::Verifying,
+        "started is not yet proven"
+    );
     scene.answers();
     let incident = scene.incident(1);
-    assert_eq!((incident.state, incident.outcome), (State::Resolved, Some(Outcome::Fixed)));
-    assert!(incident.evidence.facts.iter().any(|(_, value)| value == "killed by SIGKILL (9)"));
+    assert_eq!(
+        (incident.state, incident.outcome),
+        (State::Resolved, Some(Outcome::Fixed))
+    );
+    assert!(
+        incident
+            .evidence
+            .facts
+            .iter()
+            .any(|(_, value)| value == "killed by SIGKILL (9)")
+    );
 }
 
 #[test]
@@ -190,7 +251,11 @@ fn without_consent_nothing_is_done() {
     scene.exits(700, 0);
     scene.pass(Duration::from_secs(3600));
     assert!(scene.permits.is_empty());
-    assert!(scene.refused_by(1).starts_with("consent:"), "{}", scene.refused_by(1));
+    assert!(
+        scene.refused_by(1).starts_with("consent:"),
+        "{}",
+        scene.refused_by(1)
+    );
 }
 
 #[test]
@@ -212,7 +277,10 @@ fn a_crash_loop_waits_longer_each_time_then_is_given_up_and_tried_once_an_hour()
     }
     // Each wait counts from the action before, so it is a little shorter after a crash than the full 1, 2, 4, 8 s.
     assert_eq!(waits.first(), Some(&0), "the first is immediate");
-    assert!(waits.windows(2).all(|pair| pair[0] <= pair[1]) && waits[4] >= 7, "{waits:?}");
+    assert!(
+        waits.windows(2).all(|pair| pair[0] <= pair[1]) && waits[4] >= 7,
+        "{waits:?}"
+    );
     scene.exits(pid, 256);
     scene.pass(Duration::from_secs(3000));
     assert!(scene.permits.is_empty(), "it was given up");
@@ -223,7 +291,10 @@ fn a_crash_loop_waits_longer_each_time_then_is_given_up_and_tried_once_an_hour()
     assert_eq!(scene.incident(6).outcome, Some(Outcome::Fixed));
     scene.exits(pid + 1, 256);
     scene.pass(Duration::from_secs(3000));
-    assert!(scene.permits.is_empty(), "one good try does not close the breaker");
+    assert!(
+        scene.permits.is_empty(),
+        "one good try does not close the breaker"
+    );
 }
 
 #[test]
@@ -286,13 +357,25 @@ fn a_destructive_act_is_refused_when_its_evidence_overlaps_a_loss() {
         scene.runs(700);
         connect(&mut scene, 111);
         scene.pass(Duration::from_millis(10));
-        let probe = if lossy { Kind::TcpConnect } else { Kind::ProcessFork };
+        let probe = if lossy {
+            Kind::TcpConnect
+        } else {
+            Kind::ProcessFork
+        };
         scene.signal(&Signal::Loss { probe, lost: 1 });
         connect(&mut scene, 111);
         connect(&mut scene, 111);
-        assert_eq!(!scene.permits.is_empty(), allowed, "losses of another probe do not matter");
+        assert_eq!(
+            !scene.permits.is_empty(),
+            allowed,
+            "losses of another probe do not matter"
+        );
         if !allowed {
-            assert!(scene.refused_by(1).starts_with("evidence_lost:"), "{}", scene.refused_by(1));
+            assert!(
+                scene.refused_by(1).starts_with("evidence_lost:"),
+                "{}",
+                scene.refused_by(1)
+            );
         }
     }
 }
@@ -346,7 +429,11 @@ fn runs_away(scene: &mut Scene, pid: u32, comm: &str) {
             cpu_ns: second * 1_000_000_000,
             resident: 1 << 20,
         };
-        scene.signal(&Signal::Sample { sample: Sample::Processes { processes: vec![usage] } });
+        scene.signal(&Signal::Sample {
+            sample: Sample::Processes {
+                processes: vec![usage],
+            },
+        });
         scene.pass(Duration::from_secs(1));
     }
 }
@@ -365,8 +452,15 @@ fn what_is_not_named_or_is_protected_is_never_ended() {
         match guard {
             None => assert_eq!(scene.permit().action(), "kill_process"),
             Some(guard) => {
-                assert!(scene.permits.is_empty(), "{comm} [{pid}] would have been killed");
-                assert!(scene.refused_by(1).starts_with(guard), "{}", scene.refused_by(1));
+                assert!(
+                    scene.permits.is_empty(),
+                    "{comm} [{pid}] would have been killed"
+                );
+                assert!(
+                    scene.refused_by(1).starts_with(guard),
+                    "{}",
+                    scene.refused_by(1)
+                );
             }
         }
     }
@@ -375,7 +469,14 @@ fn what_is_not_named_or_is_protected_is_never_ended() {
 #[test]
 fn a_short_burst_is_no_runaway() {
     let mut scene = Scene::new(RUNAWAY);
-    for (second, cpu) in [(0, 0), (1, 1_000), (2, 1_800), (3, 1_900), (4, 2_900), (5, 3_000_u64)] {
+    for (second, cpu) in [
+        (0, 0),
+        (1, 1_000),
+        (2, 1_800),
+        (3, 1_900),
+        (4, 2_900),
+        (5, 3_000_u64),
+    ] {
         let usage = ProcessUsage {
             process: key(800),
             comm: "cruncher".to_owned(),
@@ -383,7 +484,11 @@ fn a_short_burst_is_no_runaway() {
             resident: 1,
         };
         assert!(second <= 5);
-        scene.signal(&Signal::Sample { sample: Sample::Processes { processes: vec![usage] } });
+        scene.signal(&Signal::Sample {
+            sample: Sample::Processes {
+                processes: vec![usage],
+            },
+        });
         scene.pass(Duration::from_secs(1));
     }
     assert!(scene.engine.open_incidents().next().is_none());
@@ -406,13 +511,21 @@ fn memory(scene: &mut Scene, processes: &[(u32, &str, u64)], available: u64, pre
         cpu_ns: 0,
         resident: mib << 20,
     });
-    let table = Sample::Processes { processes: processes.collect() };
+    let table = Sample::Processes {
+        processes: processes.collect(),
+    };
     if pressed {
-        let sample = Sample::MemoryPressure { some_avg10: 2_000, full_avg10: 500 };
+        let sample = Sample::MemoryPressure {
+            some_avg10: 2_000,
+            full_avg10: 500,
+        };
         scene.signal(&Signal::Sample { sample });
     }
     scene.signal(&Signal::Sample { sample: table });
-    let sample = Sample::Memory { total: 1000 << 20, available: available << 20 };
+    let sample = Sample::Memory {
+        total: 1000 << 20,
+        available: available << 20,
+    };
     scene.signal(&Signal::Sample { sample });
     scene.pass(Duration::from_secs(1));
 }
@@ -420,13 +533,32 @@ fn memory(scene: &mut Scene, processes: &[(u32, &str, u64)], available: u64, pre
 #[test]
 fn the_host_gives_up_the_named_process_whose_end_suffices() {
     let mut scene = Scene::new(MEMORY);
-    let table = [(800, "small", 10), (801, "large", 300), (802, "database", 600)];
+    let table = [
+        (800, "small", 10),
+        (801, "large", 300),
+        (802, "database", 600),
+    ];
     memory(&mut scene, &table, 500, false);
     memory(&mut scene, &table, 40, true);
     let permit = scene.permit();
-    assert_eq!(scene.incident(1).evidence.process, Some(key(801)), "{:#?}", scene.incident(1));
-    scene.effect(&permit, EffectResult::Done { detail: String::new() });
-    memory(&mut scene, &[(800, "small", 10), (802, "database", 600)], 340, false);
+    assert_eq!(
+        scene.incident(1).evidence.process,
+        Some(key(801)),
+        "{:#?}",
+        scene.incident(1)
+    );
+    scene.effect(
+        &permit,
+        EffectResult::Done {
+            detail: String::new(),
+        },
+    );
+    memory(
+        &mut scene,
+        &[(800, "small", 10), (802, "database", 600)],
+        340,
+        false,
+    );
     assert_eq!(scene.incident(1).outcome, Some(Outcome::Fixed));
 }
 
@@ -437,12 +569,18 @@ fn pressure_alone_or_a_low_level_alone_kills_nothing() {
     for _ in 0..10 {
         memory(&mut scene, &table, 500, true);
     }
-    assert!(scene.engine.open_incidents().next().is_none(), "there is enough memory");
+    assert!(
+        scene.engine.open_incidents().next().is_none(),
+        "there is enough memory"
+    );
     let mut scene = Scene::new(MEMORY);
     for _ in 0..10 {
         memory(&mut scene, &table, 40, false);
     }
-    assert!(scene.engine.open_incidents().next().is_none(), "nothing stalls");
+    assert!(
+        scene.engine.open_incidents().next().is_none(),
+        "nothing stalls"
+    );
 }
 
 #[test]
@@ -458,22 +596,43 @@ fn when_only_a_stranger_would_do_it_is_proposed_and_not_done() {
 
 #[test]
 fn a_kill_of_ours_is_named_as_the_cause_and_does_not_hold_up_the_restart() {
-    let kill = "[[remedy]]\ndetector = \"memory_pressure\"\non = [\"*\"]\naction = \"kill_process\"\n";
+    let kill =
+        "[[remedy]]\ndetector = \"memory_pressure\"\non = [\"*\"]\naction = \"kill_process\"\n";
     let mut scene = Scene::new(&format!("{SERVICE}{RESTART}{kill}"));
     scene.runs(700);
-    let sample = Sample::ServiceMemory { service: "shop".to_owned(), process: key(700), resident: 101 << 20 };
+    let sample = Sample::ServiceMemory {
+        service: "shop".to_owned(),
+        process: key(700),
+        resident: 101 << 20,
+    };
     scene.signal(&Signal::Sample { sample });
     let killed = scene.permit();
     assert_eq!(killed.action(), "kill_process");
     scene.exits(700, 9);
     assert_eq!(scene.incident(2).caused_by, Some(IncidentId(1)));
     scene.restarts(701);
-    scene.effect(&killed, EffectResult::Done { detail: String::new() });
-    let change = ServiceSignal::Exited { process: key(700), status: Some(9) };
-    scene.signal(&Signal::Service { service: "shop".to_owned(), change });
+    scene.effect(
+        &killed,
+        EffectResult::Done {
+            detail: String::new(),
+        },
+    );
+    let change = ServiceSignal::Exited {
+        process: key(700),
+        status: Some(9),
+    };
+    scene.signal(&Signal::Service {
+        service: "shop".to_owned(),
+        change,
+    });
     scene.answers();
     for id in [1, 2] {
-        assert_eq!(scene.incident(id).outcome, Some(Outcome::Fixed), "{:#?}", scene.incident(id));
+        assert_eq!(
+            scene.incident(id).outcome,
+            Some(Outcome::Fixed),
+            "{:#?}",
+            scene.incident(id)
+        );
     }
 }
 
@@ -481,7 +640,9 @@ fn a_kill_of_ours_is_named_as_the_cause_and_does_not_hold_up_the_restart() {
 fn nothing_acts_while_the_journal_cannot_be_written_and_everything_after() {
     let mut scene = Scene::new(&format!("{SERVICE}{RESTART}"));
     scene.runs(700);
-    scene.engine.halt(Some("cannot write the journal: no space left on device".to_owned()));
+    scene.engine.halt(Some(
+        "cannot write the journal: no space left on device".to_owned(),
+    ));
     scene.exits(700, 9);
     scene.pass(Duration::from_secs(60));
     assert!(scene.permits.is_empty());
@@ -493,21 +654,36 @@ fn nothing_acts_while_the_journal_cannot_be_written_and_everything_after() {
 
 #[test]
 fn a_hanging_service_is_restarted_and_its_exit_is_no_incident_of_its_own() {
-    let latency = "[[remedy]]\ndetector = \"latency_spike\"\non = [\"*\"]\naction = \"restart_service\"\n";
+    let latency =
+        "[[remedy]]\ndetector = \"latency_spike\"\non = [\"*\"]\naction = \"restart_service\"\n";
     let mut scene = Scene::new(&format!("{SERVICE}{RESTART}{latency}"));
     scene.runs(700);
     for _ in 0..3 {
         scene.pass(Duration::from_secs(7));
         let failure = Some(CheckFailure::Timeout);
-        let result = CheckResult { service: "shop".to_owned(), latency: Duration::from_secs(6), failure };
+        let result = CheckResult {
+            service: "shop".to_owned(),
+            latency: Duration::from_secs(6),
+            failure,
+        };
         scene.signal(&Signal::Check { result });
     }
     let permit = scene.permit();
     scene.exits(700, 15);
     scene.starts(701);
-    scene.effect(&permit, EffectResult::Done { detail: String::new() });
+    scene.effect(
+        &permit,
+        EffectResult::Done {
+            detail: String::new(),
+        },
+    );
     scene.answers();
-    assert_eq!(scene.incident(1).outcome, Some(Outcome::Fixed), "{:#?}", scene.incident(1));
+    assert_eq!(
+        scene.incident(1).outcome,
+        Some(Outcome::Fixed),
+        "{:#?}",
+        scene.incident(1)
+    );
     assert!(scene.engine.incident(IncidentId(2)).is_none());
 }
 
@@ -535,7 +711,9 @@ fn long_waits_for_a_cpu_are_seen_and_end_with_a_quiet_window() {
 
 #[test]
 fn ten_thousand_incidents_leave_a_bounded_book() {
-    let mut scene = Scene::new(&format!("{SERVICE}[detectors.connect_failure]\nfailures = 1\nscope = \"all\"\n"));
+    let mut scene = Scene::new(&format!(
+        "{SERVICE}[detectors.connect_failure]\nfailures = 1\nscope = \"all\"\n"
+    ));
     for n in 0..10_000_u32 {
         let [_, _, high, low] = n.to_be_bytes();
         scene.kernel(|header| {
@@ -583,7 +761,11 @@ impl Opened for Held {
 
     fn wait(&self, _: Duration) -> Result<bool, HostError> {
         self.did("wait");
-        Ok(self.0.lock().expect("nobody panics with it").contains(&"KILL"))
+        Ok(self
+            .0
+            .lock()
+            .expect("nobody panics with it")
+            .contains(&"KILL"))
     }
 
     fn release_memory(&self) {
@@ -596,7 +778,12 @@ impl Host for Stubborn {
         Ok(Box::new(Held(self.0.clone())))
     }
 
-    fn restart_service(&self, service: &str, _: Option<ProcessKey>, _: Duration) -> Result<Restarted, HostError> {
+    fn restart_service(
+        &self,
+        service: &str,
+        _: Option<ProcessKey>,
+        _: Duration,
+    ) -> Result<Restarted, HostError> {
         Err(HostError::NoService(service.to_owned()))
     }
 
@@ -611,14 +798,23 @@ fn a_process_is_asked_first_and_killed_only_when_it_stays() {
         ("5s", vec!["TERM", "wait", "KILL", "release", "wait"]),
         ("0s", vec!["KILL", "release", "wait"]),
     ] {
-        let mut scene = Scene::new(&RUNAWAY.replace("action = \"kill_process\"", &format!("action = \"kill_process\"\nterm_grace = \"{grace}\"")));
+        let mut scene = Scene::new(&RUNAWAY.replace(
+            "action = \"kill_process\"",
+            &format!("action = \"kill_process\"\nterm_grace = \"{grace}\""),
+        ));
         runs_away(&mut scene, 800, "cruncher");
         let permit = scene.permit();
         let host = Stubborn::default();
         let struck: Option<Struck> = actions::strike(&permit, &host).expect("it is there");
-        assert!(struck.is_some(), "the first signal is sent on the hot thread");
+        assert!(
+            struck.is_some(),
+            "the first signal is sent on the hot thread"
+        );
         let effect = actions::execute(permit, struck, &host);
-        assert!(matches!(effect.result, EffectResult::Done { .. }), "{effect:?}");
+        assert!(
+            matches!(effect.result, EffectResult::Done { .. }),
+            "{effect:?}"
+        );
         assert_eq!(*host.0.lock().expect("nobody panics with it"), expected);
     }
 }

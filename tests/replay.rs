@@ -39,7 +39,9 @@ fn replay(name: &str, dry_run: bool) -> (Vec<String>, Vec<Incident>) {
             .unwrap_or_else(|error| panic!("{name}.jsonl:{}: {error}", number + 1));
         // The time between two signals passes as it did: at most this often is the core woken in between.
         for _ in 0..1000 {
-            let Some(wake) = engine.wake().filter(|wake| *wake < recorded.now) else { break };
+            let Some(wake) = engine.wake().filter(|wake| *wake < recorded.now) else {
+                break;
+            };
             let mut orders = Vec::new();
             engine.tick(wake, &mut orders);
             note(&orders, &mut decisions);
@@ -58,7 +60,10 @@ fn note(orders: &[Order], decisions: &mut Vec<String>) {
         decisions.push(match order {
             Order::Execute { permit, incident } => format!(
                 "incident {} ({} of {}): {}",
-                incident.id, incident.detector, incident.subject, permit.action()
+                incident.id,
+                incident.detector,
+                incident.subject,
+                permit.action()
             ),
             Order::Record(incident) => format!(
                 "incident {} ({} of {}): {}{}",
@@ -66,7 +71,10 @@ fn note(orders: &[Order], decisions: &mut Vec<String>) {
                 incident.detector,
                 incident.subject,
                 incident.state.name(),
-                incident.outcome.map(|outcome| format!(", {}", outcome.name())).unwrap_or_default(),
+                incident
+                    .outcome
+                    .map(|outcome| format!(", {}", outcome.name()))
+                    .unwrap_or_default(),
             ),
         });
     }
@@ -77,11 +85,18 @@ fn recordings_replay_to_the_decisions_they_had() {
     let mut names = 0;
     for entry in std::fs::read_dir(folder()).expect("it is there") {
         let path = entry.expect("it reads").path();
-        if path.extension().is_none_or(|extension| extension != "jsonl") {
+        if path
+            .extension()
+            .is_none_or(|extension| extension != "jsonl")
+        {
             continue;
         }
         names += 1;
-        let name = path.file_stem().expect("it has a stem").to_string_lossy().into_owned();
+        let name = path
+            .file_stem()
+            .expect("it has a stem")
+            .to_string_lossy()
+            .into_owned();
         let (decisions, _) = replay(&name, false);
         let text = decisions.join("\n") + "\n";
         let expected = folder().join(format!("{name}.expected"));
@@ -102,8 +117,14 @@ fn a_replay_does_not_depend_on_when_it_runs() {
 #[test]
 fn a_dry_run_executes_nothing_and_says_what_it_would_have_done() {
     let (decisions, incidents) = replay("demo_faults", true);
-    assert!(decisions.iter().all(|line| !line.ends_with("restart_service") && !line.ends_with("kill_process")));
-    let would = incidents.iter().filter(|incident| incident.outcome == Some(Outcome::WouldHave));
+    assert!(
+        decisions
+            .iter()
+            .all(|line| !line.ends_with("restart_service") && !line.ends_with("kill_process"))
+    );
+    let would = incidents
+        .iter()
+        .filter(|incident| incident.outcome == Some(Outcome::WouldHave));
     assert!(would.count() >= 5, "{decisions:#?}");
     assert!(incidents.iter().all(|incident| incident.actions == 0));
 }
@@ -113,7 +134,14 @@ fn every_time_of_a_story_is_in_order_of_cause() {
     let (_, incidents) = replay("demo_faults", false);
     for incident in incidents {
         let detected = incident.opened;
-        assert!(incident.evidence.since <= incident.evidence.seen && incident.evidence.seen <= detected);
-        assert!(incident.closed.is_some_and(|closed: Time| closed >= incident.evidence.seen), "{incident:#?}");
+        assert!(
+            incident.evidence.since <= incident.evidence.seen && incident.evidence.seen <= detected
+        );
+        assert!(
+            incident
+                .closed
+                .is_some_and(|closed: Time| closed >= incident.evidence.seen),
+            "{incident:#?}"
+        );
     }
 }

@@ -32,7 +32,11 @@ fn stage(path: &Path) -> String {
     let source = root().join("monitor-userspace/src");
     let below = path.strip_prefix(source).expect("it is below");
     let first = below.components().next().expect("it has a name");
-    Path::new(first.as_os_str()).file_stem().expect("it has a stem").to_string_lossy().into_owned()
+    Path::new(first.as_os_str())
+        .file_stem()
+        .expect("it has a stem")
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// Stages that a text imports: `crate::stage` and `crate::{stage, other::thing}`.
@@ -61,7 +65,11 @@ fn imports(text: &str) -> BTreeSet<String> {
 }
 
 fn first_part(text: &str) -> Option<String> {
-    let word: String = text.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    let word: String = text
+        .trim_start()
+        .chars()
+        .take_while(|c| c.is_alphanumeric() || *c == '_')
+        .collect();
     (!word.is_empty()).then_some(word)
 }
 
@@ -82,7 +90,18 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("supervisors", &["host"]),
     ("actions", &["host", "policy"]),
     ("engine", &["actions", "detectors", "policy", "verify"]),
-    ("config", &["actions", "checks", "detectors", "host", "policy", "samplers", "supervisors"]),
+    (
+        "config",
+        &[
+            "actions",
+            "checks",
+            "detectors",
+            "host",
+            "policy",
+            "samplers",
+            "supervisors",
+        ],
+    ),
 ];
 
 #[test]
@@ -94,7 +113,8 @@ fn stages_import_only_what_lies_before_them() {
             continue;
         }
         let allowed = ALLOWED.iter().find(|(name, _)| *name == own);
-        let (_, allowed) = allowed.unwrap_or_else(|| panic!("tests/tidy.rs does not know the stage {own}"));
+        let (_, allowed) =
+            allowed.unwrap_or_else(|| panic!("tests/tidy.rs does not know the stage {own}"));
         for import in imports(&text) {
             if import != own && import != "model" && !allowed.contains(&import.as_str()) {
                 wrong.push(format!("{}: {own} may not import {import}", path.display()));
@@ -113,11 +133,26 @@ fn the_test_of_directions_sees_what_it_looks_for() {
 
 #[test]
 fn the_core_reads_no_clock_and_does_no_io() {
-    let forbidden = ["Instant::now", "SystemTime", "clock_gettime", "std::fs", "std::net::Tcp", "tokio::", "std::thread"];
+    let forbidden = [
+        "Instant::now",
+        "SystemTime",
+        "clock_gettime",
+        "std::fs",
+        "std::net::Tcp",
+        "tokio::",
+        "std::thread",
+    ];
     for (path, text) in sources("monitor-userspace/src") {
-        if matches!(stage(&path).as_str(), "detectors" | "policy" | "engine" | "verify" | "model") {
+        if matches!(
+            stage(&path).as_str(),
+            "detectors" | "policy" | "engine" | "verify" | "model"
+        ) {
             for word in forbidden {
-                assert!(!text.contains(word), "{}: the core does not use {word}", path.display());
+                assert!(
+                    !text.contains(word),
+                    "{}: the core does not use {word}",
+                    path.display()
+                );
             }
         }
     }
@@ -135,7 +170,11 @@ fn only_policy_makes_permits_and_only_host_has_hands() {
         let spawns = text.contains("expect(clippy::disallowed_methods");
         // The demo starts a daemon as a user would, on a command line.
         let may = own == "host" || path.ends_with("cli/demo/session.rs");
-        assert!(may || !spawns, "{}: only host/ spawns and signals", path.display());
+        assert!(
+            may || !spawns,
+            "{}: only host/ spawns and signals",
+            path.display()
+        );
     }
 }
 
@@ -143,30 +182,55 @@ fn only_policy_makes_permits_and_only_host_has_hands() {
 fn unsafe_code_stands_in_kernel_and_host_alone() {
     for (path, text) in sources("monitor-userspace/src") {
         let may = matches!(stage(&path).as_str(), "kernel" | "host");
-        let has = text.lines().any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
+        let has = text
+            .lines()
+            .any(|line| line.contains("unsafe {") || line.contains("unsafe fn"));
         assert!(may || !has, "{}: unsafe code", path.display());
     }
 }
 
 #[test]
 fn every_file_says_what_it_is() {
-    for folder in ["monitor-common", "monitor-ebpf/src", "monitor-userspace/src", "xtask/src", "tests"] {
+    for folder in [
+        "monitor-common",
+        "monitor-ebpf/src",
+        "monitor-userspace/src",
+        "xtask/src",
+        "tests",
+    ] {
         for (path, text) in sources(folder) {
             if path.file_name().is_some_and(|name| name == "tests.rs") {
                 continue;
             }
             assert!(text.starts_with("//!"), "{} has no header", path.display());
-            let header = text.lines().take_while(|line| line.starts_with("//!")).count();
-            assert!(header <= 20, "{}: a header of {header} lines", path.display());
+            let header = text
+                .lines()
+                .take_while(|line| line.starts_with("//!"))
+                .count();
+            assert!(
+                header <= 20,
+                "{}: a header of {header} lines",
+                path.display()
+            );
         }
     }
 }
 
 #[test]
 fn no_file_grows_beyond_reading() {
-    for folder in ["monitor-common", "monitor-ebpf/src", "monitor-userspace/src", "xtask/src"] {
+    for folder in [
+        "monitor-common",
+        "monitor-ebpf/src",
+        "monitor-userspace/src",
+        "xtask/src",
+    ] {
         for (path, text) in sources(folder) {
-            let code = text.split("#[cfg(test)]").next().unwrap_or_default().lines().count();
+            let code = text
+                .split("#[cfg(test)]")
+                .next()
+                .unwrap_or_default()
+                .lines()
+                .count();
             assert!(code <= 600, "{}: {code} lines; split it", path.display());
         }
     }

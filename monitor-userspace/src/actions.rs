@@ -63,7 +63,9 @@ pub fn find(name: &str) -> Option<&'static Spec> {
 
 /// Does the part that never waits, if the action has one. `Err` is an effect that is already final.
 pub fn strike(permit: &Permit, host: &dyn Host) -> Result<Option<Struck>, Box<Effect>> {
-    let Some(strike) = find(permit.action()).and_then(|spec| spec.strike) else { return Ok(None) };
+    let Some(strike) = find(permit.action()).and_then(|spec| spec.strike) else {
+        return Ok(None);
+    };
     match strike(permit, host) {
         Ok(struck) => Ok(Some(struck)),
         Err(result) => Err(Box::new(effect(permit, None, result, host.now()))),
@@ -71,11 +73,19 @@ pub fn strike(permit: &Permit, host: &dyn Host) -> Result<Option<Struck>, Box<Ef
 }
 
 /// Carries out a permit, which is used up.
-#[expect(clippy::needless_pass_by_value, reason = "the permit must not be used a second time")]
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "the permit must not be used a second time"
+)]
 pub fn execute(permit: Permit, struck: Option<Struck>, host: &dyn Host) -> Effect {
     let (acted, result) = match find(permit.action()) {
         Some(spec) => (spec.execute)(&permit, struck, host),
-        None => (None, EffectResult::Failed { reason: format!("no action {}", permit.action()) }),
+        None => (
+            None,
+            EffectResult::Failed {
+                reason: format!("no action {}", permit.action()),
+            },
+        ),
     };
     effect(&permit, acted, result, host.now())
 }

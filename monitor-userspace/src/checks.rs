@@ -113,7 +113,12 @@ impl Runner {
     /// From a configuration that was resolved.
     pub fn new(config: &Config) -> Result<Self, String> {
         let target = config.target()?;
-        Ok(Self { target, interval: config.interval.0, timeout: config.timeout.0, eager: Some(EAGER) })
+        Ok(Self {
+            target,
+            interval: config.interval.0,
+            timeout: config.timeout.0,
+            eager: Some(EAGER),
+        })
     }
 
     /// The service has started just now.

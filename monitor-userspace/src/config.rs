@@ -56,8 +56,10 @@ impl Config {
 
     /// Reads a file.
     pub fn load(path: &Path) -> Result<Self, ConfigError> {
-        let text = std::fs::read_to_string(path)
-            .map_err(|source| ConfigError::Read { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path).map_err(|source| ConfigError::Read {
+            path: path.to_owned(),
+            source,
+        })?;
         Self::parse(&text, path)
     }
 
@@ -66,6 +68,10 @@ impl Config {
         let root: raw::Root =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
         let (config, mistakes) = resolve::resolve(root, Some(path.to_owned()));
-        if mistakes.is_empty() { Ok(config) } else { Err(ConfigError::new(mistakes, text, path)) }
+        if mistakes.is_empty() {
+            Ok(config)
+        } else {
+            Err(ConfigError::new(mistakes, text, path))
+        }
     }
 }

@@ -16,8 +16,8 @@ use monitor_common::Kind;
 use crate::detectors::{self, Detector};
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::{
-    Effect, Finding, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject,
-    Time, View, World,
+    Effect, Finding, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject, Time,
+    View, World,
 };
 use crate::policy::{self, Permit, Policy, Remedy};
 use book::Book;
@@ -122,14 +122,18 @@ impl Engine {
     fn apply(&mut self, settings: Settings) {
         let mut before = std::mem::take(&mut self.world.services);
         for service in &settings.services {
-            let mut known = before.remove(&service.name).unwrap_or_else(|| service.clone());
+            let mut known = before
+                .remove(&service.name)
+                .unwrap_or_else(|| service.clone());
             known.listen.clone_from(&service.listen);
             known.memory_max = service.memory_max;
             known.checked = service.checked;
             self.world.services.insert(service.name.clone(), known);
         }
         self.world.groups.clone_from(&settings.groups);
-        self.world.protected_pids.clone_from(&settings.protected_pids);
+        self.world
+            .protected_pids
+            .clone_from(&settings.protected_pids);
         self.settings = settings;
         self.changed = true;
     }
@@ -181,7 +185,11 @@ impl Engine {
         for id in ids {
             self.judge(id, now, orders);
         }
-        let due = self.retries.iter().filter(|(_, at)| **at <= now).map(|(id, _)| *id);
+        let due = self
+            .retries
+            .iter()
+            .filter(|(_, at)| **at <= now)
+            .map(|(id, _)| *id);
         for id in due.collect::<Vec<_>>() {
             self.retries.remove(&id);
             self.decide(id, now, orders);
@@ -190,11 +198,18 @@ impl Engine {
 
     /// When [`Engine::tick`] has something to do.
     pub fn wake(&self) -> Option<Time> {
-        let detectors = self.detectors.iter().filter_map(|(_, detector)| detector.wake());
-        let verify = self.acts.values().filter_map(|act| {
-            Some(act.effect.as_ref()?.finished.after(act.within))
-        });
-        detectors.chain(verify).chain(self.retries.values().copied()).min()
+        let detectors = self
+            .detectors
+            .iter()
+            .filter_map(|(_, detector)| detector.wake());
+        let verify = self
+            .acts
+            .values()
+            .filter_map(|act| Some(act.effect.as_ref()?.finished.after(act.within)));
+        detectors
+            .chain(verify)
+            .chain(self.retries.values().copied())
+            .min()
     }
 
     /// The journal cannot be written (or can be again): nothing acts until then.
@@ -224,11 +239,18 @@ impl Engine {
             .services
             .values()
             .map(|service| {
-                let shown = ServiceView { service: service.clone(), state: self.state_of(service) };
+                let shown = ServiceView {
+                    service: service.clone(),
+                    state: self.state_of(service),
+                };
                 (service.name.clone(), shown)
             })
             .collect();
-        view.detectors = self.detectors.iter().map(|(spec, _)| self.describe(spec)).collect();
+        view.detectors = self
+            .detectors
+            .iter()
+            .map(|(spec, _)| self.describe(spec))
+            .collect();
         view.counts.clone_from(&self.counts);
         view.dry_run = self.policy.dry_run();
         view.halted.clone_from(&self.halted);
@@ -236,10 +258,16 @@ impl Engine {
 
     fn describe(&self, spec: &detectors::Spec) -> DetectorView {
         let off = |kind: &Kind| self.settings.probes_off.iter().find(|(off, _)| off == kind);
-        let degraded = spec.needs.iter().find_map(off).map(|(kind, why)| {
-            format!("probe {} is off: {why}", kind.name())
-        });
-        DetectorView { name: spec.name.to_owned(), summary: spec.summary.to_owned(), degraded }
+        let degraded = spec
+            .needs
+            .iter()
+            .find_map(off)
+            .map(|(kind, why)| format!("probe {} is off: {why}", kind.name()));
+        DetectorView {
+            name: spec.name.to_owned(),
+            summary: spec.summary.to_owned(),
+            degraded,
+        }
     }
 
     fn state_of(&self, service: &Service) -> ServiceState {
@@ -269,5 +297,4 @@ impl Engine {
     pub fn incident(&self, id: IncidentId) -> Option<&Incident> {
         self.book.get(id)
     }
-
 }

@@ -47,8 +47,18 @@ pub struct Config {
 impl Default for Config {
     fn default() -> Self {
         let protected = [
-            "systemd", "init", "sshd", "dbus-daemon", "dbus-broker", "dbus-broker-lau", "systemd-journal",
-            "systemd-logind", "systemd-udevd", "systemd-network", "systemd-resolve", "smart-monitor",
+            "systemd",
+            "init",
+            "sshd",
+            "dbus-daemon",
+            "dbus-broker",
+            "dbus-broker-lau",
+            "systemd-journal",
+            "systemd-logind",
+            "systemd-udevd",
+            "systemd-network",
+            "systemd-resolve",
+            "smart-monitor",
         ];
         Self {
             dry_run: false,
@@ -136,7 +146,10 @@ pub struct Policy {
 impl Policy {
     /// A policy that remembers nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, history: History::default() }
+        Self {
+            config,
+            history: History::default(),
+        }
     }
 
     /// Takes a new configuration; what was done before still counts.
@@ -154,7 +167,8 @@ impl Policy {
     pub fn remember(&mut self, target: &str, opened: Time, at: Time) {
         let config = &self.config;
         let (window, reset) = (config.limit_window.0, config.backoff_reset.0);
-        self.history.note(target, opened, at, config.limit, window, reset);
+        self.history
+            .note(target, opened, at, config.limit, window, reset);
     }
 
     /// Remembers that the last action on this target helped.
@@ -178,6 +192,11 @@ impl Policy {
             }
         }
         self.remember(&proposal.target(), proposal.incident.opened, now);
-        Ok(Permit::new(proposal.incident.id, proposal.action, proposal.plan, now))
+        Ok(Permit::new(
+            proposal.incident.id,
+            proposal.action,
+            proposal.plan,
+            now,
+        ))
     }
 }

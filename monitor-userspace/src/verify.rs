@@ -69,18 +69,28 @@ mod tests {
 
     #[test]
     fn only_a_signal_after_the_act_is_a_success() {
-        let done = || EffectResult::Done { detail: String::new() };
+        let done = || EffectResult::Done {
+            detail: String::new(),
+        };
         assert_eq!(judged(done(), None, 120), None);
-        assert_eq!(judged(done(), Some(99), 120), None, "this signal is older than the act");
+        assert_eq!(
+            judged(done(), Some(99), 120),
+            None,
+            "this signal is older than the act"
+        );
         assert_eq!(judged(done(), Some(105), 120), Some(Outcome::Fixed));
         assert_eq!(judged(done(), None, 160), Some(Outcome::NoEffect));
     }
 
     #[test]
     fn what_was_not_done_is_no_success_whatever_the_signals_say() {
-        let failed = EffectResult::Failed { reason: String::new() };
+        let failed = EffectResult::Failed {
+            reason: String::new(),
+        };
         assert_eq!(judged(failed, Some(120), 130), Some(Outcome::Failed));
-        let refused = EffectResult::Refused { reason: String::new() };
+        let refused = EffectResult::Refused {
+            reason: String::new(),
+        };
         assert_eq!(judged(refused, Some(120), 130), Some(Outcome::Refused));
     }
 }

@@ -25,7 +25,10 @@ pub const SPEC: Spec = Spec {
 const DYING: Duration = Duration::from_secs(10);
 
 fn plan(incident: &Incident, _world: &World, remedy: &Remedy) -> Result<Plan, String> {
-    let process = incident.evidence.process.ok_or("the evidence names no process")?;
+    let process = incident
+        .evidence
+        .process
+        .ok_or("the evidence names no process")?;
     Ok(Plan::KillProcess {
         process,
         comm: incident.evidence.comm.clone().unwrap_or_default(),
@@ -34,11 +37,22 @@ fn plan(incident: &Incident, _world: &World, remedy: &Remedy) -> Result<Plan, St
 }
 
 fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
-    let Plan::KillProcess { process, term_grace, .. } = permit.plan() else {
-        return Err(EffectResult::Failed { reason: "not a plan to end a process".to_owned() });
+    let Plan::KillProcess {
+        process,
+        term_grace,
+        ..
+    } = permit.plan()
+    else {
+        return Err(EffectResult::Failed {
+            reason: "not a plan to end a process".to_owned(),
+        });
     };
     let target = host.open(*process).map_err(refused)?;
-    let sent = if term_grace.is_zero() { target.kill() } else { target.terminate() };
+    let sent = if term_grace.is_zero() {
+        target.kill()
+    } else {
+        target.terminate()
+    };
     sent.map_err(refused)?;
     let acted = host.now();
     Ok(Struck { acted, target })
@@ -47,8 +61,12 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
 /// A target that is not the one that was meant is a refusal; anything else is a failure.
 fn refused(error: HostError) -> EffectResult {
     match error {
-        HostError::Gone(_) | HostError::Reused(_) => EffectResult::Refused { reason: error.to_string() },
-        other => EffectResult::Failed { reason: other.to_string() },
+        HostError::Gone(_) | HostError::Reused(_) => EffectResult::Refused {
+            reason: error.to_string(),
+        },
+        other => EffectResult::Failed {
+            reason: other.to_string(),
+        },
     }
 }
 
@@ -65,8 +83,15 @@ fn execute(
 }
 
 fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
-    let Plan::KillProcess { process, comm, term_grace } = permit.plan() else {
-        return EffectResult::Failed { reason: "not a plan to end a process".to_owned() };
+    let Plan::KillProcess {
+        process,
+        comm,
+        term_grace,
+    } = permit.plan()
+    else {
+        return EffectResult::Failed {
+            reason: "not a plan to end a process".to_owned(),
+        };
     };
     let who = format!("{comm} [{}]", process.pid);
     let result = (|| {
@@ -80,12 +105,19 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
         if struck.target.wait(DYING)? {
             return Ok(format!("{who} ended by SIGKILL"));
         }
-        Err(HostError::Undying { process: *process, within: DYING })
+        Err(HostError::Undying {
+            process: *process,
+            within: DYING,
+        })
     })();
     match result {
         Ok(detail) => EffectResult::Done { detail },
         // It left between two of our looks: that is what was wanted.
-        Err(HostError::Gone(_)) => EffectResult::Done { detail: format!("{who} has left") },
-        Err(error) => EffectResult::Failed { reason: error.to_string() },
+        Err(HostError::Gone(_)) => EffectResult::Done {
+            detail: format!("{who} has left"),
+        },
+        Err(error) => EffectResult::Failed {
+            reason: error.to_string(),
+        },
     }
 }

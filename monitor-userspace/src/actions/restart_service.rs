@@ -24,7 +24,10 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
     let Subject::Service { name } = &incident.subject else {
         return Err(format!("{} is not a service", incident.subject));
     };
-    let service = world.services.get(name).ok_or_else(|| format!("no service {name}"))?;
+    let service = world
+        .services
+        .get(name)
+        .ok_or_else(|| format!("no service {name}"))?;
     Ok(Plan::RestartService {
         service: name.clone(),
         process: service.last_process,
@@ -33,7 +36,12 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
 }
 
 fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> (Option<Time>, EffectResult) {
-    let Plan::RestartService { service, process, term_grace } = permit.plan() else {
+    let Plan::RestartService {
+        service,
+        process,
+        term_grace,
+    } = permit.plan()
+    else {
         let reason = "not a plan to restart a service".to_owned();
         return (None, EffectResult::Failed { reason });
     };
@@ -42,9 +50,17 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> (Option<Time>
             let detail = format!("{service} runs as pid {}", restarted.process.pid);
             (Some(restarted.acted), EffectResult::Done { detail })
         }
-        Err(error @ HostError::Replaced { .. }) => {
-            (None, EffectResult::Refused { reason: error.to_string() })
-        }
-        Err(error) => (None, EffectResult::Failed { reason: error.to_string() }),
+        Err(error @ HostError::Replaced { .. }) => (
+            None,
+            EffectResult::Refused {
+                reason: error.to_string(),
+            },
+        ),
+        Err(error) => (
+            None,
+            EffectResult::Failed {
+                reason: error.to_string(),
+            },
+        ),
     }
 }

@@ -14,7 +14,10 @@ use super::Spec;
 use crate::model::CheckFailure;
 
 /// See the module.
-pub const SPEC: Spec = Spec { name: "http", summary: "an HTTP request is answered with a status of 200 to 399" };
+pub const SPEC: Spec = Spec {
+    name: "http",
+    summary: "an HTTP request is answered with a status of 200 to 399",
+};
 
 /// Most of an answer that is read.
 const BODY: usize = 1 << 20;
@@ -30,28 +33,46 @@ pub(super) struct Target {
 impl Target {
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
-            format!("`{text}` cannot be checked: write it as \"http://127.0.0.1:8080/health\" (an address, no name; no TLS yet)")
+            format!(
+                "`{text}` cannot be checked: write it as \"http://127.0.0.1:8080/health\" (an address, no name; no TLS yet)"
+            )
         };
         let uri: hyper::Uri = text.parse().map_err(|_| wrong())?;
         if uri.scheme_str() != Some("http") {
             return Err(wrong());
         }
         let authority = uri.authority().ok_or_else(wrong)?.as_str().to_owned();
-        let with_port = if uri.port().is_some() { authority.clone() } else { format!("{authority}:80") };
+        let with_port = if uri.port().is_some() {
+            authority.clone()
+        } else {
+            format!("{authority}:80")
+        };
         let address = with_port.parse().map_err(|_| wrong())?;
-        let path = uri.path_and_query().map_or("/", hyper::http::uri::PathAndQuery::as_str).to_owned();
-        Ok(Self { address, authority, path })
+        let path = uri
+            .path_and_query()
+            .map_or("/", hyper::http::uri::PathAndQuery::as_str)
+            .to_owned();
+        Ok(Self {
+            address,
+            authority,
+            path,
+        })
     }
 
     pub(super) async fn ask(&self) -> Result<(), CheckFailure> {
         let connect = |error: std::io::Error| CheckFailure::Connect(error.to_string());
-        let stream = tokio::net::TcpStream::connect(self.address).await.map_err(connect)?;
+        let stream = tokio::net::TcpStream::connect(self.address)
+            .await
+            .map_err(connect)?;
         let answer = |error: hyper::Error| CheckFailure::Answer(error.to_string());
         let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
         let (mut sender, connection) = handshake.await.map_err(answer)?;
         let request = Request::get(&self.path)
             .header("host", &self.authority)
-            .header("user-agent", concat!("smart-monitor/", env!("CARGO_PKG_VERSION")))
+            .header(
+                "user-agent",
+                concat!("smart-monitor/", env!("CARGO_PKG_VERSION")),
+            )
             .header("connection", "close")
             .body(Empty::<Bytes>::new())
             .map_err(|error| CheckFailure::Answer(error.to_string()))?;

@@ -6,7 +6,10 @@ use super::Spec;
 use crate::model::CheckFailure;
 
 /// See the module.
-pub const SPEC: Spec = Spec { name: "tcp", summary: "a TCP connection can be made" };
+pub const SPEC: Spec = Spec {
+    name: "tcp",
+    summary: "a TCP connection can be made",
+};
 
 /// Where to connect to.
 #[derive(Clone, Debug)]

@@ -20,7 +20,11 @@ pub(super) fn run(args: &Args) -> ExitCode {
                 args.file.display(),
                 config.services.len(),
                 config.remedies.len(),
-                if config.policy.dry_run { "dry run" } else { "acts" },
+                if config.policy.dry_run {
+                    "dry run"
+                } else {
+                    "acts"
+                },
             );
             for name in without_remedy(&config) {
                 println!("note: no remedy brings service {name} back when it goes down");

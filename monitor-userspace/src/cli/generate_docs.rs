@@ -26,7 +26,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     for (name, text) in files {
         let path = args.folder.join(name);
         if let Some(parent) = path.parent() {
-            std::fs::create_dir_all(parent).with_context(|| format!("cannot make {}", parent.display()))?;
+            std::fs::create_dir_all(parent)
+                .with_context(|| format!("cannot make {}", parent.display()))?;
         }
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
         println!("{name}");
@@ -41,35 +42,77 @@ fn catalogue() -> String {
     );
     let mut table = |title: &str, head: &str, rows: Vec<Vec<String>>| {
         let columns = head.matches('|').count() + 1;
-        let _ = writeln!(text, "\n## {title}\n\n| {head} |\n|{}", " --- |".repeat(columns));
+        let _ = writeln!(
+            text,
+            "\n## {title}\n\n| {head} |\n|{}",
+            " --- |".repeat(columns)
+        );
         for row in rows {
             let _ = writeln!(text, "| {} |", row.join(" | "));
         }
     };
     let code = |name: &str| format!("`{name}`");
     let probes = Kind::ALL.iter().map(|kind| {
-        let programs = kind.spec().programs.iter().map(|program| code(program.name));
-        vec![code(kind.name()), kind.spec().summary.to_owned(), programs.collect::<Vec<_>>().join(", ")]
+        let programs = kind
+            .spec()
+            .programs
+            .iter()
+            .map(|program| code(program.name));
+        vec![
+            code(kind.name()),
+            kind.spec().summary.to_owned(),
+            programs.collect::<Vec<_>>().join(", "),
+        ]
     });
     table("Probes", "probe | sees | kernel programs", probes.collect());
-    let all = samplers::ALL.iter().map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
+    let all = samplers::ALL
+        .iter()
+        .map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
     table("Samplers", "sampler | reads", all.collect());
-    let all = checks::ALL.iter().map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
+    let all = checks::ALL
+        .iter()
+        .map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
     table("Checks", "check | asks", all.collect());
     let all = detectors::ALL.iter().map(|spec| {
-        let needs = spec.needs.iter().map(|kind| code(kind.name())).collect::<Vec<_>>().join(", ");
+        let needs = spec
+            .needs
+            .iter()
+            .map(|kind| code(kind.name()))
+            .collect::<Vec<_>>()
+            .join(", ");
         vec![code(spec.name), spec.summary.to_owned(), needs]
     });
-    table("Detectors", "detector | condition | degraded without", all.collect());
-    let all = policy::guards::ALL.iter().map(|guard| vec![code(guard.name), guard.summary.to_owned()]);
-    table("Guards, in the order in which they are asked", "guard | refuses", all.collect());
+    table(
+        "Detectors",
+        "detector | condition | degraded without",
+        all.collect(),
+    );
+    let all = policy::guards::ALL
+        .iter()
+        .map(|guard| vec![code(guard.name), guard.summary.to_owned()]);
+    table(
+        "Guards, in the order in which they are asked",
+        "guard | refuses",
+        all.collect(),
+    );
     let all = actions::ALL.iter().map(|spec| {
         let risk = format!("{:?}", spec.risk).to_lowercase();
         let undo = if spec.reversible { "yes" } else { "no" };
-        vec![code(spec.name), spec.summary.to_owned(), risk, undo.to_owned()]
+        vec![
+            code(spec.name),
+            spec.summary.to_owned(),
+            risk,
+            undo.to_owned(),
+        ]
     });
-    table("Actions", "action | does | risk | can be undone", all.collect());
-    let all = supervisors::KINDS.iter().map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
+    table(
+        "Actions",
+        "action | does | risk | can be undone",
+        all.collect(),
+    );
+    let all = supervisors::KINDS
+        .iter()
+        .map(|spec| vec![code(spec.name), spec.summary.to_owned()]);
     table("Kinds of service", "kind | is", all.collect());
     text
 }

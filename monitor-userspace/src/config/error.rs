@@ -49,14 +49,27 @@ pub(super) struct Found {
 
 impl ConfigError {
     pub(super) fn new(found: Vec<Found>, text: &str, path: &Path) -> Self {
-        Self::Mistakes(found.into_iter().map(|found| Mistake::new(found, text, path)).collect())
+        Self::Mistakes(
+            found
+                .into_iter()
+                .map(|found| Mistake::new(found, text, path))
+                .collect(),
+        )
     }
 
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
         let span = error.span().unwrap_or(0..0);
         let message = error.message().trim().replace('\n', " ");
         let help = suggestion(&message);
-        Self::new(vec![Found { span, message, help }], text, path)
+        Self::new(
+            vec![Found {
+                span,
+                message,
+                help,
+            }],
+            text,
+            path,
+        )
     }
 
     /// All mistakes, drawn into the text they stand in.
@@ -64,7 +77,8 @@ impl ConfigError {
         match self {
             Self::Read { .. } => self.to_string(),
             Self::Mistakes(mistakes) => {
-                let handler = miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::none());
+                let handler =
+                    miette::GraphicalReportHandler::new_themed(miette::GraphicalTheme::none());
                 let mut text = String::new();
                 for mistake in mistakes {
                     text.push_str(&mistake.to_string());
@@ -98,7 +112,9 @@ impl Mistake {
 
 impl Diagnostic for Mistake {
     fn help<'a>(&'a self) -> Option<Box<dyn std::fmt::Display + 'a>> {
-        self.help.as_ref().map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
+        self.help
+            .as_ref()
+            .map(|help| Box::new(help) as Box<dyn std::fmt::Display>)
     }
 
     fn source_code(&self) -> Option<&dyn SourceCode> {
@@ -124,7 +140,10 @@ pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) 
 /// Reads serde's "unknown field `x`, expected one of `a`, `b`", and names the nearest.
 fn suggestion(message: &str) -> Option<String> {
     let mut quoted = message.split('`').skip(1).step_by(2);
-    let unknown = message.starts_with("unknown").then(|| quoted.next()).flatten()?;
+    let unknown = message
+        .starts_with("unknown")
+        .then(|| quoted.next())
+        .flatten()?;
     let near = nearest(unknown, quoted)?;
     Some(format!("did you mean `{near}`?"))
 }

@@ -22,18 +22,31 @@ struct Mistakes(Vec<Found>);
 
 impl Mistakes {
     fn add<T>(&mut self, at: &Spanned<T>, message: String, help: Option<String>) {
-        self.0.push(Found { span: at.span(), message, help });
+        self.0.push(Found {
+            span: at.span(),
+            message,
+            help,
+        });
     }
 
     /// A name that must be one of some.
-    fn unknown<'a>(&mut self, what: &str, at: &Spanned<String>, known: impl IntoIterator<Item = &'a str>) {
+    fn unknown<'a>(
+        &mut self,
+        what: &str,
+        at: &Spanned<String>,
+        known: impl IntoIterator<Item = &'a str>,
+    ) {
         let known: Vec<&str> = known.into_iter().collect();
         let help = match nearest(at.get_ref(), known.iter().copied()) {
             Some(near) => format!("did you mean `{near}`?"),
             None if known.is_empty() => format!("the file names no {what}"),
             None => format!("known: {}", known.join(", ")),
         };
-        self.add(at, format!("no {what} is called `{}`", at.get_ref()), Some(help));
+        self.add(
+            at,
+            format!("no {what} is called `{}`", at.get_ref()),
+            Some(help),
+        );
     }
 }
 
@@ -71,7 +84,11 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     }
     if names.len() > MOST || config.remedies.len() > MOST {
         let message = format!("more than {MOST} services and processes, or remedies");
-        mistakes.0.push(Found { span: 0..0, message, help: None });
+        mistakes.0.push(Found {
+            span: 0..0,
+            message,
+            help: None,
+        });
     }
     (config, mistakes.0)
 }
@@ -97,17 +114,27 @@ fn kernel(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
             let known: Vec<&str> = Kind::ALL.iter().map(|kind| kind.name()).collect();
             let message = format!("[kernel]: no probe is called `{name}`");
             let help = Some(format!("known: {}", known.join(", ")));
-            mistakes.0.push(Found { span: 0..0, message, help });
+            mistakes.0.push(Found {
+                span: 0..0,
+                message,
+                help,
+            });
         }
     }
 }
 
 fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
     let mut wrong = |message: &str| {
-        mistakes.0.push(Found { span: 0..0, message: format!("[policy]: {message}"), help: None });
+        mistakes.0.push(Found {
+            span: 0..0,
+            message: format!("[policy]: {message}"),
+            help: None,
+        });
     };
     if policy.limit == 0 {
-        wrong("`limit` must be at least 1; for no actions at all use `dry_run = true` or no [[remedy]]");
+        wrong(
+            "`limit` must be at least 1; for no actions at all use `dry_run = true` or no [[remedy]]",
+        );
     }
     if policy.concurrent == 0 || policy.concurrent > 16 {
         wrong("`concurrent` must be 1 to 16");
@@ -119,11 +146,20 @@ fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
 
 fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
     let name = raw.name.get_ref().clone();
-    if !supervisors::KINDS.iter().any(|kind| kind.name == raw.kind.get_ref()) {
-        mistakes.unknown("kind of service", &raw.kind, supervisors::KINDS.iter().map(|kind| kind.name));
+    if !supervisors::KINDS
+        .iter()
+        .any(|kind| kind.name == raw.kind.get_ref())
+    {
+        mistakes.unknown(
+            "kind of service",
+            &raw.kind,
+            supervisors::KINDS.iter().map(|kind| kind.name),
+        );
     }
     if raw.command.get_ref().first().is_none_or(String::is_empty) {
-        let help = Some("for example `command = [\"/usr/bin/redis-server\", \"--port\", \"6379\"]`".to_owned());
+        let help = Some(
+            "for example `command = [\"/usr/bin/redis-server\", \"--port\", \"6379\"]`".to_owned(),
+        );
         mistakes.add(&raw.command, "`command` is empty".to_owned(), help);
     }
     let user = match (raw.uid, &raw.gid) {
@@ -164,10 +200,20 @@ fn process(raw: &raw::Process, config: &mut Config, mistakes: &mut Mistakes) {
     for comm in &raw.comm {
         let text = comm.get_ref();
         if text.is_empty() || text.len() > COMM {
-            let help = Some(format!("the kernel keeps {COMM} bytes of a name: see /proc/PID/comm"));
+            let help = Some(format!(
+                "the kernel keeps {COMM} bytes of a name: see /proc/PID/comm"
+            ));
             mistakes.add(comm, format!("no process can be called `{text}`"), help);
-        } else if config.groups.insert(text.clone(), raw.name.get_ref().clone()).is_some() {
-            mistakes.add(comm, format!("`{text}` stands in two [[process]] entries"), None);
+        } else if config
+            .groups
+            .insert(text.clone(), raw.name.get_ref().clone())
+            .is_some()
+        {
+            mistakes.add(
+                comm,
+                format!("`{text}` stands in two [[process]] entries"),
+                None,
+            );
         }
     }
 }
@@ -178,11 +224,22 @@ fn remedy(
     config: &mut Config,
     mistakes: &mut Mistakes,
 ) {
-    if !detectors::ALL.iter().any(|spec| spec.name == raw.detector.get_ref()) {
-        mistakes.unknown("detector", &raw.detector, detectors::ALL.iter().map(|spec| spec.name));
+    if !detectors::ALL
+        .iter()
+        .any(|spec| spec.name == raw.detector.get_ref())
+    {
+        mistakes.unknown(
+            "detector",
+            &raw.detector,
+            detectors::ALL.iter().map(|spec| spec.name),
+        );
     }
     if actions::find(raw.action.get_ref()).is_none() {
-        mistakes.unknown("action", &raw.action, actions::ALL.iter().map(|spec| spec.name));
+        mistakes.unknown(
+            "action",
+            &raw.action,
+            actions::ALL.iter().map(|spec| spec.name),
+        );
     }
     for on in &raw.on {
         if on.get_ref() != "*" && !names.contains(on.get_ref()) {

@@ -71,9 +71,11 @@ impl Bytes {
 
 impl fmt::Display for Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let whole = UNITS.iter().take(4).rev().find(|(_, factor)| {
-            self.0 >= *factor && self.0.is_multiple_of(*factor)
-        });
+        let whole = UNITS
+            .iter()
+            .take(4)
+            .rev()
+            .find(|(_, factor)| self.0 >= *factor && self.0.is_multiple_of(*factor));
         match whole {
             Some((suffix, factor)) => write!(f, "{}{suffix}", self.0 / factor),
             None => write!(f, "{}B", self.0),
@@ -145,7 +147,10 @@ mod tests {
             assert_eq!(Span::parse(&span.to_string()), Some(span), "{text}");
         }
         for text in ["1B", "512KiB", "256MiB", "2GiB"] {
-            assert_eq!(Bytes::parse(text).map(|size| size.to_string()).as_deref(), Some(text));
+            assert_eq!(
+                Bytes::parse(text).map(|size| size.to_string()).as_deref(),
+                Some(text)
+            );
         }
         assert_eq!(Bytes::parse("3MB"), Some(Bytes(3_000_000)));
         assert_eq!(Percent::parse("85%").map(Percent::share), Some(0.85));

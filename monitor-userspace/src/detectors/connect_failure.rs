@@ -71,11 +71,20 @@ pub struct Detect {
 impl Detect {
     /// A detector that has seen nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, peers: BTreeMap::new() }
+        Self {
+            config,
+            peers: BTreeMap::new(),
+        }
     }
 
     /// Whom to blame for a failure of this peer; none when it is no business of ours, or another incident's.
-    fn subject(&self, peer: SocketAddr, caller: ProcessKey, at: Time, world: &World) -> Option<Subject> {
+    fn subject(
+        &self,
+        peer: SocketAddr,
+        caller: ProcessKey,
+        at: Time,
+        world: &World,
+    ) -> Option<Subject> {
         if let Some(service) = world.listener(peer) {
             let started = service.started?;
             let warming_up = service.answers.is_none() && at.since(started) < self.config.grace.0;
@@ -88,8 +97,13 @@ impl Detect {
 
     fn make_room(&mut self) {
         if self.peers.len() >= PEERS {
-            let idle = self.peers.iter().filter(|(_, track)| track.raised.is_none());
-            let oldest = idle.min_by_key(|(_, track)| track.last).map(|(peer, _)| *peer);
+            let idle = self
+                .peers
+                .iter()
+                .filter(|(_, track)| track.raised.is_none());
+            let oldest = idle
+                .min_by_key(|(_, track)| track.last)
+                .map(|(peer, _)| *peer);
             if let Some(peer) = oldest.or_else(|| self.peers.keys().next().copied()) {
                 self.peers.remove(&peer);
             }
@@ -99,23 +113,39 @@ impl Detect {
 
 impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, _at: Time, world: &World, out: &mut Vec<Finding>) {
-        let Signal::Kernel { event: Event::TcpConnect(attempt) } = signal else { return };
+        let Signal::Kernel {
+            event: Event::TcpConnect(attempt),
+        } = signal
+        else {
+            return;
+        };
         let peer = attempt.peer();
         let seen = Time::from_kernel(attempt.header.time_ns);
         if attempt.error == 0 {
             if let Some(subject) = self.peers.remove(&peer).and_then(|track| track.raised) {
                 let latency = std::time::Duration::from_nanos(attempt.latency_ns);
                 let because = format!("a connection was made in {latency:.1?}");
-                out.push(Finding::Cleared { subject, seen, because });
+                out.push(Finding::Cleared {
+                    subject,
+                    seen,
+                    because,
+                });
             }
             return;
         }
         let caller = ProcessKey::from_task(&attempt.task);
-        let Some(subject) = self.subject(peer, caller, seen, world) else { return };
+        let Some(subject) = self.subject(peer, caller, seen, world) else {
+            return;
+        };
         if !self.peers.contains_key(&peer) {
             self.make_room();
         }
-        let fresh = Track { failures: 0, first: seen, last: seen, raised: None };
+        let fresh = Track {
+            failures: 0,
+            first: seen,
+            last: seen,
+            raised: None,
+        };
         let track = self.peers.entry(peer).or_insert(fresh);
         if track.raised.is_none() && seen.since(track.first) > self.config.window.0 {
             track.failures = 0;
@@ -135,8 +165,15 @@ impl Detector for Detect {
                 .fact("peer", peer)
                 .fact("error", error)
                 .fact("failures in a row", track.failures)
-                .fact("caller", format!("{} [{}]", attempt.task.comm(), attempt.task.pid));
-            out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+                .fact(
+                    "caller",
+                    format!("{} [{}]", attempt.task.comm(), attempt.task.pid),
+                );
+            out.push(Finding::Raised {
+                subject,
+                severity: Severity::Critical,
+                evidence,
+            });
         }
     }
 }

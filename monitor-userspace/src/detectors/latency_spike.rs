@@ -12,7 +12,8 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec};
 use crate::config::units::Span;
 use crate::model::{
-    CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+    CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time,
+    World,
 };
 
 /// See the module.
@@ -77,24 +78,39 @@ pub struct Detect {
 impl Detect {
     /// A detector that has seen nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, tracks: BTreeMap::new() }
+        Self {
+            config,
+            tracks: BTreeMap::new(),
+        }
     }
 
     fn check(&mut self, result: &CheckResult, at: Time, world: &World, out: &mut Vec<Finding>) {
-        let Some(service) = world.services.get(&result.service) else { return };
+        let Some(service) = world.services.get(&result.service) else {
+            return;
+        };
         let track = self.tracks.entry(result.service.clone()).or_default();
         let (Some(process), Some(started)) = (service.process, service.started) else {
             // It does not run: that is service_down's.
             track.slow = 0;
             return;
         };
-        let timed_out = result.failure.as_ref().is_some_and(CheckFailure::is_timeout);
+        let timed_out = result
+            .failure
+            .as_ref()
+            .is_some_and(CheckFailure::is_timeout);
         if !timed_out && result.latency <= self.config.threshold.0 {
             track.slow = 0;
-            if result.failure.is_none() && std::mem::take(&mut track.slow_raised) && !track.starved_raised {
+            if result.failure.is_none()
+                && std::mem::take(&mut track.slow_raised)
+                && !track.starved_raised
+            {
                 let subject = Subject::service(&result.service);
                 let because = format!("its check answers in {:.1?}", result.latency);
-                out.push(Finding::Cleared { subject, seen: at, because });
+                out.push(Finding::Cleared {
+                    subject,
+                    seen: at,
+                    because,
+                });
             }
             return;
         }
@@ -121,7 +137,11 @@ impl Detect {
                 .fact("slow checks in a row", self.config.checks)
                 .fact("threshold", self.config.threshold);
             let subject = Subject::service(&result.service);
-            out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+            out.push(Finding::Raised {
+                subject,
+                severity: Severity::Critical,
+                evidence,
+            });
         }
     }
 }
@@ -130,9 +150,13 @@ impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         match signal {
             Signal::Check { result } => self.check(result, at, world, out),
-            Signal::Kernel { event: Event::RunQueueLatency(outlier) } => {
+            Signal::Kernel {
+                event: Event::RunQueueLatency(outlier),
+            } => {
                 let process = ProcessKey::from_task(&outlier.task);
-                let Some(service) = world.service_of(process) else { return };
+                let Some(service) = world.service_of(process) else {
+                    return;
+                };
                 let window = self.config.window.0;
                 let seen = Time::from_kernel(outlier.header.time_ns);
                 let track = self.tracks.entry(service.name.clone()).or_default();
@@ -155,7 +179,11 @@ impl Detector for Detect {
                         .fact("longest wait", format!("{worst:.1?}"))
                         .fact("CPU held last by", format!("pid {}", outlier.previous_pid));
                     let subject = Subject::service(&service.name);
-                    out.push(Finding::Raised { subject, severity: Severity::Warning, evidence });
+                    out.push(Finding::Raised {
+                        subject,
+                        severity: Severity::Warning,
+                        evidence,
+                    });
                 }
             }
             _ => {}
@@ -165,7 +193,9 @@ impl Detector for Detect {
     fn tick(&mut self, at: Time, _world: &World, out: &mut Vec<Finding>) {
         let window = self.config.window.0;
         for (name, track) in &mut self.tracks {
-            let quiet = track.window_start.is_some_and(|start| at >= start.after(window));
+            let quiet = track
+                .window_start
+                .is_some_and(|start| at >= start.after(window));
             if !quiet {
                 continue;
             }
@@ -178,8 +208,15 @@ impl Detector for Detect {
                 track.window_start = Some(at);
             } else if std::mem::take(&mut track.starved_raised) && !track.slow_raised {
                 let subject = Subject::service(name);
-                let because = format!("few long waits for a CPU in the last {}", self.config.window);
-                out.push(Finding::Cleared { subject, seen: at, because });
+                let because = format!(
+                    "few long waits for a CPU in the last {}",
+                    self.config.window
+                );
+                out.push(Finding::Cleared {
+                    subject,
+                    seen: at,
+                    because,
+                });
             }
         }
     }

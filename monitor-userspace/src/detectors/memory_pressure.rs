@@ -39,7 +39,11 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true, available_min: Percent(10.0), window: Span::seconds(3) }
+        Self {
+            enabled: true,
+            available_min: Percent(10.0),
+            window: Span::seconds(3),
+        }
     }
 }
 
@@ -94,36 +98,57 @@ impl Detect {
         out: &mut Vec<Finding>,
     ) {
         let before = self.ceilings.insert(name.to_owned(), (process, now));
-        let Some(ceiling) = world.services.get(name).and_then(|service| service.memory_max) else {
+        let Some(ceiling) = world
+            .services
+            .get(name)
+            .and_then(|service| service.memory_max)
+        else {
             return;
         };
         let subject = Subject::service(name);
         if now.resident <= ceiling {
             if self.over.remove(name).is_some() {
                 let because = format!("its resident memory is {}", mib(now.resident));
-                out.push(Finding::Cleared { subject, seen: now.at, because });
+                out.push(Finding::Cleared {
+                    subject,
+                    seen: now.at,
+                    because,
+                });
             }
             return;
         }
         if self.over.insert(name.to_owned(), process) == Some(process) {
             return;
         }
-        let earlier = before.filter(|(same, _)| *same == process).map(|(_, reading)| reading);
+        let earlier = before
+            .filter(|(same, _)| *same == process)
+            .map(|(_, reading)| reading);
         let mut evidence = Evidence::at(now.at)
             .about(process, name)
             .fact("resident memory", mib(now.resident))
             .fact("ceiling", Bytes(ceiling));
         if let Some(earlier) = earlier {
             let rate = rate(earlier, now);
-            evidence = evidence.since(earlier.at).fact("growth", format!("{:.0} MiB/s", rate / MIB));
+            evidence = evidence
+                .since(earlier.at)
+                .fact("growth", format!("{:.0} MiB/s", rate / MIB));
         }
-        out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+        out.push(Finding::Raised {
+            subject,
+            severity: Severity::Critical,
+            evidence,
+        });
     }
 
     fn processes(&mut self, table: &[ProcessUsage], at: Time) {
-        let elapsed = self.table_at.map_or(0.0, |last| at.since(last).as_secs_f64());
-        let before: HashMap<ProcessKey, u64> =
-            self.table.iter().map(|usage| (usage.process, usage.resident)).collect();
+        let elapsed = self
+            .table_at
+            .map_or(0.0, |last| at.since(last).as_secs_f64());
+        let before: HashMap<ProcessKey, u64> = self
+            .table
+            .iter()
+            .map(|usage| (usage.process, usage.resident))
+            .collect();
         self.growth = table
             .iter()
             .filter_map(|usage| {
@@ -135,16 +160,32 @@ impl Detect {
         self.table_at = Some(at);
     }
 
-    fn memory(&mut self, total: u64, available: u64, at: Time, world: &World, out: &mut Vec<Finding>) {
-        let now = Reading { at, resident: available };
-        self.shrinking = self.memory.is_none_or(|before| available <= before.resident);
+    fn memory(
+        &mut self,
+        total: u64,
+        available: u64,
+        at: Time,
+        world: &World,
+        out: &mut Vec<Finding>,
+    ) {
+        let now = Reading {
+            at,
+            resident: available,
+        };
+        self.shrinking = self
+            .memory
+            .is_none_or(|before| available <= before.resident);
         self.memory = Some(now);
         let minimum = float(total) * self.config.available_min.share();
         let enough = float(available) >= minimum;
         if enough {
             if let Some((subject, _)) = self.host.take() {
                 let because = format!("{} of memory are available", mib(available));
-                out.push(Finding::Cleared { subject, seen: at, because });
+                out.push(Finding::Cleared {
+                    subject,
+                    seen: at,
+                    because,
+                });
             }
             return;
         }
@@ -153,9 +194,15 @@ impl Detect {
         let last_is_gone = matches!(&self.host, Some((_, Some(process))) if gone(process));
         if last_is_gone && let Some((subject, _)) = self.host.take() {
             let because = "that process is gone; the host is still short of memory".to_owned();
-            out.push(Finding::Cleared { subject, seen: at, because });
+            out.push(Finding::Cleared {
+                subject,
+                seen: at,
+                because,
+            });
         }
-        let Some((triggered, some_avg10)) = self.triggered else { return };
+        let Some((triggered, some_avg10)) = self.triggered else {
+            return;
+        };
         if at.since(triggered) > self.config.window.0 || !self.shrinking || self.host.is_some() {
             return;
         }
@@ -163,7 +210,10 @@ impl Detect {
             .since(triggered)
             .fact("available memory", mib(available))
             .fact("least wanted", format!("{:.0} MiB", minimum / MIB))
-            .fact("stalled for memory (avg10)", format!("{:.2}%", f64::from(some_avg10) / 100.0));
+            .fact(
+                "stalled for memory (avg10)",
+                format!("{:.2}%", f64::from(some_avg10) / 100.0),
+            );
         let (subject, evidence) = match self.victim(minimum - float(available), world) {
             Some((subject, usage)) => {
                 let growth = self.growth.get(&usage.process).copied().unwrap_or(0.0);
@@ -177,7 +227,11 @@ impl Detect {
             None => (Subject::Host, evidence.fact("victim", "none known")),
         };
         self.host = Some((subject.clone(), evidence.process));
-        out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+        out.push(Finding::Raised {
+            subject,
+            severity: Severity::Critical,
+            evidence,
+        });
     }
 
     /// Who should go to free this many bytes: what ten seconds of growth will have made the largest.
@@ -211,24 +265,38 @@ impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         match signal {
             Signal::Sample { sample } => match sample {
-                Sample::ServiceMemory { service, process, resident } => {
-                    let now = Reading { at, resident: *resident };
+                Sample::ServiceMemory {
+                    service,
+                    process,
+                    resident,
+                } => {
+                    let now = Reading {
+                        at,
+                        resident: *resident,
+                    };
                     self.service_memory(service, *process, now, world, out);
                 }
                 Sample::Processes { processes } => self.processes(processes, at),
-                Sample::MemoryPressure { some_avg10, .. } => self.triggered = Some((at, *some_avg10)),
+                Sample::MemoryPressure { some_avg10, .. } => {
+                    self.triggered = Some((at, *some_avg10))
+                }
                 Sample::Memory { total, available } => {
                     self.memory(*total, *available, at, world, out);
                 }
             },
             // Reaped: unlike at the kernel's exit event, its memory is free by now.
-            Signal::Service { service, change: ServiceSignal::Exited { process, .. } }
-                if self.over.get(service) == Some(process) =>
-            {
+            Signal::Service {
+                service,
+                change: ServiceSignal::Exited { process, .. },
+            } if self.over.get(service) == Some(process) => {
                 self.over.remove(service);
                 self.ceilings.remove(service);
                 let because = "its process is gone and its memory is back".to_owned();
-                out.push(Finding::Cleared { subject: Subject::service(service), seen: at, because });
+                out.push(Finding::Cleared {
+                    subject: Subject::service(service),
+                    seen: at,
+                    because,
+                });
             }
             _ => {}
         }
@@ -244,10 +312,17 @@ fn mib(bytes: u64) -> String {
 /// Bytes a second between two readings; negative when it shrank.
 fn rate(earlier: Reading, later: Reading) -> f64 {
     let seconds = later.at.since(earlier.at).as_secs_f64();
-    if seconds > 0.0 { (float(later.resident) - float(earlier.resident)) / seconds } else { 0.0 }
+    if seconds > 0.0 {
+        (float(later.resident) - float(earlier.resident)) / seconds
+    } else {
+        0.0
+    }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "memory sizes need no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "memory sizes need no more than 52 bits"
+)]
 fn float(bytes: u64) -> f64 {
     bytes as f64
 }

@@ -79,7 +79,11 @@ pub struct Detect {
 impl Detect {
     /// A detector that has seen nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, last: None, tracks: HashMap::new() }
+        Self {
+            config,
+            last: None,
+            tracks: HashMap::new(),
+        }
     }
 
     fn subject(&self, usage: &ProcessUsage, world: &World) -> Option<Subject> {
@@ -98,17 +102,33 @@ impl Detect {
         let elapsed = self.last.map_or(0.0, |last| at.since(last).as_secs_f64());
         let mut tracks = HashMap::with_capacity(table.len());
         for usage in table {
-            let Some(subject) = self.subject(usage, world) else { continue };
+            let Some(subject) = self.subject(usage, world) else {
+                continue;
+            };
             let before = self.tracks.remove(&usage.process);
-            let spent = before.as_ref().map_or(0, |track| usage.cpu_ns.saturating_sub(track.cpu_ns));
-            let share = if elapsed > 0.0 { nanos_to_seconds(spent) / elapsed } else { 0.0 };
+            let spent = before
+                .as_ref()
+                .map_or(0, |track| usage.cpu_ns.saturating_sub(track.cpu_ns));
+            let share = if elapsed > 0.0 {
+                nanos_to_seconds(spent) / elapsed
+            } else {
+                0.0
+            };
             let (over, raised) = before.map_or((None, None), |track| (track.over, track.raised));
-            let mut track = Track { cpu_ns: usage.cpu_ns, over, raised };
+            let mut track = Track {
+                cpu_ns: usage.cpu_ns,
+                over,
+                raised,
+            };
             if share < self.config.threshold.share() {
                 track.over = None;
                 if let Some(subject) = track.raised.take() {
                     let because = format!("its CPU share is {:.0}%", share * 100.0);
-                    out.push(Finding::Cleared { subject, seen: at, because });
+                    out.push(Finding::Cleared {
+                        subject,
+                        seen: at,
+                        because,
+                    });
                 }
             } else {
                 // It has been over since the table before: that is where the share counts from.
@@ -121,15 +141,26 @@ impl Detect {
                         .fact("CPU share", format!("{:.0}% of a core", share * 100.0))
                         .fact("threshold", self.config.threshold)
                         .fact("lasting", format!("{:.1?}", at.since(since)))
-                        .fact("CPU time", format!("{:.1} s", nanos_to_seconds(usage.cpu_ns)));
-                    out.push(Finding::Raised { subject, severity: Severity::Critical, evidence });
+                        .fact(
+                            "CPU time",
+                            format!("{:.1} s", nanos_to_seconds(usage.cpu_ns)),
+                        );
+                    out.push(Finding::Raised {
+                        subject,
+                        severity: Severity::Critical,
+                        evidence,
+                    });
                 }
             }
             tracks.insert(usage.process, track);
         }
         for subject in self.tracks.drain().filter_map(|(_, track)| track.raised) {
             let because = "the process is gone".to_owned();
-            out.push(Finding::Cleared { subject, seen: at, because });
+            out.push(Finding::Cleared {
+                subject,
+                seen: at,
+                because,
+            });
         }
         self.tracks = tracks;
         self.last = Some(at);
@@ -139,14 +170,22 @@ impl Detect {
 impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         match signal {
-            Signal::Sample { sample: Sample::Processes { processes } } => {
+            Signal::Sample {
+                sample: Sample::Processes { processes },
+            } => {
                 self.table(processes, at, world, out);
             }
-            Signal::Kernel { event: Event::ProcessExit(exit) } => {
+            Signal::Kernel {
+                event: Event::ProcessExit(exit),
+            } => {
                 let track = self.tracks.remove(&ProcessKey::from_task(&exit.task));
                 if let Some(subject) = track.and_then(|track| track.raised) {
                     let seen = Time::from_kernel(exit.header.time_ns);
-                    out.push(Finding::Cleared { subject, seen, because: "it ended".to_owned() });
+                    out.push(Finding::Cleared {
+                        subject,
+                        seen,
+                        because: "it ended".to_owned(),
+                    });
                 }
             }
             _ => {}
@@ -154,7 +193,10 @@ impl Detector for Detect {
     }
 }
 
-#[expect(clippy::cast_precision_loss, reason = "a share of CPU needs no more than 52 bits")]
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "a share of CPU needs no more than 52 bits"
+)]
 fn nanos_to_seconds(nanos: u64) -> f64 {
     nanos as f64 / 1e9
 }

@@ -13,7 +13,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Detector, Spec};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -34,7 +36,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { enabled: true, settle: Span::seconds(1) }
+        Self {
+            enabled: true,
+            settle: Span::seconds(1),
+        }
     }
 }
 
@@ -49,7 +54,10 @@ pub struct Detect {
 impl Detect {
     /// A detector that has seen nothing yet.
     pub fn new(config: Config) -> Self {
-        Self { config, down: BTreeMap::new() }
+        Self {
+            config,
+            down: BTreeMap::new(),
+        }
     }
 
     fn raise(&mut self, service: &str, evidence: Evidence, out: &mut Vec<Finding>) {
@@ -63,7 +71,11 @@ impl Detect {
 
     fn clear(&mut self, service: &str, seen: Time, because: String, out: &mut Vec<Finding>) {
         self.down.remove(service);
-        out.push(Finding::Cleared { subject: Subject::service(service), seen, because });
+        out.push(Finding::Cleared {
+            subject: Subject::service(service),
+            seen,
+            because,
+        });
     }
 
     fn supervisor_says(
@@ -83,15 +95,17 @@ impl Detect {
             }
             // Normally the kernel's event came first, and the world no longer has this process.
             ServiceSignal::Exited { process, status } => {
-                let current = known.is_some_and(|service| {
-                    service.process == Some(*process) && !service.in_action
-                });
+                let current = known
+                    .is_some_and(|service| service.process == Some(*process) && !service.in_action);
                 if current {
                     let how = status.map_or_else(|| "ended".to_owned(), describe);
                     let evidence = Evidence::at(at)
                         .about(*process, name)
                         .fact("ending", how)
-                        .fact("source", "supervisor (no exit event of the kernel was matched to it)");
+                        .fact(
+                            "source",
+                            "supervisor (no exit event of the kernel was matched to it)",
+                        );
                     self.raise(name, evidence, out);
                 }
             }
@@ -110,9 +124,13 @@ impl Detect {
 impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         match signal {
-            Signal::Kernel { event: Event::ProcessExit(exit) } => {
+            Signal::Kernel {
+                event: Event::ProcessExit(exit),
+            } => {
                 let process = ProcessKey::from_task(&exit.task);
-                let Some(service) = world.service_of(process) else { return };
+                let Some(service) = world.service_of(process) else {
+                    return;
+                };
                 if service.in_action {
                     return;
                 }
@@ -121,7 +139,10 @@ impl Detector for Detect {
                     .from_probe(Kind::ProcessExit)
                     .about(process, exit.task.comm())
                     .fact("ending", describe(exit.status))
-                    .fact("ran for", format!("{:.1?}", Duration::from_nanos(exit.lifetime_ns)));
+                    .fact(
+                        "ran for",
+                        format!("{:.1?}", Duration::from_nanos(exit.lifetime_ns)),
+                    );
                 self.raise(&name, evidence, out);
             }
             Signal::Service { service, change } => {
@@ -151,13 +172,20 @@ impl Detector for Detect {
             })
             .collect();
         for name in settled {
-            self.clear(&name, at, format!("it has run for {}", self.config.settle), out);
+            self.clear(
+                &name,
+                at,
+                format!("it has run for {}", self.config.settle),
+                out,
+            );
         }
     }
 
     fn wake(&self) -> Option<Time> {
         let started = self.down.values().filter_map(|started| *started);
-        started.map(|(_, since)| since.after(self.config.settle.0)).min()
+        started
+            .map(|(_, since)| since.after(self.config.settle.0))
+            .min()
     }
 }
 
@@ -171,12 +199,17 @@ fn describe(status: u32) -> String {
 
 /// Names of signals 1 to 31, as on every architecture that we build for (signal(7)).
 const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM",
-    "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF",
-    "WINCH", "IO", "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
+    "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
+    "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 
 fn signal_name(number: u8) -> String {
-    let name = usize::from(number).checked_sub(1).and_then(|at| SIGNALS.get(at));
-    name.map_or_else(|| format!("signal {number}"), |name| format!("SIG{name} ({number})"))
+    let name = usize::from(number)
+        .checked_sub(1)
+        .and_then(|at| SIGNALS.get(at));
+    name.map_or_else(
+        || format!("signal {number}"),
+        |name| format!("SIG{name} ({number})"),
+    )
 }

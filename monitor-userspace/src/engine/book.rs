@@ -47,8 +47,14 @@ impl Book {
         self.changed.insert(id);
         let mut gone = 0;
         while self.incidents.len() > INCIDENTS {
-            let over = self.incidents.keys().find(|id| !self.open.contains(id)).copied();
-            let Some(oldest) = over.or_else(|| self.incidents.keys().next().copied()) else { break };
+            let over = self
+                .incidents
+                .keys()
+                .find(|id| !self.open.contains(id))
+                .copied();
+            let Some(oldest) = over.or_else(|| self.incidents.keys().next().copied()) else {
+                break;
+            };
             self.incidents.remove(&oldest);
             self.open.remove(&oldest);
             gone += 1;
@@ -62,7 +68,11 @@ impl Book {
     }
 
     /// Changes one; it is shown again, and counts as over when it is.
-    pub fn change<T>(&mut self, id: IncidentId, change: impl FnOnce(&mut Incident) -> T) -> Option<T> {
+    pub fn change<T>(
+        &mut self,
+        id: IncidentId,
+        change: impl FnOnce(&mut Incident) -> T,
+    ) -> Option<T> {
         let incident = self.incidents.get_mut(&id)?;
         let result = change(incident);
         self.changed.insert(id);

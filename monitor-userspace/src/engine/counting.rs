@@ -11,13 +11,19 @@ pub(super) fn zeros() -> Counts {
     let mut counts = Counts::default();
     for spec in detectors::ALL {
         counts.opened.insert(spec.name.to_owned(), 0);
-        counts.detect.insert(spec.name.to_owned(), Durations::default());
-        counts.recover.insert(spec.name.to_owned(), Durations::default());
+        counts
+            .detect
+            .insert(spec.name.to_owned(), Durations::default());
+        counts
+            .recover
+            .insert(spec.name.to_owned(), Durations::default());
     }
     for spec in actions::ALL {
         let outcomes = Outcome::ALL.iter().map(|outcome| (*outcome, 0)).collect();
         counts.outcomes.insert(spec.name.to_owned(), outcomes);
-        counts.act.insert(spec.name.to_owned(), Durations::default());
+        counts
+            .act
+            .insert(spec.name.to_owned(), Durations::default());
     }
     let guards = guards::ALL.iter().map(|guard| guard.name);
     for guard in guards.chain([decide::CONSENT, decide::PLAN]) {
@@ -49,11 +55,19 @@ impl Engine {
         let detector = &incident.detector;
         *self.counts.opened.entry(detector.clone()).or_default() += 1;
         let took = now.since(incident.evidence.seen);
-        self.counts.detect.entry(detector.clone()).or_default().add(took);
+        self.counts
+            .detect
+            .entry(detector.clone())
+            .or_default()
+            .add(took);
     }
 
     pub(super) fn count_acted(&mut self, action: &str, seen: Time, acted: Time) {
-        self.counts.act.entry(action.to_owned()).or_default().add(acted.since(seen));
+        self.counts
+            .act
+            .entry(action.to_owned())
+            .or_default()
+            .add(acted.since(seen));
     }
 
     pub(super) fn count_outcome(&mut self, action: &str, outcome: Outcome) {
@@ -63,6 +77,10 @@ impl Engine {
 
     pub(super) fn count_recovered(&mut self, detector: &str, seen: Time, recovered: Time) {
         let took = recovered.since(seen);
-        self.counts.recover.entry(detector.to_owned()).or_default().add(took);
+        self.counts
+            .recover
+            .entry(detector.to_owned())
+            .or_default()
+            .add(took);
     }
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::{Act, Engine, Order};
 use crate::model::incident::StepKind;
 use crate::model::{
-    Effect, EffectResult, Evidence, Finding, Incident, IncidentId, Outcome, Plan, Refusal, Severity,
-    State, Subject, Time,
+    Effect, EffectResult, Evidence, Finding, Incident, IncidentId, Outcome, Plan, Refusal,
+    Severity, State, Subject, Time,
 };
 use crate::policy::{self, Proposal, guards};
 use crate::{actions, verify};
@@ -25,10 +25,18 @@ impl Engine {
     ) {
         for (detector, finding) in found.drain(..) {
             match finding {
-                Finding::Raised { subject, severity, evidence } => {
+                Finding::Raised {
+                    subject,
+                    severity,
+                    evidence,
+                } => {
                     self.raised(detector, subject, severity, evidence, now, orders);
                 }
-                Finding::Cleared { subject, seen, because } => {
+                Finding::Cleared {
+                    subject,
+                    seen,
+                    because,
+                } => {
                     self.cleared(detector, &subject, seen, because, now, orders);
                 }
             }
@@ -80,7 +88,10 @@ impl Engine {
             steps: Vec::new(),
             evidence,
         };
-        let source = incident.evidence.probe.map_or("sample or check", monitor_common::Kind::name);
+        let source = incident
+            .evidence
+            .probe
+            .map_or("sample or check", monitor_common::Kind::name);
         incident.step(incident.evidence.seen, StepKind::Seen, source);
         incident.step(now, StepKind::Detected, detector);
         self.count_opened(&incident, now);
@@ -92,20 +103,34 @@ impl Engine {
     /// The incident whose action ended the process that this evidence is about.
     fn cause(&self, evidence: &Evidence) -> Option<IncidentId> {
         let ended = evidence.process?;
-        let cause = self.acts.iter().find(|(_, act)| {
-            matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended)
-        });
+        let cause = self.acts.iter().find(
+            |(_, act)| matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended),
+        );
         cause.map(|(id, _)| *id)
     }
 
     pub(super) fn decide(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
-        let Some(incident) = self.book.get(id) else { return };
+        let Some(incident) = self.book.get(id) else {
+            return;
+        };
         if incident.is_over() || self.acts.contains_key(&id) {
             return;
         }
-        let Some(remedy) = self.settings.remedies.iter().find(|remedy| remedy.covers(incident)) else {
-            let reason = format!("no [[remedy]] covers {} of {}", incident.detector, incident.subject);
-            let refusal = Refusal { guard: CONSENT.to_owned(), reason, retry_at: None };
+        let Some(remedy) = self
+            .settings
+            .remedies
+            .iter()
+            .find(|remedy| remedy.covers(incident))
+        else {
+            let reason = format!(
+                "no [[remedy]] covers {} of {}",
+                incident.detector, incident.subject
+            );
+            let refusal = Refusal {
+                guard: CONSENT.to_owned(),
+                reason,
+                retry_at: None,
+            };
             return self.refused(id, refusal, now, orders);
         };
         let planned = actions::find(&remedy.action)
@@ -114,7 +139,11 @@ impl Engine {
         let (spec, plan) = match planned {
             Ok(planned) => planned,
             Err(reason) => {
-                let refusal = Refusal { guard: PLAN.to_owned(), reason, retry_at: None };
+                let refusal = Refusal {
+                    guard: PLAN.to_owned(),
+                    reason,
+                    retry_at: None,
+                };
                 return self.refused(id, refusal, now, orders);
             }
         };
@@ -124,7 +153,10 @@ impl Engine {
             .filter(|other| Some(**other) != incident.caused_by)
             .filter_map(|other| Some((self.book.get(*other)?.subject.to_string(), *other)))
             .collect();
-        let probe = incident.evidence.probe.map(|probe| usize::from(probe.number()));
+        let probe = incident
+            .evidence
+            .probe
+            .map(|probe| usize::from(probe.number()));
         let proposal = Proposal {
             action: spec.name,
             risk: spec.risk,
@@ -149,7 +181,10 @@ impl Engine {
                 };
                 self.permitted(id, act, now);
                 if let Some(incident) = self.book.get(id) {
-                    orders.push(Order::Execute { permit, incident: Box::new(incident.clone()) });
+                    orders.push(Order::Execute {
+                        permit,
+                        incident: Box::new(incident.clone()),
+                    });
                 }
             }
         }
@@ -177,7 +212,10 @@ impl Engine {
         let said = self.book.change(id, |incident| {
             let line = format!("{}: {}", refusal.guard, refusal.reason);
             let last = incident.steps.iter().rev().find(|step| {
-                matches!(step.what, StepKind::Refused | StepKind::Escalated | StepKind::Decided)
+                matches!(
+                    step.what,
+                    StepKind::Refused | StepKind::Escalated | StepKind::Decided
+                )
             });
             // The same guard again is not news.
             let again = last.is_some_and(|step| {
@@ -205,7 +243,9 @@ impl Engine {
 
     pub(super) fn take_effect(&mut self, effect: &Effect, now: Time, orders: &mut Vec<Order>) {
         let id = effect.incident;
-        let Some(act) = self.acts.get_mut(&id) else { return };
+        let Some(act) = self.acts.get_mut(&id) else {
+            return;
+        };
         act.effect = Some(effect.clone());
         let action = act.action;
         if let Plan::RestartService { service, .. } = &act.plan
@@ -242,7 +282,9 @@ impl Engine {
         now: Time,
         orders: &mut Vec<Order>,
     ) {
-        let Some(id) = self.book.find(detector, subject) else { return };
+        let Some(id) = self.book.find(detector, subject) else {
+            return;
+        };
         if let Some(act) = self.acts.get_mut(&id) {
             act.cleared = Some((seen, because));
             self.judge(id, now, orders);
@@ -253,8 +295,12 @@ impl Engine {
 
     /// Asks whether an action has proven itself, and draws the consequence.
     pub(super) fn judge(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
-        let Some(act) = self.acts.get(&id) else { return };
-        let (Some(effect), Some(incident)) = (&act.effect, self.book.get(id)) else { return };
+        let Some(act) = self.acts.get(&id) else {
+            return;
+        };
+        let (Some(effect), Some(incident)) = (&act.effect, self.book.get(id)) else {
+            return;
+        };
         let known = verify::Known {
             effect,
             within: act.within,
@@ -263,7 +309,10 @@ impl Engine {
             severity: (act.severity, incident.severity),
         };
         let outcome = verify::judge(known, now);
-        let Some(act) = outcome.or(act.cleared.as_ref().map(|_| Outcome::NoEffect)).and_then(|_| self.acts.remove(&id)) else {
+        let Some(act) = outcome
+            .or(act.cleared.as_ref().map(|_| Outcome::NoEffect))
+            .and_then(|_| self.acts.remove(&id))
+        else {
             return;
         };
         // Gone before anything was done: not our merit.
@@ -273,7 +322,8 @@ impl Engine {
             if outcome == Outcome::Fixed
                 && let Some(incident) = self.book.get(id)
             {
-                self.policy.remember_fixed(&policy::target(act.action, incident), now);
+                self.policy
+                    .remember_fixed(&policy::target(act.action, incident), now);
             }
             return self.resolve(id, Some(outcome), seen, &because, orders);
         }

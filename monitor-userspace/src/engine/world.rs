@@ -9,12 +9,16 @@ impl Engine {
     /// Runs after the detectors have seen the signal.
     pub(super) fn update_world(&mut self, signal: &Signal, at: Time) {
         match signal {
-            Signal::Kernel { event: Event::ProcessExit(exit) } => {
+            Signal::Kernel {
+                event: Event::ProcessExit(exit),
+            } => {
                 self.process_ended(ProcessKey::from_task(&exit.task));
             }
             Signal::Service { service, change } => self.supervisor_says(service, change, at),
             Signal::Check { result } => {
-                let Some(service) = self.world.services.get_mut(&result.service) else { return };
+                let Some(service) = self.world.services.get_mut(&result.service) else {
+                    return;
+                };
                 // A check that was sent to the process before this one says nothing about this one.
                 let sent = at.before(result.latency);
                 if service.started.is_some_and(|started| sent >= started) {

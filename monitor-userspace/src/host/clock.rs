@@ -16,5 +16,7 @@ pub fn unix_nanos() -> i64 {
 
 fn nanos(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
-    time.tv_sec.saturating_mul(1_000_000_000).saturating_add(time.tv_nsec)
+    time.tv_sec
+        .saturating_mul(1_000_000_000)
+        .saturating_add(time.tv_nsec)
 }

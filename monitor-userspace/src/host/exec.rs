@@ -26,16 +26,29 @@ pub struct Program {
 /// Starts a program in a session of its own. Returns when its `exec` is done, with the process held by its pidfd. Its output goes
 /// where the daemon's does. It lives on when the daemon is killed, and is found again at the next start.
 pub fn start(program: &Program) -> Result<Held, HostError> {
-    let (first, arguments) = program.command.split_first().ok_or_else(|| HostError::Spawn {
-        program: "(empty command)".to_owned(),
-        source: std::io::ErrorKind::InvalidInput.into(),
-    })?;
+    let (first, arguments) = program
+        .command
+        .split_first()
+        .ok_or_else(|| HostError::Spawn {
+            program: "(empty command)".to_owned(),
+            source: std::io::ErrorKind::InvalidInput.into(),
+        })?;
     let own = first == "smart-monitor" && !Path::new(first).exists();
     // By its path, not /proc/self/exe: the kernel names the process after the file's name.
-    let path = if own { std::env::current_exe().ok() } else { None };
-    #[expect(clippy::disallowed_methods, reason = "this is the one place that spawns")]
+    let path = if own {
+        std::env::current_exe().ok()
+    } else {
+        None
+    };
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that spawns"
+    )]
     let mut command = Command::new(path.as_deref().unwrap_or(Path::new(first)));
-    command.args(arguments).envs(program.environment.iter().cloned()).stdin(Stdio::null());
+    command
+        .args(arguments)
+        .envs(program.environment.iter().cloned())
+        .stdin(Stdio::null());
     if own {
         command.arg0(first);
     }
@@ -47,14 +60,19 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
     }
     // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
     command.process_group(0);
-    let spawned = command.spawn().map_err(|source| HostError::Spawn { program: first.clone(), source })?;
+    let spawned = command.spawn().map_err(|source| HostError::Spawn {
+        program: first.clone(),
+        source,
+    })?;
     // Not reaped before `Held::reap`, so its PID cannot be used again until then.
     let pid = spawned.id();
     own::expose(pid);
-    let key = procfs::stat(pid).map(|stat| stat.key).ok_or_else(|| HostError::System {
-        what: format!("read /proc/{pid}/stat"),
-        source: std::io::ErrorKind::NotFound.into(),
-    })?;
+    let key = procfs::stat(pid)
+        .map(|stat| stat.key)
+        .ok_or_else(|| HostError::System {
+            what: format!("read /proc/{pid}/stat"),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
     Held::open(key)
 }
 

@@ -13,7 +13,9 @@ const NICE: i32 = -15;
 /// without it.
 pub fn stay_alive() {
     // On fault: what is never touched is not made resident.
-    if let Err(error) = mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT) {
+    if let Err(error) =
+        mlockall(MlockAllFlags::CURRENT | MlockAllFlags::FUTURE | MlockAllFlags::ONFAULT)
+    {
         tracing::info!(%error, "own memory is not locked: it can be swapped out under pressure (needs CAP_IPC_LOCK)");
     }
     if let Err(error) = std::fs::write("/proc/self/oom_score_adj", OOM_SCORE_ADJ) {

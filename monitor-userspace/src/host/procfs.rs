@@ -15,6 +15,8 @@ pub struct Stat {
     pub state: char,
     /// Parent's process id.
     pub parent: u32,
+    /// Process id of the one that leads its group.
+    pub group: u32,
     /// It has begun to end: what is sent to it changes nothing any more.
     pub exiting: bool,
     /// CPU time, user and system, in ticks of 10 ms.
@@ -44,8 +46,9 @@ fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
     let mut fields = text.get(close + 1..)?.split_ascii_whitespace();
     let state = fields.next()?.chars().next()?;
     let parent = fields.next()?.parse().ok()?;
-    // Field 3 is the state; 9 the flags, 14 and 15 the CPU times, 22 the start, 24 the resident pages (proc(5)).
-    let flags: u64 = fields.nth(4)?.parse().ok()?;
+    let group = fields.next()?.parse().ok()?;
+    // Field 3 is the state; 5 the group, 9 the flags, 14 and 15 the CPU times, 22 the start, 24 the resident pages (proc(5)).
+    let flags: u64 = fields.nth(3)?.parse().ok()?;
     let user: u64 = fields.nth(4)?.parse().ok()?;
     let system: u64 = fields.next()?.parse().ok()?;
     let start_ticks = fields.nth(6)?.parse().ok()?;
@@ -53,7 +56,16 @@ fn parse_stat(pid: u32, text: &str) -> Option<Stat> {
     let key = ProcessKey { pid, start_ticks };
     let exiting = flags & PF_EXITING != 0 || state == 'Z';
     let cpu_ticks = user.saturating_add(system);
-    Some(Stat { comm, state, parent, exiting, cpu_ticks, key, resident_pages })
+    Some(Stat {
+        comm,
+        state,
+        parent,
+        group,
+        exiting,
+        cpu_ticks,
+        key,
+        resident_pages,
+    })
 }
 
 /// Whether this very process is there and not yet a zombie.
@@ -70,6 +82,19 @@ pub fn resident(process: ProcessKey) -> Result<u64, HostError> {
     Ok(stat.resident_pages.saturating_mul(page_size()))
 }
 
+/// The user that a process runs as. Not the owner of its folder in `/proc`, which is root for a process that hides its memory.
+pub fn real_uid(pid: u32) -> Option<u32> {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Uid:"))?;
+    line.split_ascii_whitespace().next()?.parse().ok()
+}
+
+/// Which boot of the machine this is.
+pub fn boot_id() -> String {
+    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    id.trim().to_owned()
+}
+
 /// Bytes in a page.
 pub fn page_size() -> u64 {
     u64::try_from(rustix::param::page_size()).unwrap_or(4096)
@@ -80,7 +105,12 @@ pub fn memory() -> Option<(u64, u64)> {
     let text = std::fs::read_to_string("/proc/meminfo").ok()?;
     let field = |name: &str| -> Option<u64> {
         let line = text.lines().find_map(|line| line.strip_prefix(name))?;
-        line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok()?.checked_mul(1024)
+        line.trim()
+            .strip_suffix("kB")?
+            .trim()
+            .parse::<u64>()
+            .ok()?
+            .checked_mul(1024)
     };
     Some((field("MemTotal:")?, field("MemAvailable:")?))
 }
@@ -93,8 +123,17 @@ pub fn memory_pressure() -> Option<(u32, u32)> {
 fn parse_pressure(text: &str) -> Option<(u32, u32)> {
     let field = |kind: &str| -> Option<u32> {
         let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
-        let (whole, part) = line.split_once("avg10=")?.1.split(' ').next()?.split_once('.')?;
-        whole.parse::<u32>().ok()?.checked_mul(100)?.checked_add(part.parse().ok()?)
+        let (whole, part) = line
+            .split_once("avg10=")?
+            .1
+            .split(' ')
+            .next()?
+            .split_once('.')?;
+        whole
+            .parse::<u32>()
+            .ok()?
+            .checked_mul(100)?
+            .checked_add(part.parse().ok()?)
     };
     Some((field("some ")?, field("full ")?))
 }
@@ -114,9 +153,8 @@ pub fn own_line() -> Vec<u32> {
 
 /// Every process of the host, from `/proc`.
 pub fn processes() -> std::io::Result<Vec<Stat>> {
-    let pids = std::fs::read_dir("/proc")?.filter_map(|entry| {
-        entry.ok()?.file_name().to_str()?.parse::<u32>().ok()
-    });
+    let pids = std::fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse::<u32>().ok());
     Ok(pids.filter_map(stat).collect())
 }
 
@@ -128,9 +166,22 @@ mod tests {
     fn a_name_may_hold_anything() {
         let line = "42 (a) b (c) S 7 42 42 0 -1 4194304 100 0 0 0 11 22 0 0 20 0 1 0 987654 1000000 345 18446744073709551615";
         let stat = parse_stat(42, line).expect("it reads");
-        assert_eq!((stat.comm.as_str(), stat.state, stat.parent), ("a) b (c", 'S', 7));
-        assert_eq!((stat.cpu_ticks, stat.resident_pages, stat.exiting), (33, 345, false));
-        assert_eq!(stat.key, ProcessKey { pid: 42, start_ticks: 987_654 });
+        assert_eq!(
+            (stat.comm.as_str(), stat.state, stat.parent),
+            ("a) b (c", 'S', 7)
+        );
+        assert_eq!(stat.group, 42);
+        assert_eq!(
+            (stat.cpu_ticks, stat.resident_pages, stat.exiting),
+            (33, 345, false)
+        );
+        assert_eq!(
+            stat.key,
+            ProcessKey {
+                pid: 42,
+                start_ticks: 987_654
+            }
+        );
         assert_eq!(parse_stat(42, "42 (short) S 7"), None);
         assert_eq!(parse_stat(42, ")("), None);
     }
@@ -146,7 +197,10 @@ mod tests {
     fn we_are_there_and_know_our_line() {
         let own = stat(std::process::id()).expect("we run");
         assert!(runs(own.key) && resident(own.key).is_ok_and(|bytes| bytes > 0));
-        let other = ProcessKey { start_ticks: own.key.start_ticks + 1, ..own.key };
+        let other = ProcessKey {
+            start_ticks: own.key.start_ticks + 1,
+            ..own.key
+        };
         assert!(!runs(other) && matches!(resident(other), Err(HostError::Reused(_))));
         assert!(own_line().contains(&std::process::id()));
     }

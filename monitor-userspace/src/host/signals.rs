@@ -41,14 +41,18 @@ impl Held {
 
     /// Readable once the process has ended.
     pub fn try_clone_fd(&self) -> Result<OwnedFd, HostError> {
-        self.pidfd
-            .try_clone()
-            .map_err(|source| HostError::System { what: format!("watch {}", self.process), source })
+        self.pidfd.try_clone().map_err(|source| HostError::System {
+            what: format!("watch {}", self.process),
+            source,
+        })
     }
 
     /// Sends any signal; for services that we run ourselves.
     fn send(&self, signal: Signal) -> Result<(), HostError> {
-        #[expect(clippy::disallowed_methods, reason = "this is the one place that signals")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "this is the one place that signals"
+        )]
         let sent = pidfd_send_signal(&self.pidfd, signal);
         match sent {
             Ok(()) => Ok(()),
@@ -68,8 +72,12 @@ impl Opened for Held {
     }
 
     fn wait(&self, within: Duration) -> Result<bool, HostError> {
-        wait_readable(std::os::fd::AsFd::as_fd(&self.pidfd), within)
-            .map_err(|source| HostError::System { what: format!("wait for {}", self.process), source })
+        wait_readable(std::os::fd::AsFd::as_fd(&self.pidfd), within).map_err(|source| {
+            HostError::System {
+                what: format!("wait for {}", self.process),
+                source,
+            }
+        })
     }
 
     fn release_memory(&self) {
@@ -98,5 +106,8 @@ pub fn wait_readable(fd: BorrowedFd<'_>, within: Duration) -> std::io::Result<bo
 }
 
 fn system(what: &str, process: ProcessKey, error: rustix::io::Errno) -> HostError {
-    HostError::System { what: format!("{what} {process}"), source: error.into() }
+    HostError::System {
+        what: format!("{what} {process}"),
+        source: error.into(),
+    }
 }

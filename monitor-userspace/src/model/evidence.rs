@@ -69,7 +69,10 @@ impl Evidence {
 
     /// The same, with one more fact.
     #[must_use]
-    #[expect(clippy::needless_pass_by_value, reason = "callers pass what they have just made")]
+    #[expect(
+        clippy::needless_pass_by_value,
+        reason = "callers pass what they have just made"
+    )]
     pub fn fact(mut self, name: &str, value: impl ToString) -> Self {
         self.facts.push((name.to_owned(), value.to_string()));
         self

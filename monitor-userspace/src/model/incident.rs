@@ -37,8 +37,13 @@ pub enum State {
 
 impl State {
     /// All of them, for a bounded set of labels.
-    pub const ALL: &'static [State] =
-        &[Self::Open, Self::Acting, Self::Verifying, Self::Resolved, Self::Escalated];
+    pub const ALL: &'static [State] = &[
+        Self::Open,
+        Self::Acting,
+        Self::Verifying,
+        Self::Resolved,
+        Self::Escalated,
+    ];
 
     /// The word that stands in listings and labels.
     pub const fn name(self) -> &'static str {

@@ -11,7 +11,11 @@ use crate::host::clock;
 use crate::model::{CheckResult, Signal};
 
 /// Starts them; dropping the set ends them.
-pub(super) fn start(checks: &BTreeMap<String, Config>, teller: &Teller, inbox: &Inbox) -> JoinSet<()> {
+pub(super) fn start(
+    checks: &BTreeMap<String, Config>,
+    teller: &Teller,
+    inbox: &Inbox,
+) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     for (service, config) in checks {
         match Runner::new(config) {
@@ -40,7 +44,11 @@ async fn repeat(
             continue;
         }
         let (latency, failure) = runner.ask().await;
-        let result = CheckResult { service: service.clone(), latency, failure };
+        let result = CheckResult {
+            service: service.clone(),
+            latency,
+            failure,
+        };
         // Bounded and never lost: waits for the hot thread, which never waits for us.
         inbox.signal(clock::now(), Signal::Check { result });
         tokio::select! {

@@ -45,7 +45,11 @@ impl Trouble {
     pub(super) fn complaints(trouble: &Mutex<Self>) -> Vec<String> {
         let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
         let all = [&trouble.http, &trouble.config];
-        all.into_iter().flatten().chain(&trouble.samplers).cloned().collect()
+        all.into_iter()
+            .flatten()
+            .chain(&trouble.samplers)
+            .cloned()
+            .collect()
     }
 }
 
@@ -58,8 +62,11 @@ pub(super) async fn serve(
     log: Option<KernelLog>,
 ) -> Result<(), DaemonError> {
     let on = |kind| signal(kind).map_err(system("catch signals"));
-    let (mut term, mut int, mut hup) =
-        (on(SignalKind::terminate())?, on(SignalKind::interrupt())?, on(SignalKind::hangup())?);
+    let (mut term, mut int, mut hup) = (
+        on(SignalKind::terminate())?,
+        on(SignalKind::interrupt())?,
+        on(SignalKind::hangup())?,
+    );
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let shutdown = async {
         let _ = stopped.await;
@@ -91,7 +98,10 @@ pub(super) async fn serve(
     diagnostics.abort();
     match api.await {
         Ok(served) => served.map_err(system("serve the API")),
-        Err(error) => Err(DaemonError::System { what: "serve the API".to_owned(), source: error.into() }),
+        Err(error) => Err(DaemonError::System {
+            what: "serve the API".to_owned(),
+            source: error.into(),
+        }),
     }
 }
 
@@ -108,7 +118,9 @@ async fn flush(log: Option<KernelLog>) {
 impl Daemon {
     fn memory_max(&self) -> std::collections::BTreeMap<String, u64> {
         let services = self.config.services.iter();
-        services.filter_map(|service| Some((service.name.clone(), service.memory_max?))).collect()
+        services
+            .filter_map(|service| Some((service.name.clone(), service.memory_max?)))
+            .collect()
     }
 
     async fn start_services(&mut self) {
@@ -130,34 +142,56 @@ impl Daemon {
         };
         let loaded = Config::load(&path);
         let error = loaded.as_ref().err().map(ToString::to_string);
-        let stale = error.as_ref().map(|error| format!("the configuration in force is the one before: {error}"));
-        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).config = stale;
+        let stale = error
+            .as_ref()
+            .map(|error| format!("the configuration in force is the one before: {error}"));
+        self.trouble
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .config = stale;
         let mut config = match loaded {
             Ok(config) => config,
             Err(error) => {
-                tracing::error!("the configuration is not taken, the one before stays in force:\n{}", error.render());
+                tracing::error!(
+                    "the configuration is not taken, the one before stays in force:\n{}",
+                    error.render()
+                );
                 return;
             }
         };
         apply_options(&mut config, &self.options);
         self.note_what_needs_a_start(&config);
         self.config = config;
-        let settings = settings::settings(&self.config, self.options.dry_run, &self.protected, &self.probes_off);
+        let settings = settings::settings(
+            &self.config,
+            self.options.dry_run,
+            &self.protected,
+            &self.probes_off,
+        );
         self.inbox.send(Message::Reload(Box::new(settings)));
         self.start_services().await;
         self.note_reloaded(&path);
     }
 
     fn note_what_needs_a_start(&self, config: &Config) {
-        let before = (&self.config.daemon, &self.config.kernel, &self.config.samplers);
+        let before = (
+            &self.config.daemon,
+            &self.config.kernel,
+            &self.config.samplers,
+        );
         if before != (&config.daemon, &config.kernel, &config.samplers) {
             tracing::warn!("[daemon], [kernel] and [samplers] take effect at the next start");
         }
     }
 
     fn note_reloaded(&self, path: &Path) {
-        let entry = Entry::Reloaded { file: path.display().to_string() };
-        if let Err(error) = self.journal.append(clock::now(), clock::unix_nanos(), vec![entry]) {
+        let entry = Entry::Reloaded {
+            file: path.display().to_string(),
+        };
+        if let Err(error) = self
+            .journal
+            .append(clock::now(), clock::unix_nanos(), vec![entry])
+        {
             self.inbox.send(Message::Halt(error.to_string()));
         }
         tracing::info!(file = %path.display(), services = self.config.services.len(), "configuration reloaded");

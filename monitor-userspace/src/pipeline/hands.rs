@@ -64,7 +64,9 @@ impl Hands {
 fn work(queue: &Mutex<Receiver<Job>>, host: &dyn Host, inbox: &Inbox) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
-        let Ok(Job { permit, struck }) = job else { return };
+        let Ok(Job { permit, struck }) = job else {
+            return;
+        };
         let effect = actions::execute(permit, struck, host);
         inbox.signal(effect.finished, Signal::Effect { effect });
     }

@@ -19,9 +19,7 @@ use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Rings};
-use crate::model::{
-    Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View,
-};
+use crate::model::{Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
 use crate::record::{Entry, Journal};
@@ -98,7 +96,10 @@ pub(super) fn run(hot: Hot) {
                     state.observe(&Signal::Kernel { event }, at);
                 });
                 if drained.malformed > 0 {
-                    state.hot.engine.note_malformed(u64::try_from(drained.malformed).unwrap_or(0));
+                    state
+                        .hot
+                        .engine
+                        .note_malformed(u64::try_from(drained.malformed).unwrap_or(0));
                 }
             }
         }
@@ -115,9 +116,17 @@ impl State {
     /// Waits for something to do; which of the watched processes have ended.
     fn sleep(&self, rings: Option<&Rings>) -> Vec<ProcessKey> {
         let now = clock::now();
-        let wake = self.hot.engine.wake().map_or(BULK, |wake| wake.since(now).min(BULK));
+        let wake = self
+            .hot
+            .engine
+            .wake()
+            .map_or(BULK, |wake| wake.since(now).min(BULK));
         let mut fds = vec![PollFd::from_borrowed_fd(self.hot.inbox.fd(), PollFlags::IN)];
-        fds.extend(self.watched.iter().map(|watched| PollFd::new(&watched.pidfd, PollFlags::IN)));
+        fds.extend(
+            self.watched
+                .iter()
+                .map(|watched| PollFd::new(&watched.pidfd, PollFlags::IN)),
+        );
         if let Some(rings) = rings {
             for ring in [&rings.urgent, &rings.bulk] {
                 fds.push(PollFd::from_borrowed_fd(ring.fd(), PollFlags::IN));
@@ -128,7 +137,10 @@ impl State {
             return Vec::new();
         }
         let ready = fds.iter().skip(1).zip(&self.watched);
-        ready.filter(|(fd, _)| !fd.revents().is_empty()).map(|(_, watched)| watched.process).collect()
+        ready
+            .filter(|(fd, _)| !fd.revents().is_empty())
+            .map(|(_, watched)| watched.process)
+            .collect()
     }
 
     fn observe(&mut self, signal: &Signal, at: Time) {
@@ -161,13 +173,19 @@ impl State {
     /// Intent, strike, and the rest to a hand.
     fn execute(&mut self, permit: Permit, incident: Box<Incident>) {
         let action = permit.action().to_owned();
-        let intent = Entry::Intent { incident, action, plan: permit.plan().clone() };
+        let intent = Entry::Intent {
+            incident,
+            action,
+            plan: permit.plan().clone(),
+        };
         if !self.write(vec![intent]) {
             return self.give_up(&permit, "the journal cannot be written, so nothing acts");
         }
         match actions::strike(&permit, self.hot.host.as_ref()) {
             Err(effect) => {
-                self.write(vec![Entry::Effect { effect: *effect.clone() }]);
+                self.write(vec![Entry::Effect {
+                    effect: *effect.clone(),
+                }]);
                 self.effects.push_back(*effect);
             }
             Ok(struck) => {
@@ -184,14 +202,20 @@ impl State {
             action: permit.action().to_owned(),
             acted: None,
             finished: clock::now(),
-            result: EffectResult::Failed { reason: reason.to_owned() },
+            result: EffectResult::Failed {
+                reason: reason.to_owned(),
+            },
         };
         self.effects.push_back(effect);
     }
 
     /// Whether the entries are written. When not, nothing acts until they can be.
     fn write(&mut self, entries: Vec<Entry>) -> bool {
-        match self.hot.journal.append(clock::now(), clock::unix_nanos(), entries) {
+        match self
+            .hot
+            .journal
+            .append(clock::now(), clock::unix_nanos(), entries)
+        {
             Ok(()) => {
                 // Full means that it is being asked for already.
                 let _ = self.hot.sync.try_send(());
@@ -215,18 +239,26 @@ impl State {
     }
 
     fn count_losses(&mut self) {
-        let Some(counters) = &self.hot.counters else { return };
+        let Some(counters) = &self.hot.counters else {
+            return;
+        };
         let total = counters.lost_total();
         if total == self.lost_total {
             return;
         }
         self.lost_total = total;
-        let now: Vec<(Kind, u64)> =
-            counters.read().iter().map(|probe| (probe.kind, probe.total().lost)).collect();
+        let now: Vec<(Kind, u64)> = counters
+            .read()
+            .iter()
+            .map(|probe| (probe.kind, probe.total().lost))
+            .collect();
         for (probe, lost) in now {
             let before = self.lost.insert(probe, lost).unwrap_or(0);
             if lost > before {
-                let signal = Signal::Loss { probe, lost: lost - before };
+                let signal = Signal::Loss {
+                    probe,
+                    lost: lost - before,
+                };
                 self.observe(&signal, clock::now());
             }
         }
@@ -235,21 +267,35 @@ impl State {
     fn take_messages(&mut self) {
         self.hot.inbox.reset();
         for _ in 0..BATCH {
-            let Some(message) = self.hot.inbox.next() else { return };
+            let Some(message) = self.hot.inbox.next() else {
+                return;
+            };
             match message {
                 Message::Signal { at, signal } => {
                     if let Signal::Effect { effect } = signal.as_ref() {
-                        self.write(vec![Entry::Effect { effect: effect.clone() }]);
+                        self.write(vec![Entry::Effect {
+                            effect: effect.clone(),
+                        }]);
                     }
                     self.observe(&signal, at);
                 }
-                Message::Watch { service, process, pidfd } => {
-                    self.watched.push(Watched { service, process, pidfd });
+                Message::Watch {
+                    service,
+                    process,
+                    pidfd,
+                } => {
+                    self.watched.push(Watched {
+                        service,
+                        process,
+                        pidfd,
+                    });
                 }
                 Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
                 Message::Quiesce => {
                     self.quiet = true;
-                    self.hot.engine.halt(Some("the daemon is ending".to_owned()));
+                    self.hot
+                        .engine
+                        .halt(Some("the daemon is ending".to_owned()));
                 }
                 Message::Halt(reason) => self.halt(reason),
                 Message::Stop => self.stop = true,
@@ -260,13 +306,20 @@ impl State {
     /// Normally the kernel's event came first; this is what is left when it was lost, and the proof that its memory is free.
     fn take_ended(&mut self, ended: Vec<ProcessKey>) {
         for process in ended {
-            let Some(at) = self.watched.iter().position(|watched| watched.process == process) else {
+            let Some(at) = self
+                .watched
+                .iter()
+                .position(|watched| watched.process == process)
+            else {
                 continue;
             };
             let watched = self.watched.swap_remove(at);
             let status = Held::reap_fd(&watched.pidfd);
             let change = ServiceSignal::Exited { process, status };
-            let signal = Signal::Service { service: watched.service, change };
+            let signal = Signal::Service {
+                service: watched.service,
+                change,
+            };
             self.observe(&signal, clock::now());
         }
     }

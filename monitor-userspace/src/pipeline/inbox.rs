@@ -18,7 +18,11 @@ pub(super) enum Message {
     /// A signal from elsewhere than the kernel's rings.
     Signal { at: Time, signal: Box<Signal> },
     /// Watch this process of a service: the file becomes readable when it has ended.
-    Watch { service: String, process: ProcessKey, pidfd: OwnedFd },
+    Watch {
+        service: String,
+        process: ProcessKey,
+        pidfd: OwnedFd,
+    },
     /// New settings.
     Reload(Box<Settings>),
     /// Nothing may act any more: the daemon is ending.
@@ -47,7 +51,13 @@ pub(super) struct Delivered {
 pub(super) fn inbox() -> std::io::Result<(Inbox, Delivered)> {
     let wake = Arc::new(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?);
     let (sender, receiver) = sync_channel(CAPACITY);
-    Ok((Inbox { sender, wake: Arc::clone(&wake) }, Delivered { receiver, wake }))
+    Ok((
+        Inbox {
+            sender,
+            wake: Arc::clone(&wake),
+        },
+        Delivered { receiver, wake },
+    ))
 }
 
 impl Inbox {
@@ -60,7 +70,10 @@ impl Inbox {
     }
 
     pub(super) fn signal(&self, at: Time, signal: Signal) {
-        self.send(Message::Signal { at, signal: Box::new(signal) });
+        self.send(Message::Signal {
+            at,
+            signal: Box::new(signal),
+        });
     }
 }
 

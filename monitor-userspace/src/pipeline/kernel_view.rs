@@ -15,14 +15,23 @@ pub(super) struct LiveKernel {
 
 impl std::fmt::Debug for LiveKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveKernel").field("on", &self.on).finish_non_exhaustive()
+        f.debug_struct("LiveKernel")
+            .field("on", &self.on)
+            .finish_non_exhaustive()
     }
 }
 
 impl LiveKernel {
     pub(super) fn new(probes: &[ProbeStatus], counters: CounterReader) -> Self {
-        let on = probes.iter().filter(|probe| probe.state.is_on()).map(|probe| probe.kind);
-        Self { rows: probes.iter().map(row).collect(), on: on.collect(), counters }
+        let on = probes
+            .iter()
+            .filter(|probe| probe.state.is_on())
+            .map(|probe| probe.kind);
+        Self {
+            rows: probes.iter().map(row).collect(),
+            on: on.collect(),
+            counters,
+        }
     }
 }
 
@@ -39,11 +48,18 @@ pub(super) fn row(probe: &ProbeStatus) -> ProbeRow {
             let without = probe.without.join(", ");
             let poorer = format!("this kernel has no {without}: they read as 0");
             let reason = (!probe.without.is_empty()).then_some(poorer);
-            ProbeRow { on: true, attached: attached.clone(), reason, ..blank }
+            ProbeRow {
+                on: true,
+                attached: attached.clone(),
+                reason,
+                ..blank
+            }
         }
-        ProbeState::Off { reason, fix } => {
-            ProbeRow { reason: Some(reason.clone()), fix: Some(fix.clone()), ..blank }
-        }
+        ProbeState::Off { reason, fix } => ProbeRow {
+            reason: Some(reason.clone()),
+            fix: Some(fix.clone()),
+            ..blank
+        },
     }
 }
 
@@ -53,34 +69,48 @@ impl KernelView for LiveKernel {
     }
 
     fn counters(&self) -> Vec<ProbeCount> {
-        let loaded = self.counters.read().into_iter().filter(|probe| self.on.contains(&probe.kind));
+        let loaded = self
+            .counters
+            .read()
+            .into_iter()
+            .filter(|probe| self.on.contains(&probe.kind));
         let each = loaded.flat_map(|probe| {
             let name = probe.kind.name();
-            (0_u32..).zip(probe.per_cpu).map(move |(cpu, counters)| ProbeCount {
-                probe: name,
-                cpu,
-                counters,
-            })
+            (0_u32..)
+                .zip(probe.per_cpu)
+                .map(move |(cpu, counters)| ProbeCount {
+                    probe: name,
+                    cpu,
+                    counters,
+                })
         });
         each.collect()
     }
 
     fn run_queue(&self) -> Option<RunQueue> {
         let on = self.on.contains(&Kind::RunQueueLatency);
-        on.then(|| RunQueue { buckets: self.counters.run_queue_histogram() })
+        on.then(|| RunQueue {
+            buckets: self.counters.run_queue_histogram(),
+        })
     }
 
     fn reclaim(&self) -> Option<ReclaimTotals> {
-        self.on.contains(&Kind::DirectReclaim).then(|| self.counters.reclaim_totals())
+        self.on
+            .contains(&Kind::DirectReclaim)
+            .then(|| self.counters.reclaim_totals())
     }
 
     fn costs(&self) -> Vec<ProgramCost> {
         let seconds = |nanos: u64| std::time::Duration::from_nanos(nanos).as_secs_f64();
-        let costs = self.counters.program_costs().into_iter().map(|cost| ProgramCost {
-            name: cost.name,
-            run_seconds: seconds(cost.run_time_ns),
-            runs: cost.run_count,
-        });
+        let costs = self
+            .counters
+            .program_costs()
+            .into_iter()
+            .map(|cost| ProgramCost {
+                name: cost.name,
+                run_seconds: seconds(cost.run_time_ns),
+                runs: cost.run_count,
+            });
         costs.collect()
     }
 }

@@ -44,10 +44,13 @@ fn run(mut samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox, stop: &OwnedFd) {
     loop {
         let next = due.iter().min().copied().unwrap_or_default();
         let wait = next.since(clock::now()).min(Duration::from_mins(1));
-        let Some(woken) = sleep(&samplers, stop, wait) else { return };
+        let Some(woken) = sleep(&samplers, stop, wait) else {
+            return;
+        };
         for ((number, sampler), due) in samplers.iter_mut().enumerate().zip(&mut due) {
             let now = clock::now();
-            let wanted = (woken.pressed && sampler.wants_pressure()) || woken.nudged.contains(&number);
+            let wanted =
+                (woken.pressed && sampler.wants_pressure()) || woken.nudged.contains(&number);
             if *due <= now || wanted {
                 *due = sampler.sample(now, woken.pressed, &mut taken);
             }
@@ -72,7 +75,10 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
     let mut fds = vec![PollFd::new(stop, PollFlags::IN)];
     let mut whose = Vec::new();
     for (number, sampler) in samplers.iter().enumerate() {
-        let files = [(sampler.trigger(), PollFlags::PRI), (sampler.nudge(), PollFlags::IN)];
+        let files = [
+            (sampler.trigger(), PollFlags::PRI),
+            (sampler.nudge(), PollFlags::IN),
+        ];
         for (fd, flags) in files {
             if let Some(fd) = fd {
                 fds.push(PollFd::from_borrowed_fd(fd, flags));
@@ -93,7 +99,10 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
         // A file that is broken is ready for ever: without this, so would we be.
         std::thread::sleep(wait.min(Duration::from_millis(100)));
     }
-    let nudged = files.iter().zip(whose).filter(|(fd, _)| fd.revents().contains(PollFlags::IN));
+    let nudged = files
+        .iter()
+        .zip(whose)
+        .filter(|(fd, _)| fd.revents().contains(PollFlags::IN));
     Some(Woken {
         nudged: nudged.map(|(_, number)| number).collect(),
         pressed: files.iter().any(|fd| fd.revents().contains(PollFlags::PRI)),

@@ -94,11 +94,16 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let mut config = load(&options)?;
     apply_options(&mut config, &options);
     let mut kernel = load_kernel(&config)?;
-    let folder = std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
+    let folder =
+        std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
     let journal = Arc::new(Journal::open(&folder)?);
     let now = clock::now();
-    let recovered = recovery::recover(&folder, now, clock::unix_nanos())
-        .map_err(|source| DaemonError::Recover { folder: folder.clone(), source })?;
+    let recovered = recovery::recover(&folder, now, clock::unix_nanos()).map_err(|source| {
+        DaemonError::Recover {
+            folder: folder.clone(),
+            source,
+        }
+    })?;
     let socket = api::bind_socket(&config.daemon.socket)?;
     let mut trouble = Trouble::default();
     let http = bind_http(&config.daemon.http, &mut trouble);
@@ -108,22 +113,37 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
     let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
-    let watch_list = kernel.as_ref().ok().and_then(|kernel| kernel.watch_list().ok());
+    let watch_list = kernel
+        .as_ref()
+        .ok()
+        .and_then(|kernel| kernel.watch_list().ok());
     let teller = Arc::new(Teller::new(inbox.clone(), ceilings.clone(), watch_list));
     let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
     let protected = procfs::own_line();
-    let probes = kernel.as_ref().map(|kernel| kernel.probes().to_vec()).unwrap_or_default();
+    let probes = kernel
+        .as_ref()
+        .map(|kernel| kernel.probes().to_vec())
+        .unwrap_or_default();
     let probes_off = probes_off(&kernel, &probes);
     let settings = settings::settings(&config, options.dry_run, &protected, &probes_off);
     let mut engine = Engine::new(settings, recovered.next);
     restore(&mut engine, recovered);
 
     let view = Arc::new(Mutex::new(View::default()));
-    let core = Core { engine, delivered, journal: &journal, view: &view, recorder };
+    let core = Core {
+        engine,
+        delivered,
+        journal: &journal,
+        view: &view,
+        recorder,
+    };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
     let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
     let samplers = samplers::build(&config.samplers, Sources { snapshot, ceilings });
-    trouble.samplers = samplers.iter().filter_map(|sampler| sampler.limitation()).collect();
+    trouble.samplers = samplers
+        .iter()
+        .filter_map(|sampler| sampler.limitation())
+        .collect();
     for limitation in &trouble.samplers {
         tracing::warn!("{limitation}");
     }
@@ -189,7 +209,9 @@ fn start_core(
         let (journal, inbox) = (Arc::clone(core.journal), inbox.clone());
         thread("journal").spawn(move || force(&to_sync, &journal, &inbox))
     };
-    let host: Arc<dyn Host> = Arc::new(LiveHost { commands: Arc::clone(commands) });
+    let host: Arc<dyn Host> = Arc::new(LiveHost {
+        commands: Arc::clone(commands),
+    });
     let parts = Hot {
         engine: core.engine,
         rings: kernel.as_mut().ok().and_then(Kernel::take_rings),
@@ -203,7 +225,10 @@ fn start_core(
         recorder: core.recorder,
     };
     let core = thread("hot").spawn(move || hot::run(parts));
-    Ok((core.map_err(system("start a thread"))?, syncing.map_err(system("start a thread"))?))
+    Ok((
+        core.map_err(system("start a thread"))?,
+        syncing.map_err(system("start a thread"))?,
+    ))
 }
 
 /// Forces the journal to the disk whenever it is asked to.
@@ -221,9 +246,10 @@ fn probes_off(
 ) -> Vec<(monitor_common::Kind, String)> {
     match kernel {
         Ok(_) => settings::probes_off(probes),
-        Err(reason) => {
-            monitor_common::Kind::ALL.iter().map(|kind| (*kind, reason.clone())).collect()
-        }
+        Err(reason) => monitor_common::Kind::ALL
+            .iter()
+            .map(|kind| (*kind, reason.clone()))
+            .collect(),
     }
 }
 
@@ -308,7 +334,9 @@ fn bind_http(address: &str, trouble: &mut Trouble) -> Option<std::net::TcpListen
     }
     let bound = address
         .parse()
-        .map_err(|_| format!("[daemon] http: `{address}` is no address; write it as \"127.0.0.1:9464\""))
+        .map_err(|_| {
+            format!("[daemon] http: `{address}` is no address; write it as \"127.0.0.1:9464\"")
+        })
         .and_then(|address| api::bind_http(address).map_err(|error| error.to_string()));
     match bound {
         Ok(listener) => Some(listener),
@@ -333,7 +361,10 @@ fn started() -> Entry {
 /// What earlier runs did counts; what they left under way is said.
 fn restore(engine: &mut Engine, recovered: Recovered) {
     if recovered.unreadable > 0 {
-        tracing::warn!(lines = recovered.unreadable, "lines of the journal cannot be read, and are passed over");
+        tracing::warn!(
+            lines = recovered.unreadable,
+            "lines of the journal cannot be read, and are passed over"
+        );
     }
     if recovered.crashed {
         tracing::warn!("the last run did not end in an orderly way");
@@ -347,10 +378,15 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
         );
     }
     for past in &recovered.actions {
-        let incident = recovered.incidents.iter().find(|incident| incident.id == past.incident);
+        let incident = recovered
+            .incidents
+            .iter()
+            .find(|incident| incident.id == past.incident);
         if let Some(incident) = incident {
             let target = policy::target(&past.action, incident);
-            engine.policy_mut().remember(&target, incident.opened, past.at);
+            engine
+                .policy_mut()
+                .remember(&target, incident.opened, past.at);
             if let Some(fixed) = past.fixed {
                 engine.policy_mut().remember_fixed(&target, fixed);
             }

@@ -37,7 +37,11 @@ impl Teller {
             memory_max: BTreeMap::new(),
             starts: BTreeMap::new(),
         };
-        Self { inbox, ceilings, state: Mutex::new(state) }
+        Self {
+            inbox,
+            ceilings,
+            state: Mutex::new(state),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -47,7 +51,11 @@ impl Teller {
     /// Counts the starts of a service.
     pub(super) fn starts(&self, service: &str) -> watch::Receiver<u64> {
         let mut state = self.lock();
-        state.starts.entry(service.to_owned()).or_insert_with(|| watch::channel(0).0).subscribe()
+        state
+            .starts
+            .entry(service.to_owned())
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
     }
 
     /// Ceilings, as configured.
@@ -86,7 +94,10 @@ impl Notify for Teller {
             }
         }
         let started = matches!(change, ServiceSignal::Started { .. });
-        let signal = Signal::Service { service: service.to_owned(), change };
+        let signal = Signal::Service {
+            service: service.to_owned(),
+            change,
+        };
         self.inbox.signal(clock::now(), signal);
         if started && let Some(starts) = state.starts.get(service) {
             starts.send_modify(|count| *count += 1);
@@ -94,6 +105,10 @@ impl Notify for Teller {
     }
 
     fn watch(&self, service: &str, process: ProcessKey, pidfd: OwnedFd) {
-        self.inbox.send(Message::Watch { service: service.to_owned(), process, pidfd });
+        self.inbox.send(Message::Watch {
+            service: service.to_owned(),
+            process,
+            pidfd,
+        });
     }
 }

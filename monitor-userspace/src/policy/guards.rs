@@ -25,7 +25,10 @@ pub struct Refused {
 }
 
 fn refuse(reason: impl Into<String>, retry_at: Option<Time>) -> Result<(), Refused> {
-    Err(Refused { reason: reason.into(), retry_at })
+    Err(Refused {
+        reason: reason.into(),
+        retry_at,
+    })
 }
 
 /// The guard that stands for `[policy] dry_run`.
@@ -78,10 +81,23 @@ pub const ALL: &[Guard] = &[
     },
 ];
 
-fn protected_subject(ask: &Proposal<'_>, config: &Config, _: &History, _: Time) -> Result<(), Refused> {
-    let Plan::KillProcess { process, comm, .. } = &ask.plan else { return Ok(()) };
+fn protected_subject(
+    ask: &Proposal<'_>,
+    config: &Config,
+    _: &History,
+    _: Time,
+) -> Result<(), Refused> {
+    let Plan::KillProcess { process, comm, .. } = &ask.plan else {
+        return Ok(());
+    };
     if process.pid <= 2 || ask.world.protected_pids.contains(&process.pid) {
-        return refuse(format!("{comm} [{}] is never ended: it is init, a kernel thread, or the monitor itself or its parent", process.pid), None);
+        return refuse(
+            format!(
+                "{comm} [{}] is never ended: it is init, a kernel thread, or the monitor itself or its parent",
+                process.pid
+            ),
+            None,
+        );
     }
     // A service is run by us, as the configuration says, whatever its program is called.
     let ours = matches!(ask.incident.subject, Subject::Service { .. });
@@ -103,7 +119,10 @@ fn evidence_lost(ask: &Proposal<'_>, _: &Config, _: &History, _: Time) -> Result
     let doubtful = ask.lost.is_some_and(|lost| lost >= evidence.since);
     if ask.risk == Risk::Destructive && doubtful && evidence.since < evidence.seen {
         let probe = evidence.probe.map_or("?", monitor_common::Kind::name);
-        return refuse(format!("events of {probe} were lost while the evidence was gathered"), None);
+        return refuse(
+            format!("events of {probe} were lost while the evidence was gathered"),
+            None,
+        );
     }
     Ok(())
 }
@@ -112,10 +131,16 @@ fn in_flight(ask: &Proposal<'_>, config: &Config, _: &History, now: Time) -> Res
     let soon = Some(now.after(Duration::from_millis(100)));
     let target = ask.incident.subject.to_string();
     if let Some((_, other)) = ask.busy.iter().find(|(busy, _)| *busy == target) {
-        return refuse(format!("incident {other} has an action under way on {target}"), soon);
+        return refuse(
+            format!("incident {other} has an action under way on {target}"),
+            soon,
+        );
     }
     if ask.busy.len() >= usize::try_from(config.concurrent).unwrap_or(usize::MAX) {
-        return refuse(format!("{} actions are under way, the most allowed", ask.busy.len()), soon);
+        return refuse(
+            format!("{} actions are under way, the most allowed", ask.busy.len()),
+            soon,
+        );
     }
     Ok(())
 }
@@ -126,7 +151,9 @@ fn limit(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> R
     if !history.given_up(&target, config.backoff_reset.0, ask.incident.opened) {
         return Ok(());
     }
-    let retry = history.last(&target).map(|last| last.after(config.half_open_after.0));
+    let retry = history
+        .last(&target)
+        .map(|last| last.after(config.half_open_after.0));
     if retry.is_some_and(|retry| now >= retry) {
         return Ok(());
     }
@@ -137,27 +164,50 @@ fn limit(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> R
     refuse(reason, retry)
 }
 
-fn host_limit(_: &Proposal<'_>, config: &Config, history: &History, now: Time) -> Result<(), Refused> {
+fn host_limit(
+    _: &Proposal<'_>,
+    config: &Config,
+    history: &History,
+    now: Time,
+) -> Result<(), Refused> {
     const HOUR: Duration = Duration::from_hours(1);
     let most = usize::try_from(config.host_limit_per_hour).unwrap_or(usize::MAX);
     if history.host_within(HOUR, now) < most {
         return Ok(());
     }
-    let retry = history.host_nth_last(most.saturating_sub(1)).map(|at| at.after(HOUR));
-    refuse(format!("{most} actions within an hour on this host, the most allowed"), retry)
+    let retry = history
+        .host_nth_last(most.saturating_sub(1))
+        .map(|at| at.after(HOUR));
+    refuse(
+        format!("{most} actions within an hour on this host, the most allowed"),
+        retry,
+    )
 }
 
-fn cooldown(ask: &Proposal<'_>, config: &Config, history: &History, now: Time) -> Result<(), Refused> {
+fn cooldown(
+    ask: &Proposal<'_>,
+    config: &Config,
+    history: &History,
+    now: Time,
+) -> Result<(), Refused> {
     let target = ask.target();
     let streak = history.streak(&target, config.backoff_reset.0, ask.incident.opened);
-    let Some(last) = history.last(&target).filter(|_| streak > 0) else { return Ok(()) };
-    let doubled = config.backoff_initial.0.saturating_mul(1 << (streak - 1).min(20));
+    let Some(last) = history.last(&target).filter(|_| streak > 0) else {
+        return Ok(());
+    };
+    let doubled = config
+        .backoff_initial
+        .0
+        .saturating_mul(1 << (streak - 1).min(20));
     let wait = doubled.min(config.backoff_max.0);
     let until = last.after(wait);
     if now >= until {
         return Ok(());
     }
-    refuse(format!("waits {wait:?} after action {streak} in a row on this target"), Some(until))
+    refuse(
+        format!("waits {wait:?} after action {streak} in a row on this target"),
+        Some(until),
+    )
 }
 
 fn dry_run(ask: &Proposal<'_>, config: &Config, _: &History, _: Time) -> Result<(), Refused> {

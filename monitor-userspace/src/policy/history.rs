@@ -39,7 +39,10 @@ impl History {
         reset: Duration,
     ) {
         if !self.targets.contains_key(target) && self.targets.len() >= TARGETS {
-            let oldest = self.targets.iter().min_by_key(|(_, target)| target.times.back().copied());
+            let oldest = self
+                .targets
+                .iter()
+                .min_by_key(|(_, target)| target.times.back().copied());
             if let Some(name) = oldest.map(|(name, _)| name.clone()) {
                 self.targets.remove(&name);
             }
@@ -92,7 +95,9 @@ impl History {
 
     /// How many actions on this target followed each other with less than `reset` between them, up to trouble that began at `opened`.
     pub fn streak(&self, target: &str, reset: Duration, opened: Time) -> u32 {
-        let Some(target) = self.targets.get(target) else { return 0 };
+        let Some(target) = self.targets.get(target) else {
+            return 0;
+        };
         let mut next = opened;
         let mut streak = 0;
         for at in target.times.iter().rev() {
@@ -114,7 +119,11 @@ fn push(times: &mut VecDeque<Time>, at: Time) {
 }
 
 fn recent(times: &VecDeque<Time>, window: Duration, now: Time) -> usize {
-    times.iter().rev().take_while(|at| now.since(**at) < window).count()
+    times
+        .iter()
+        .rev()
+        .take_while(|at| now.since(**at) < window)
+        .count()
 }
 
 #[cfg(test)]
@@ -136,8 +145,14 @@ mod tests {
             assert!(!history.given_up("restart a", RESET, at(n)));
         }
         history.note("restart a", at(4), at(4), 5, WINDOW, RESET);
-        assert!(history.given_up("restart a", RESET, at(5_000)), "time alone does not forgive");
-        assert!(!history.given_up("restart b", RESET, at(5)), "others are not concerned");
+        assert!(
+            history.given_up("restart a", RESET, at(5_000)),
+            "time alone does not forgive"
+        );
+        assert!(
+            !history.given_up("restart b", RESET, at(5)),
+            "others are not concerned"
+        );
     }
 
     #[test]
@@ -148,7 +163,10 @@ mod tests {
         }
         history.note("a", at(3_700), at(3_700), 5, WINDOW, RESET);
         history.note_fixed("a", at(3_701));
-        assert!(history.given_up("a", RESET, at(3_800)), "one good try is not enough yet");
+        assert!(
+            history.given_up("a", RESET, at(3_800)),
+            "one good try is not enough yet"
+        );
         assert!(!history.given_up("a", RESET, at(4_400)));
         history.note("a", at(4_400), at(4_400), 5, WINDOW, RESET);
         assert!(!history.given_up("a", RESET, at(4_401)));

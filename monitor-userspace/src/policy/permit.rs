@@ -28,7 +28,12 @@ impl Permit {
         plan: Plan,
         granted: Time,
     ) -> Self {
-        Self { incident, action, plan, granted }
+        Self {
+            incident,
+            action,
+            plan,
+            granted,
+        }
     }
 
     /// The incident it was granted for.

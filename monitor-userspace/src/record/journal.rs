@@ -113,7 +113,12 @@ impl Journal {
         let path = folder.join("journal.jsonl");
         let fail = |what, help| {
             let path = path.clone();
-            move |source| JournalError { what, path, source, help }
+            move |source| JournalError {
+                what,
+                path,
+                source,
+                help,
+            }
         };
         std::fs::create_dir_all(folder).map_err(fail(
             "make the folder of",
@@ -135,8 +140,15 @@ impl Journal {
             std::fs::TryLockError::Error(source) => fail("lock", writable)(source),
         })?;
         let length = whole_lines(&mut file).map_err(fail("read", writable))?;
-        file.set_len(length).map_err(fail("cut a torn line off", writable))?;
-        let open = Mutex::new(Open { file, length, reserved: 0, dirty: false, failed: false });
+        file.set_len(length)
+            .map_err(fail("cut a torn line off", writable))?;
+        let open = Mutex::new(Open {
+            file,
+            length,
+            reserved: 0,
+            dirty: false,
+            failed: false,
+        });
         Ok(Self { path, open })
     }
 
@@ -153,8 +165,13 @@ impl Journal {
     pub fn append(&self, now: Time, unix_ns: i64, entries: Vec<Entry>) -> Result<(), JournalError> {
         let mut bytes = Vec::with_capacity(2048);
         for entry in entries {
-            let line = Line { unix_ns, monotonic_ns: now.nanos(), entry };
-            serde_json::to_writer(&mut bytes, &line).map_err(|error| self.fail("write", error.into()))?;
+            let line = Line {
+                unix_ns,
+                monotonic_ns: now.nanos(),
+                entry,
+            };
+            serde_json::to_writer(&mut bytes, &line)
+                .map_err(|error| self.fail("write", error.into()))?;
             bytes.push(b'\n');
         }
         let mut open = self.lock();
@@ -162,7 +179,8 @@ impl Journal {
             has_room(&open).map_err(|error| self.fail("write", error))?;
         }
         if open.length >= SIZE {
-            self.rotate(&mut open).map_err(|error| self.fail("rotate", error))?;
+            self.rotate(&mut open)
+                .map_err(|error| self.fail("rotate", error))?;
         }
         let before = open.length;
         let added = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
@@ -191,9 +209,12 @@ impl Journal {
                 let _ = rustix::fs::fallocate(&open.file, flags, open.length, AHEAD);
                 open.reserved = open.length.saturating_add(AHEAD);
             }
-            open.file.try_clone().map_err(|error| self.fail("force", error))?
+            open.file
+                .try_clone()
+                .map_err(|error| self.fail("force", error))?
         };
-        file.sync_data().map_err(|error| self.fail("force to the disk", error))
+        file.sync_data()
+            .map_err(|error| self.fail("force to the disk", error))
     }
 
     fn rotate(&self, open: &mut Open) -> std::io::Result<()> {
@@ -209,14 +230,26 @@ impl Journal {
             .append(true)
             .mode(0o600)
             .open(&self.path)?;
-        file.try_lock().map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
-        *open = Open { file, length: 0, reserved: 0, dirty: true, failed: false };
+        file.try_lock()
+            .map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
+        *open = Open {
+            file,
+            length: 0,
+            reserved: 0,
+            dirty: true,
+            failed: false,
+        };
         Ok(())
     }
 
     fn fail(&self, what: &'static str, source: std::io::Error) -> JournalError {
         let help = "nothing acts until it can be written: check free space and the mount";
-        JournalError { what, path: self.path.clone(), source, help }
+        JournalError {
+            what,
+            path: self.path.clone(),
+            source,
+            help,
+        }
     }
 }
 
@@ -272,7 +305,8 @@ mod tests {
     use super::*;
 
     fn folder(name: &str) -> PathBuf {
-        let path = std::env::temp_dir().join(format!("smart-monitor-{name}-{}", std::process::id()));
+        let path =
+            std::env::temp_dir().join(format!("smart-monitor-{name}-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&path);
         path
     }
@@ -287,13 +321,21 @@ mod tests {
     fn a_torn_line_is_cut_off_and_the_rest_is_kept() {
         let folder = folder("torn");
         let journal = Journal::open(&folder).expect("it opens");
-        journal.append(Time::default(), 0, vec![Entry::Ended, Entry::Ended]).expect("it writes");
+        journal
+            .append(Time::default(), 0, vec![Entry::Ended, Entry::Ended])
+            .expect("it writes");
         drop(journal);
         let path = folder.join("journal.jsonl");
-        let mut file = OpenOptions::new().append(true).open(&path).expect("it opens");
-        file.write_all(b"{\"entry\":\"ended\",\"unix").expect("it writes");
+        let mut file = OpenOptions::new()
+            .append(true)
+            .open(&path)
+            .expect("it opens");
+        file.write_all(b"{\"entry\":\"ended\",\"unix")
+            .expect("it writes");
         let journal = Journal::open(&folder).expect("it opens again");
-        journal.append(Time::default(), 0, vec![Entry::Ended]).expect("it writes");
+        journal
+            .append(Time::default(), 0, vec![Entry::Ended])
+            .expect("it writes");
         assert_eq!(entries(&folder), (vec![Entry::Ended; 3], 0));
         std::fs::remove_dir_all(folder).expect("it goes");
     }
@@ -303,7 +345,10 @@ mod tests {
         let folder = folder("lock");
         let _first = Journal::open(&folder).expect("it opens");
         let second = Journal::open(&folder).expect_err("it is locked");
-        assert!(second.to_string().contains("another smart-monitor"), "{second}");
+        assert!(
+            second.to_string().contains("another smart-monitor"),
+            "{second}"
+        );
         std::fs::remove_dir_all(folder).expect("it goes");
     }
 
@@ -321,10 +366,15 @@ mod tests {
     fn a_rotation_that_was_cut_short_is_finished() {
         let folder = folder("rotation");
         let journal = Journal::open(&folder).expect("it opens");
-        journal.append(Time::default(), 0, vec![Entry::Resumed]).expect("it writes");
+        journal
+            .append(Time::default(), 0, vec![Entry::Resumed])
+            .expect("it writes");
         journal.lock().length = SIZE;
-        std::fs::rename(folder.join("journal.jsonl"), folder.join("journal.1.jsonl")).expect("it moves");
-        journal.append(Time::default(), 0, vec![Entry::Ended]).expect("it goes on");
+        std::fs::rename(folder.join("journal.jsonl"), folder.join("journal.1.jsonl"))
+            .expect("it moves");
+        journal
+            .append(Time::default(), 0, vec![Entry::Ended])
+            .expect("it goes on");
         assert_eq!(entries(&folder), (vec![Entry::Resumed, Entry::Ended], 0));
         std::fs::remove_dir_all(folder).expect("it goes");
     }
@@ -334,7 +384,9 @@ mod tests {
         let folder = folder("bounded");
         let journal = Journal::open(&folder).expect("it opens");
         journal.lock().length = SIZE;
-        journal.append(Time::default(), 0, vec![Entry::Ended]).expect("it rotates");
+        journal
+            .append(Time::default(), 0, vec![Entry::Ended])
+            .expect("it rotates");
         assert!(folder.join("journal.1.jsonl").exists());
         let second = Journal::open(&folder);
         assert!(second.is_err(), "the new generation is locked too");

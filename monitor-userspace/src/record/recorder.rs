@@ -35,20 +35,30 @@ pub struct Recorder {
 impl Recorder {
     /// Begins a recording; an existing file is not overwritten.
     pub fn create(path: &Path) -> std::io::Result<Self> {
-        Ok(Self { file: BufWriter::new(File::create_new(path)?), written: 0, dropped: 0 })
+        Ok(Self {
+            file: BufWriter::new(File::create_new(path)?),
+            written: 0,
+            dropped: 0,
+        })
     }
 
     /// Adds a signal.
     pub fn add(&mut self, signal: &Signal, at: Time, now: Time) {
-        let line = Recorded { at, now, signal: signal.clone() };
-        let written = serde_json::to_vec(&line).map_err(std::io::Error::from).and_then(|mut bytes| {
-            bytes.push(b'\n');
-            if self.written >= SIZE {
-                return Err(std::io::ErrorKind::FileTooLarge.into());
-            }
-            self.file.write_all(&bytes)?;
-            Ok(bytes.len())
-        });
+        let line = Recorded {
+            at,
+            now,
+            signal: signal.clone(),
+        };
+        let written = serde_json::to_vec(&line)
+            .map_err(std::io::Error::from)
+            .and_then(|mut bytes| {
+                bytes.push(b'\n');
+                if self.written >= SIZE {
+                    return Err(std::io::ErrorKind::FileTooLarge.into());
+                }
+                self.file.write_all(&bytes)?;
+                Ok(bytes.len())
+            });
         match written {
             Ok(bytes) => self.written += u64::try_from(bytes).unwrap_or(0),
             Err(error) => {

@@ -54,32 +54,63 @@ pub struct UnderWay {
 pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recovered> {
     let mut incidents: BTreeMap<IncidentId, (i64, Incident)> = BTreeMap::new();
     let mut pending: BTreeMap<IncidentId, UnderWay> = BTreeMap::new();
-    let mut recovered = Recovered { next: IncidentId(1), ..Recovered::default() };
+    let mut recovered = Recovered {
+        next: IncidentId(1),
+        ..Recovered::default()
+    };
     let mut actions: Vec<PastAction> = Vec::new();
     // Wall clock to today's monotonic clock: the only one that means something across a reboot.
-    let today = |then_unix_ns: i64| Time::from_nanos(now.nanos().saturating_sub(unix_ns.saturating_sub(then_unix_ns)));
+    let today = |then_unix_ns: i64| {
+        Time::from_nanos(
+            now.nanos()
+                .saturating_sub(unix_ns.saturating_sub(then_unix_ns)),
+        )
+    };
     recovered.unreadable = journal::read(folder, |line| {
-        let shift = today(line.unix_ns).nanos().saturating_sub(line.monotonic_ns);
+        let shift = today(line.unix_ns)
+            .nanos()
+            .saturating_sub(line.monotonic_ns);
         match line.entry {
             Entry::Started { .. } => {
                 recovered.crashed = true;
                 // What was open or under way until then was said at that start, and is not said again.
                 pending.clear();
                 let then = today(line.unix_ns).nanos();
-                for (shift, incident) in incidents.values_mut().filter(|(_, incident)| !incident.is_over()) {
+                for (shift, incident) in incidents
+                    .values_mut()
+                    .filter(|(_, incident)| !incident.is_over())
+                {
                     interrupt(incident, Time::from_nanos(then.saturating_sub(*shift)));
                 }
             }
             Entry::Ended => recovered.crashed = false,
-            Entry::Intent { incident, action, plan } => {
+            Entry::Intent {
+                incident,
+                action,
+                plan,
+            } => {
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
                 incidents.insert(id, (shift, *incident));
                 let at = today(line.unix_ns);
-                actions.push(PastAction { action: action.clone(), incident: id, at, fixed: None });
-                pending.insert(id, UnderWay { incident: id, action, plan });
+                actions.push(PastAction {
+                    action: action.clone(),
+                    incident: id,
+                    at,
+                    fixed: None,
+                });
+                pending.insert(
+                    id,
+                    UnderWay {
+                        incident: id,
+                        action,
+                        plan,
+                    },
+                );
             }
-            Entry::Effect { effect: Effect { incident, .. } } => {
+            Entry::Effect {
+                effect: Effect { incident, .. },
+            } => {
                 pending.remove(&incident);
             }
             Entry::Incident { incident } => {
@@ -150,12 +181,17 @@ mod tests {
     use crate::record::Journal;
 
     fn started() -> Entry {
-        Entry::Started { version: String::new(), pid: 1, boot: String::new() }
+        Entry::Started {
+            version: String::new(),
+            pid: 1,
+            boot: String::new(),
+        }
     }
 
     #[test]
     fn what_was_under_way_is_told_at_the_next_start_and_no_more() {
-        let folder = std::env::temp_dir().join(format!("smart-monitor-told-{}", std::process::id()));
+        let folder =
+            std::env::temp_dir().join(format!("smart-monitor-told-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         let at = |seconds: i64| seconds * 1_000_000_000;
         let mut incident = Incident {
@@ -184,9 +220,17 @@ mod tests {
         };
         let journal = Journal::open(&folder).expect("it opens");
         let write = |seconds, entry| {
-            journal.append(Time::from_nanos(at(seconds)), at(1000 + seconds), vec![entry]).expect("it writes");
+            journal
+                .append(
+                    Time::from_nanos(at(seconds)),
+                    at(1000 + seconds),
+                    vec![entry],
+                )
+                .expect("it writes");
         };
-        let told = |seconds| recover(&folder, Time::from_nanos(at(seconds)), at(1000 + seconds)).expect("it reads");
+        let told = |seconds| {
+            recover(&folder, Time::from_nanos(at(seconds)), at(1000 + seconds)).expect("it reads")
+        };
 
         write(1, started());
         write(10, intent(&incident));
@@ -198,13 +242,23 @@ mod tests {
         write(20, started());
         let third = told(30);
         assert!(third.under_way.is_empty(), "it was told before");
-        assert_eq!(third.incidents, second.incidents, "and nothing about it changes any more");
+        assert_eq!(
+            third.incidents, second.incidents,
+            "and nothing about it changes any more"
+        );
 
         // What this run leaves under way is told in its turn.
         incident.id = IncidentId(8);
         write(31, intent(&incident));
         let fourth = told(40);
-        assert_eq!(fourth.under_way.iter().map(|act| act.incident).collect::<Vec<_>>(), [IncidentId(8)]);
+        assert_eq!(
+            fourth
+                .under_way
+                .iter()
+                .map(|act| act.incident)
+                .collect::<Vec<_>>(),
+            [IncidentId(8)]
+        );
         assert_eq!((fourth.incidents.len(), fourth.next), (2, IncidentId(9)));
         std::fs::remove_dir_all(folder).expect("it goes");
     }

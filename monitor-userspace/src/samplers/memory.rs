@@ -8,7 +8,10 @@ use crate::host::procfs;
 use crate::model::{self, Time};
 
 /// See the module.
-pub const SPEC: Spec = Spec { name: "memory", summary: "memory of the host: total and available" };
+pub const SPEC: Spec = Spec {
+    name: "memory",
+    summary: "memory of the host: total and available",
+};
 
 /// `[samplers.memory]`
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -20,7 +23,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interval: Span::seconds(1) }
+        Self {
+            interval: Span::seconds(1),
+        }
     }
 }
 
@@ -33,7 +38,9 @@ pub struct Sample {
 impl Sample {
     /// Ready to read.
     pub fn new(config: &Config, _: &mut Sources) -> Self {
-        Self { interval: config.interval }
+        Self {
+            interval: config.interval,
+        }
     }
 }
 

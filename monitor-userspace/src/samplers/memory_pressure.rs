@@ -34,7 +34,10 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { stall: Span::millis(150), window: Span::seconds(1) }
+        Self {
+            stall: Span::millis(150),
+            window: Span::seconds(1),
+        }
     }
 }
 
@@ -53,7 +56,12 @@ impl Sample {
     pub fn new(config: &Config, _: &mut Sources) -> Self {
         let (stall, window) = (config.stall.0, config.window.0);
         let refused = match arm(stall, window) {
-            Ok(file) => return Self { trigger: Some(file), limitation: None },
+            Ok(file) => {
+                return Self {
+                    trigger: Some(file),
+                    limitation: None,
+                };
+            }
             Err(error) => error,
         };
         let factor = UNPRIVILEGED.as_secs_f64() / window.as_secs_f64().max(0.001);
@@ -61,20 +69,29 @@ impl Sample {
             let why = format!(
                 "the alarm for memory pressure has a window of {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE"
             );
-            return Self { trigger: Some(file), limitation: Some(why) };
+            return Self {
+                trigger: Some(file),
+                limitation: Some(why),
+            };
         }
         let why = format!(
             "no alarm for memory pressure ({refused}): the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default"
         );
-        Self { trigger: None, limitation: Some(why) }
+        Self {
+            trigger: None,
+            limitation: Some(why),
+        }
     }
 }
 
 /// Source: Documentation/accounting/psi.rst: `some STALL_US WINDOW_US`, written with its NUL.
 fn arm(stall: Duration, window: Duration) -> std::io::Result<File> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut file =
-        OpenOptions::new().read(true).write(true).custom_flags(flags).open("/proc/pressure/memory")?;
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(flags)
+        .open("/proc/pressure/memory")?;
     let line = format!("some {} {}\0", stall.as_micros(), window.as_micros());
     file.write_all(line.as_bytes())?;
     Ok(file)
@@ -83,7 +100,13 @@ fn arm(stall: Duration, window: Duration) -> std::io::Result<File> {
 impl Sampler for Sample {
     fn sample(&mut self, now: Time, pressed: bool, out: &mut Vec<(Time, model::Sample)>) -> Time {
         if pressed && let Some((some_avg10, full_avg10)) = procfs::memory_pressure() {
-            out.push((now, model::Sample::MemoryPressure { some_avg10, full_avg10 }));
+            out.push((
+                now,
+                model::Sample::MemoryPressure {
+                    some_avg10,
+                    full_avg10,
+                },
+            ));
         }
         now.after(Duration::from_hours(1))
     }

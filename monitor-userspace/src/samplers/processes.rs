@@ -27,7 +27,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { interval: Span::seconds(1) }
+        Self {
+            interval: Span::seconds(1),
+        }
     }
 }
 
@@ -45,7 +47,11 @@ pub struct Sample {
 impl Sample {
     /// Ready to read.
     pub fn new(config: &Config, sources: &mut Sources) -> Self {
-        Self { interval: config.interval, snapshot: sources.snapshot.take(), buffer: Vec::new() }
+        Self {
+            interval: config.interval,
+            snapshot: sources.snapshot.take(),
+            buffer: Vec::new(),
+        }
     }
 
     fn table(&mut self) -> std::io::Result<Vec<ProcessUsage>> {
@@ -67,7 +73,11 @@ impl Sample {
 /// Threads to processes.
 fn add_up(threads: &[TaskSnapshot], page_size: u64) -> Vec<ProcessUsage> {
     let mut others: HashMap<u32, u64> = HashMap::new();
-    let users = || threads.iter().filter(|thread| thread.flags & FLAG_KERNEL_THREAD == 0);
+    let users = || {
+        threads
+            .iter()
+            .filter(|thread| thread.flags & FLAG_KERNEL_THREAD == 0)
+    };
     for thread in users().filter(|thread| thread.flags & FLAG_LEADER == 0) {
         let cpu = others.entry(thread.task.pid).or_default();
         *cpu = cpu.saturating_add(thread.cpu_ns);
@@ -77,7 +87,9 @@ fn add_up(threads: &[TaskSnapshot], page_size: u64) -> Vec<ProcessUsage> {
         .map(|leader| ProcessUsage {
             process: ProcessKey::from_task(&leader.task),
             comm: leader.task.comm().to_owned(),
-            cpu_ns: leader.cpu_ns.saturating_add(others.get(&leader.task.pid).copied().unwrap_or(0)),
+            cpu_ns: leader
+                .cpu_ns
+                .saturating_add(others.get(&leader.task.pid).copied().unwrap_or(0)),
             resident: leader.rss_pages.saturating_mul(page_size),
         })
         .collect()

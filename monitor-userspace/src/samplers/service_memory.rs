@@ -32,7 +32,9 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Self {
-        Self { fastest: Span::millis(10) }
+        Self {
+            fastest: Span::millis(10),
+        }
     }
 }
 
@@ -51,7 +53,10 @@ impl Ceilings {
     /// None yet.
     pub fn new() -> std::io::Result<Self> {
         let changed = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
-        Ok(Self { services: Arc::default(), changed: Arc::new(changed) })
+        Ok(Self {
+            services: Arc::default(),
+            changed: Arc::new(changed),
+        })
     }
 
     /// A service runs as this process, with this ceiling.
@@ -65,12 +70,17 @@ impl Ceilings {
 
     /// A service runs no longer, or has no ceiling any more.
     pub fn clear(&self, service: &str) {
-        self.services.lock().unwrap_or_else(PoisonError::into_inner).remove(service);
+        self.services
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(service);
     }
 
     fn all(&self) -> Vec<(String, ProcessKey, u64)> {
         let all = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        all.iter().map(|(name, (process, ceiling))| (name.clone(), *process, *ceiling)).collect()
+        all.iter()
+            .map(|(name, (process, ceiling))| (name.clone(), *process, *ceiling))
+            .collect()
     }
 }
 
@@ -84,7 +94,10 @@ pub struct Sample {
 impl Sample {
     /// Ready to read.
     pub fn new(config: &Config, sources: &mut Sources) -> Self {
-        Self { fastest: config.fastest.0.max(Duration::from_millis(1)), ceilings: sources.ceilings.clone() }
+        Self {
+            fastest: config.fastest.0.max(Duration::from_millis(1)),
+            ceilings: sources.ceilings.clone(),
+        }
     }
 }
 
@@ -95,9 +108,18 @@ impl Sampler for Sample {
         let mut wait = SLOWEST;
         for (service, process, ceiling) in self.ceilings.all() {
             // Gone, or another process by now: its supervisor says so.
-            let Ok(resident) = procfs::resident(process) else { continue };
+            let Ok(resident) = procfs::resident(process) else {
+                continue;
+            };
             wait = wait.min(until_next(resident, ceiling, self.fastest));
-            out.push((now, model::Sample::ServiceMemory { service, process, resident }));
+            out.push((
+                now,
+                model::Sample::ServiceMemory {
+                    service,
+                    process,
+                    resident,
+                },
+            ));
         }
         now.after(wait)
     }

@@ -1,7 +1,9 @@
 //! `kind = "command"`: services that the daemon starts itself, each as a process in the foreground.
 //!
-//! They outlive the daemon: every one carries its name and the daemon's state folder in its environment, so that the next start finds
-//! it again and takes it over instead of starting a second one. Consumes what the configuration names, emits through [`Notify`].
+//! They outlive the daemon: the next start finds each again and takes it over instead of starting a second one. Consumes what the
+//! configuration names, emits through [`Notify`].
+
+mod adoption;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,6 +15,7 @@ use crate::host::exec::{self, Program};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
 use crate::model::{ProcessKey, ServiceSignal, Time};
+use adoption::Adoption;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -20,10 +23,6 @@ pub const SPEC: Spec = Spec {
     summary: "a program that the daemon starts itself and keeps in the foreground",
 };
 
-/// Environment variable with the service's name.
-const SERVICE: &str = "SMART_MONITOR_SERVICE";
-/// Environment variable with the daemon's state folder: two daemons do not take each other's services.
-const INSTANCE: &str = "SMART_MONITOR_STATE_DIR";
 /// How long a process may take to die of SIGKILL.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -31,6 +30,7 @@ const DYING: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Commands {
     instance: PathBuf,
+    adoption: Adoption,
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
 }
@@ -50,20 +50,29 @@ impl Commands {
     /// No services yet. `instance` is the daemon's state folder.
     pub fn new(instance: &Path, notify: Arc<dyn Notify>) -> Self {
         let services = Mutex::new(BTreeMap::new());
-        Self { instance: instance.to_owned(), notify, services }
+        let adoption = Adoption::new(instance);
+        Self {
+            instance: instance.to_owned(),
+            adoption,
+            notify,
+            services,
+        }
     }
 
     /// Takes what the configuration wants: starts (or takes over) what is new, stops what is gone; a changed command is used at the
     /// service's next start. Returns the names whose command changed.
     pub fn apply(&self, wanted: &BTreeMap<String, Program>, stop_grace: Duration) -> Vec<String> {
         let mut changed = Vec::new();
-        let gone: Vec<String> =
-            lock(&self.services).keys().filter(|name| !wanted.contains_key(*name)).cloned().collect();
+        let gone: Vec<String> = lock(&self.services)
+            .keys()
+            .filter(|name| !wanted.contains_key(*name))
+            .cloned()
+            .collect();
         for name in gone {
             self.stop(&name, stop_grace);
             lock(&self.services).remove(&name);
         }
-        let mut found = None;
+        let mut marked = None;
         for (name, program) in wanted {
             let known = lock(&self.services).get(name).cloned();
             if let Some(managed) = known {
@@ -74,12 +83,20 @@ impl Commands {
                 }
                 continue;
             }
-            let managed = Managed { program: program.clone(), held: None, wanted: true };
+            let managed = Managed {
+                program: program.clone(),
+                held: None,
+                wanted: true,
+            };
             let managed = Arc::new(Mutex::new(managed));
             lock(&self.services).insert(name.clone(), Arc::clone(&managed));
-            let found = found.get_or_insert_with(|| running(&self.instance));
+            let marked = marked.get_or_insert_with(|| self.adoption.marked());
+            let uid = program
+                .user
+                .map_or_else(|| rustix::process::getuid().as_raw(), |(uid, _)| uid);
+            let found = self.adoption.find(name, uid, marked);
             let mut managed = lock(&managed);
-            match found.get(name).and_then(|process| Held::open(*process).ok()) {
+            match found.and_then(|process| Held::open(process).ok()) {
                 Some(held) => {
                     tracing::info!(service = %name, pid = held.process().pid, "found running, taken over");
                     self.hold(name, &mut managed, held, true);
@@ -96,18 +113,27 @@ impl Commands {
 
     fn hold(&self, name: &str, managed: &mut Managed, held: Held, adopted: bool) {
         let process = held.process();
-        self.notify.service(name, ServiceSignal::Started { process, adopted });
+        self.notify
+            .service(name, ServiceSignal::Started { process, adopted });
         match held.try_clone_fd() {
             Ok(pidfd) => self.notify.watch(name, process, pidfd),
-            Err(error) => tracing::error!(service = %name, %error, "its end will only be seen by the kernel's event"),
+            Err(error) => {
+                tracing::error!(service = %name, %error, "its end will only be seen by the kernel's event")
+            }
         }
         managed.held = Some(held);
+        self.adoption.note(name, Some(process));
     }
 
     fn start(&self, name: &str, managed: &mut Managed) -> Result<ProcessKey, HostError> {
         let mut program = managed.program.clone();
-        program.environment.push((SERVICE.to_owned(), name.to_owned()));
-        program.environment.push((INSTANCE.to_owned(), self.instance.display().to_string()));
+        program
+            .environment
+            .push((adoption::SERVICE.to_owned(), name.to_owned()));
+        program.environment.push((
+            adoption::INSTANCE.to_owned(),
+            self.instance.display().to_string(),
+        ));
         match exec::start(&program) {
             Ok(held) => {
                 let process = held.process();
@@ -116,7 +142,8 @@ impl Commands {
             }
             Err(error) => {
                 let reason = error.to_string();
-                self.notify.service(name, ServiceSignal::StartFailed { reason });
+                self.notify
+                    .service(name, ServiceSignal::StartFailed { reason });
                 Err(error)
             }
         }
@@ -139,18 +166,26 @@ impl Commands {
         if let Some(held) = &managed.held {
             let found = held.process();
             if process.is_some_and(|meant| meant != found) {
-                return Err(HostError::Replaced { service: name.to_owned(), found });
+                return Err(HostError::Replaced {
+                    service: name.to_owned(),
+                    found,
+                });
             }
             ended = end(held, term_grace)?;
         }
         managed.held = None;
         let process = self.start(name, &mut managed)?;
-        Ok(Restarted { process, acted: ended.unwrap_or_else(clock::now) })
+        Ok(Restarted {
+            process,
+            acted: ended.unwrap_or_else(clock::now),
+        })
     }
 
     /// Stops a service for good.
     pub fn stop(&self, name: &str, grace: Duration) {
-        let Some(managed) = lock(&self.services).get(name).cloned() else { return };
+        let Some(managed) = lock(&self.services).get(name).cloned() else {
+            return;
+        };
         let mut managed = lock(&managed);
         managed.wanted = false;
         self.notify.service(name, ServiceSignal::Stopped);
@@ -158,7 +193,9 @@ impl Commands {
             && let Err(error) = end(&held, grace)
         {
             tracing::error!(service = %name, %error, "cannot stop the service");
+            return;
         }
+        self.adoption.note(name, None);
     }
 
     /// Stops all of them at the same time.
@@ -190,47 +227,11 @@ fn end(held: &Held, grace: Duration) -> Result<Option<Time>, HostError> {
         }
     }
     if !held.wait(DYING)? {
-        return Err(HostError::Undying { process, within: DYING });
+        return Err(HostError::Undying {
+            process,
+            within: DYING,
+        });
     }
     held.reap();
     Ok(told)
-}
-
-/// Services that an earlier run of the daemon started and that still run: the topmost process of each.
-fn running(instance: &Path) -> BTreeMap<String, ProcessKey> {
-    let mut marked: Vec<(String, procfs::Stat)> = Vec::new();
-    let Ok(processes) = procfs::processes() else { return BTreeMap::new() };
-    for stat in processes {
-        if stat.state == 'Z' {
-            continue;
-        }
-        if let Some(name) = mark(stat.key.pid, instance) {
-            marked.push((name, stat));
-        }
-    }
-    let own = std::process::id();
-    let top = marked.iter().filter(|(name, stat)| {
-        // Children of a service carry its mark too.
-        let below = marked.iter().any(|(other, above)| other == name && above.key.pid == stat.parent);
-        !below && stat.key.pid != own
-    });
-    let mut services: BTreeMap<String, ProcessKey> = BTreeMap::new();
-    for (name, stat) in top {
-        let oldest = services.entry(name.clone()).or_insert(stat.key);
-        if stat.key.start_ticks < oldest.start_ticks {
-            *oldest = stat.key;
-        }
-    }
-    services
-}
-
-/// The service's name in a process's environment, if this instance started it.
-fn mark(pid: u32, instance: &Path) -> Option<String> {
-    let environment = std::fs::read(format!("/proc/{pid}/environ")).ok()?;
-    let value = |name: &str| {
-        let mut all = environment.split(|byte| *byte == 0);
-        all.find_map(|pair| std::str::from_utf8(pair).ok()?.strip_prefix(name)?.strip_prefix('='))
-    };
-    (value(INSTANCE)? == instance.to_str()?).then_some(())?;
-    value(SERVICE).map(str::to_owned)
 }

@@ -1,5 +1,6 @@
 //! Ends of the daemon: asked for, and by `kill -9` at the worst moments.
 
+use std::os::unix::process::CommandExt as _;
 use std::process::Stdio;
 
 use anyhow::{Context as _, Result, ensure};
@@ -364,5 +365,75 @@ fn an_incident_under_way_at_an_orderly_end_is_brought_to_an_end() -> Result<()> 
         "{old:#?}"
     );
     daemon.healthy("auth")?;
+    Ok(())
+}
+
+/// Whoever runs with the right words in its environment is not a service for that.
+#[test]
+fn nobody_can_pass_for_a_service() -> Result<()> {
+    let site = Site::new()?;
+    let text =
+        "[[service]]\nname = \"auth\"\nkind = \"command\"\ncommand = [\"sleep\", \"1000\"]\n";
+    site.configure(text)?;
+    let mut impostor = program("sleep");
+    impostor.arg("1000").uid(65534).gid(65534).process_group(0);
+    impostor
+        .env("SMART_MONITOR_SERVICE", "auth")
+        .env("SMART_MONITOR_STATE_DIR", site.state());
+    let mut impostor = impostor.spawn()?;
+    let seen = (|| {
+        let mut daemon = site.start()?;
+        let process = daemon.wait_for("it runs", |daemon| daemon.service("auth"))?;
+        ensure!(
+            process.pid != impostor.id(),
+            "a stranger passes for the service"
+        );
+        ensure!(daemon.stop()?.success(), "an orderly end");
+        ensure!(impostor.try_wait()?.is_none(), "a stranger was ended");
+        Ok(())
+    })();
+    impostor.kill()?;
+    impostor.wait()?;
+    seen
+}
+
+/// A service that becomes another user by itself, and writes over its environment, is found again all the same; a child that it left
+/// behind is not taken for it.
+#[test]
+fn a_service_is_known_by_its_process_not_by_its_looks() -> Result<()> {
+    let site = Site::new()?;
+    let drops = "exec env -i setpriv --reuid 65534 --clear-groups sleep 1000";
+    let drops = site.script("drops", drops)?;
+    let forks = site.script("forks", "sleep 1001 &\nexec sleep 1000")?;
+    let service = |name: &str, script: &std::path::Path| {
+        let script = script.display();
+        format!("[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = [\"{script}\"]\n")
+    };
+    site.configure(&(service("drops", &drops) + &service("forks", &forks)))?;
+    let mut daemon = site.start()?;
+    let mut name_of = |name: &str| {
+        daemon.wait_for("it has become what it is", |daemon| {
+            let process = daemon.service(name)?;
+            let stat = procfs::stat(process.pid)?;
+            (stat.comm == "sleep").then_some(process)
+        })
+    };
+    let (dropped, forked) = (name_of("drops")?, name_of("forks")?);
+    daemon.kill()?;
+    send(forked, Signal::KILL)?;
+    let children = site.running()?.remove("forks").unwrap_or_default();
+    let mut daemon = site.start()?;
+    let after = daemon.wait_for("it runs", |daemon| daemon.service("forks"))?;
+    let taken = daemon.service("drops");
+    // Nobody else would end it: its environment tells nothing.
+    ensure!(daemon.stop()?.success(), "an orderly end");
+    if procfs::runs(dropped) {
+        send(dropped, Signal::KILL)?;
+    }
+    ensure!(taken == Some(dropped), "{taken:?} in place of {dropped:?}");
+    ensure!(
+        !children.contains(&after),
+        "an orphan passes for the service"
+    );
     Ok(())
 }
