@@ -1,5 +1,7 @@
 //! What the core decides in situations that are hard to bring about for real: losses, limits, protected processes, other causes.
 
+#![expect(clippy::panic, reason = "a test's helper fails by panicking")]
+
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -14,8 +16,8 @@ use smart_monitor::engine::{Engine, Order, Settings};
 use smart_monitor::host::{Host, HostError, Opened, Restarted};
 use smart_monitor::model::incident::StepKind;
 use smart_monitor::model::{
-    CheckFailure, CheckResult, Effect, EffectResult, Incident, IncidentId, Outcome, ProcessKey,
-    ProcessUsage, Sample, ServiceSignal, Signal, State, Time,
+    CheckFailure, CheckResult, Effect, EffectResult, Incident, IncidentId, Outcome, Plan,
+    ProcessKey, ProcessUsage, Sample, ServiceSignal, Signal, State, Time,
 };
 use smart_monitor::policy::Permit;
 
@@ -65,23 +67,25 @@ fn task(pid: u32, comm: &str) -> Task {
     }
 }
 
+fn settings(text: &str) -> Settings {
+    let config = Config::parse(text, Path::new("test.toml"))
+        .unwrap_or_else(|error| panic!("{}", error.render()));
+    Settings {
+        detectors: config.detectors,
+        policy: config.policy,
+        remedies: config.remedies,
+        services: config.services,
+        groups: config.groups,
+        protected_pids: vec![1, 500],
+        probes_off: Vec::new(),
+    }
+}
+
 impl Scene {
     fn new(text: &str) -> Self {
-        let config = Config::parse(text, Path::new("test.toml"))
-            .unwrap_or_else(|error| panic!("{}", error.render()));
-        let settings = Settings {
-            detectors: config.detectors,
-            policy: config.policy,
-            remedies: config.remedies,
-            services: config.services,
-            groups: config.groups,
-            protected_pids: vec![1, 500],
-            probes_off: Vec::new(),
-        };
-        let now = Time::from_nanos(1_000_000_000_000);
         Self {
-            engine: Engine::new(settings, IncidentId(1)),
-            now,
+            engine: Engine::new(settings(text), IncidentId(1)),
+            now: Time::from_nanos(1_000_000_000_000),
             permits: Vec::new(),
         }
     }
@@ -249,7 +253,7 @@ fn without_consent_nothing_is_done() {
     let mut scene = Scene::new(SERVICE);
     scene.runs(700);
     scene.exits(700, 0);
-    scene.pass(Duration::from_secs(3600));
+    scene.pass(Duration::from_hours(1));
     assert!(scene.permits.is_empty());
     assert!(
         scene.refused_by(1).starts_with("consent:"),
@@ -282,7 +286,7 @@ fn a_crash_loop_waits_longer_each_time_then_is_given_up_and_tried_once_an_hour()
         "{waits:?}"
     );
     scene.exits(pid, 256);
-    scene.pass(Duration::from_secs(3000));
+    scene.pass(Duration::from_mins(50));
     assert!(scene.permits.is_empty(), "it was given up");
     assert_eq!(scene.incident(6).state, State::Escalated);
     scene.pass(Duration::from_secs(700));
@@ -290,7 +294,7 @@ fn a_crash_loop_waits_longer_each_time_then_is_given_up_and_tried_once_an_hour()
     scene.answers();
     assert_eq!(scene.incident(6).outcome, Some(Outcome::Fixed));
     scene.exits(pid + 1, 256);
-    scene.pass(Duration::from_secs(3000));
+    scene.pass(Duration::from_mins(50));
     assert!(
         scene.permits.is_empty(),
         "one good try does not close the breaker"
@@ -378,6 +382,57 @@ fn a_destructive_act_is_refused_when_its_evidence_overlaps_a_loss() {
             );
         }
     }
+}
+
+#[test]
+fn the_caller_of_a_failed_connection_is_never_the_one_to_be_ended() {
+    let mut scene = Scene::new(&format!("{SERVICE}{CONNECT}"));
+    scene.runs(700);
+    for _ in 0..3 {
+        connect(&mut scene, 111);
+    }
+    let permit = scene.permit();
+    let Plan::KillProcess { process, .. } = permit.plan() else {
+        panic!("not a kill: {permit:?}")
+    };
+    assert_eq!(*process, key(700), "the caller is process 900");
+}
+
+#[test]
+fn a_service_that_starts_slowly_is_not_blamed_for_it() {
+    let mut scene = Scene::new(&format!("{SERVICE}{RESTART}{CONNECT}"));
+    scene.starts(700);
+    for _ in 0..50 {
+        connect(&mut scene, 111);
+        let failure = Some(CheckFailure::Connect("refused".to_owned()));
+        let latency = Duration::from_millis(1);
+        scene.pass(Duration::from_millis(100));
+        let result = CheckResult {
+            service: "shop".to_owned(),
+            latency,
+            failure,
+        };
+        scene.signal(&Signal::Check { result });
+    }
+    assert!(scene.permits.is_empty() && scene.engine.open_incidents().next().is_none());
+    scene.pass(Duration::from_mins(2));
+    for _ in 0..3 {
+        connect(&mut scene, 111);
+    }
+    assert_eq!(scene.permits.len(), 1, "its grace is over");
+}
+
+#[test]
+fn consent_given_later_counts_for_what_is_open() {
+    let mut scene = Scene::new(SERVICE);
+    scene.runs(700);
+    scene.exits(700, 9);
+    assert!(scene.permits.is_empty());
+    scene
+        .engine
+        .reconfigure(settings(&format!("{SERVICE}{RESTART}")));
+    scene.pass(Duration::from_millis(1));
+    scene.restarts(701);
 }
 
 #[test]
@@ -644,7 +699,7 @@ fn nothing_acts_while_the_journal_cannot_be_written_and_everything_after() {
         "cannot write the journal: no space left on device".to_owned(),
     ));
     scene.exits(700, 9);
-    scene.pass(Duration::from_secs(60));
+    scene.pass(Duration::from_mins(1));
     assert!(scene.permits.is_empty());
     assert!(scene.refused_by(1).starts_with("journal:"));
     scene.engine.halt(None);
@@ -704,7 +759,7 @@ fn long_waits_for_a_cpu_are_seen_and_end_with_a_quiet_window() {
         });
     }
     assert_eq!(scene.engine.open_incidents().count(), 1);
-    scene.pass(Duration::from_secs(60));
+    scene.pass(Duration::from_mins(1));
     assert_eq!(scene.incident(1).state, State::Resolved);
     assert_eq!(scene.incident(1).actions, 0);
 }

@@ -4,6 +4,8 @@
 //! configuration that was in force, `NAME.expected` what the core decided. After a change that is meant to decide differently,
 //! run with `REPLAY_UPDATE=1` and read the difference.
 
+#![expect(clippy::panic, reason = "a test's helper fails by panicking")]
+
 use std::path::{Path, PathBuf};
 
 use smart_monitor::config::Config;

@@ -116,6 +116,9 @@ impl Engine {
             self.detectors = detectors::build(&settings.detectors);
         }
         self.policy.reconfigure(settings.policy.clone());
+        // What was refused may be allowed by now: asked again at the next tick.
+        let open: Vec<IncidentId> = self.book.open().map(|incident| incident.id).collect();
+        self.retries.extend(open.into_iter().map(|id| (id, Time::default())));
         self.apply(settings);
     }
 
@@ -271,20 +274,16 @@ impl Engine {
     }
 
     fn state_of(&self, service: &Service) -> ServiceState {
-        if service.process.is_none() {
-            return if service.starts == 0 && service.last_process.is_none() {
-                ServiceState::Starting
-            } else {
-                ServiceState::Down
-            };
-        }
         let subject = Subject::service(&service.name);
         let troubled = self.book.open().any(|incident| incident.subject == subject);
-        match service.answers {
-            _ if troubled => ServiceState::Degraded,
-            Some(false) => ServiceState::Degraded,
-            None if service.checked => ServiceState::Starting,
-            _ => ServiceState::Healthy,
+        let never_ran = service.starts == 0 && service.last_process.is_none();
+        match (service.process, service.answers) {
+            (None, _) if never_ran && !troubled => ServiceState::Starting,
+            (None, _) => ServiceState::Down,
+            (Some(_), Some(false)) => ServiceState::Degraded,
+            (Some(_), _) if troubled => ServiceState::Degraded,
+            (Some(_), None) if service.checked => ServiceState::Starting,
+            (Some(_), _) => ServiceState::Healthy,
         }
     }
 

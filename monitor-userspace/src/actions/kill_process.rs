@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::{Spec, Struck};
 use crate::host::{Host, HostError};
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, Time, World};
+use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
 use crate::policy::{Permit, Remedy};
 
 /// See the module.
@@ -24,16 +24,24 @@ pub const SPEC: Spec = Spec {
 /// How long a process may take to die of SIGKILL before it counts as stuck in the kernel.
 const DYING: Duration = Duration::from_secs(10);
 
-fn plan(incident: &Incident, _world: &World, remedy: &Remedy) -> Result<Plan, String> {
-    let process = incident
-        .evidence
-        .process
-        .ok_or("the evidence names no process")?;
-    Ok(Plan::KillProcess {
-        process,
-        comm: incident.evidence.comm.clone().unwrap_or_default(),
-        term_grace: remedy.term_grace,
-    })
+/// The process is the subject's own, never one that the evidence merely mentions: a refused connection also names its caller.
+fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, String> {
+    let (process, comm) = match &incident.subject {
+        Subject::Process { process, comm, .. } => (*process, comm.clone()),
+        Subject::Service { name } => {
+            let service = world.services.get(name);
+            let running = service.and_then(|service| Some((service.process?, service.started?)));
+            let (process, started) = running.ok_or_else(|| format!("service {name} does not run"))?;
+            if started > incident.evidence.seen {
+                return Err(format!("service {name} has been started anew since"));
+            }
+            (process, name.clone())
+        }
+        Subject::Host | Subject::Peer { .. } => {
+            return Err(format!("{} is no process", incident.subject));
+        }
+    };
+    Ok(Plan::KillProcess { process, comm, term_grace: remedy.term_grace })
 }
 
 fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {

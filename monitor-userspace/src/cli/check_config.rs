@@ -20,11 +20,7 @@ pub(super) fn run(args: &Args) -> ExitCode {
                 args.file.display(),
                 config.services.len(),
                 config.remedies.len(),
-                if config.policy.dry_run {
-                    "dry run"
-                } else {
-                    "acts"
-                },
+                mode(&config),
             );
             for name in without_remedy(&config) {
                 println!("note: no remedy brings service {name} back when it goes down");
@@ -35,6 +31,14 @@ pub(super) fn run(args: &Args) -> ExitCode {
             eprintln!("{}", error.render());
             ExitCode::FAILURE
         }
+    }
+}
+
+fn mode(config: &Config) -> &'static str {
+    match (config.remedies.is_empty(), config.policy.dry_run) {
+        (true, _) => "only observes",
+        (false, true) => "dry run",
+        (false, false) => "acts",
     }
 }
 

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
 
 use crate::config::DEFAULT_FILE;
+use crate::config::units::Listen;
 use crate::pipeline;
 
 /// The daemon.
@@ -24,11 +25,15 @@ pub(super) struct Args {
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
     /// Address of the exporter and the API, in place of `[daemon] http`; an empty one switches it off.
-    #[arg(long, value_name = "ADDRESS")]
-    http: Option<String>,
+    #[arg(long, value_name = "ADDRESS", value_parser = listen)]
+    http: Option<Listen>,
     /// Record all signals into this new file, for replay.
     #[arg(long, value_name = "FILE")]
     record: Option<PathBuf>,
+}
+
+fn listen(text: &str) -> Result<Listen, String> {
+    Listen::parse(text).ok_or_else(|| "write it as 127.0.0.1:9464, or \"\" for none".to_owned())
 }
 
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
@@ -37,6 +42,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_target(false)
+        // A closed standard error is no reason to end, and there is nobody to tell.
+        .log_internal_errors(false)
         .with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr()))
         .with_writer(std::io::stderr)
         .init();
@@ -49,6 +56,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         http: args.http,
         record: args.record,
     };
-    pipeline::run(options)?;
+    // Its message holds its causes.
+    pipeline::run(options).map_err(|error| anyhow::anyhow!("{error}"))?;
     Ok(ExitCode::SUCCESS)
 }

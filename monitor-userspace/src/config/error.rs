@@ -47,14 +47,23 @@ pub(super) struct Found {
     pub(super) help: Option<String>,
 }
 
+impl Found {
+    /// A mistake in a table as a whole stands at its header.
+    fn placed(mut self, text: &str) -> Self {
+        if self.span == (0..0)
+            && let Some(header) = self.message.split_once(':').map(|(header, _)| header)
+            && let Some(start) = text.find(header)
+        {
+            self.span = start..start + header.len();
+        }
+        self
+    }
+}
+
 impl ConfigError {
     pub(super) fn new(found: Vec<Found>, text: &str, path: &Path) -> Self {
-        Self::Mistakes(
-            found
-                .into_iter()
-                .map(|found| Mistake::new(found, text, path))
-                .collect(),
-        )
+        let placed = found.into_iter().map(|found| found.placed(text));
+        Self::Mistakes(placed.map(|found| Mistake::new(found, text, path)).collect())
     }
 
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {

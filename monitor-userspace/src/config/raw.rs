@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::units::{Bytes, Span};
+use super::units::{Bytes, Listen, Span};
 use crate::model::Severity;
 use crate::{checks, detectors, policy, samplers};
 
@@ -33,7 +33,7 @@ pub struct Root {
     pub remedy: Vec<Remedy>,
 }
 
-/// `[daemon]`: takes effect at the next start, not on reload.
+/// `[daemon]`: `state_dir`, `socket` and `http` take effect at the next start, not on reload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Daemon {
@@ -42,7 +42,7 @@ pub struct Daemon {
     /// Unix socket for the command line.
     pub socket: PathBuf,
     /// Address of the exporter and the API; an empty string switches it off.
-    pub http: String,
+    pub http: Listen,
     /// What becomes of `kind = "command"` services when the daemon is asked to end: `stop` or `leave`. When it is killed, they stay.
     pub services_on_exit: OnExit,
     /// Time between SIGTERM and SIGKILL for services that are stopped.
@@ -64,7 +64,7 @@ impl Default for Daemon {
         Self {
             state_dir: "/var/lib/smart-monitor".into(),
             socket: "/run/smart-monitor/smart-monitor.sock".into(),
-            http: "127.0.0.1:9464".to_owned(),
+            http: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
             services_on_exit: OnExit::Stop,
             stop_grace: Span::seconds(10),
         }

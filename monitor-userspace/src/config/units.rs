@@ -17,6 +17,23 @@ pub struct Bytes(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
+/// An address to listen on, written `127.0.0.1:9464`; an empty text for none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Listen(pub Option<std::net::SocketAddr>);
+
+impl Listen {
+    /// From what stands in a file or on a command line.
+    pub fn parse(text: &str) -> Option<Self> {
+        if text.is_empty() { Some(Self(None)) } else { text.parse().ok().map(|at| Self(Some(at))) }
+    }
+}
+
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.map_or(Ok(()), |address| address.fmt(f))
+    }
+}
+
 impl Span {
     /// From milliseconds.
     pub const fn millis(millis: u64) -> Self {
@@ -133,6 +150,7 @@ macro_rules! written_as_text {
 written_as_text! {
     Span: "a duration in quotes, such as \"250ms\", \"5s\" or \"1h 30m\"",
     Bytes: "a size in quotes, such as \"512KiB\" or \"256MiB\"",
+    Listen: "an address in quotes, such as \"127.0.0.1:9464\", or \"\" for none",
     Percent: "a share in quotes, such as \"85%\"",
 }
 

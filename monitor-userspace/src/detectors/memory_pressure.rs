@@ -278,7 +278,7 @@ impl Detector for Detect {
                 }
                 Sample::Processes { processes } => self.processes(processes, at),
                 Sample::MemoryPressure { some_avg10, .. } => {
-                    self.triggered = Some((at, *some_avg10))
+                    self.triggered = Some((at, *some_avg10));
                 }
                 Sample::Memory { total, available } => {
                     self.memory(*total, *available, at, world, out);

@@ -22,7 +22,12 @@ impl Engine {
                 // A check that was sent to the process before this one says nothing about this one.
                 let sent = at.before(result.latency);
                 if service.started.is_some_and(|started| sent >= started) {
-                    let answers = Some(result.failure.is_none());
+                    // Not answering yet is not the same as answering no more.
+                    let answers = match (&result.failure, service.answers) {
+                        (None, _) => Some(true),
+                        (Some(_), None) => None,
+                        (Some(_), Some(_)) => Some(false),
+                    };
                     self.changed |= service.answers != answers;
                     service.answers = answers;
                 }

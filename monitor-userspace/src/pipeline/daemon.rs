@@ -76,7 +76,7 @@ pub(super) async fn serve(
     daemon.start_services().await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
-        http = daemon.config.daemon.http,
+        http = %daemon.config.daemon.http,
         socket = %daemon.config.daemon.socket.display(),
         dry_run = daemon.options.dry_run || daemon.config.policy.dry_run,
         services = daemon.config.services.len(),
@@ -174,13 +174,13 @@ impl Daemon {
     }
 
     fn note_what_needs_a_start(&self, config: &Config) {
-        let before = (
-            &self.config.daemon,
-            &self.config.kernel,
-            &self.config.samplers,
-        );
-        if before != (&config.daemon, &config.kernel, &config.samplers) {
-            tracing::warn!("[daemon], [kernel] and [samplers] take effect at the next start");
+        let (old, new) = (&self.config, config);
+        let places = |of: &Config| (of.daemon.state_dir.clone(), of.daemon.socket.clone(), of.daemon.http);
+        if places(old) != places(new) {
+            tracing::warn!("[daemon] state_dir, socket and http take effect at the next start");
+        }
+        if (&old.kernel, &old.samplers) != (&new.kernel, &new.samplers) {
+            tracing::warn!("[kernel] and [samplers] take effect at the next start");
         }
     }
 

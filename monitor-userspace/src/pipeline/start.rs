@@ -17,6 +17,7 @@ use super::sampling::Sampling;
 use super::settings;
 use super::teller::Teller;
 use crate::api::{self, BindError};
+use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
 use crate::host::{Host, clock, own, procfs};
@@ -44,7 +45,7 @@ pub struct Options {
     /// In place of `[daemon] socket`.
     pub socket: Option<PathBuf>,
     /// In place of `[daemon] http`.
-    pub http: Option<String>,
+    pub http: Option<Listen>,
     /// Record signals into this file.
     pub record: Option<PathBuf>,
 }
@@ -90,7 +91,6 @@ pub(super) fn system(what: impl Into<String>) -> impl FnOnce(std::io::Error) -> 
 /// Runs until it is asked to end. Blocks.
 pub fn run(options: Options) -> Result<(), DaemonError> {
     let cost = Arc::new(Own::started_now());
-    own::stay_alive();
     let mut config = load(&options)?;
     apply_options(&mut config, &options);
     let mut kernel = load_kernel(&config)?;
@@ -105,8 +105,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         }
     })?;
     let socket = api::bind_socket(&config.daemon.socket)?;
+    own::stay_alive();
     let mut trouble = Trouble::default();
-    let http = bind_http(&config.daemon.http, &mut trouble);
+    let http = bind_http(config.daemon.http, &mut trouble);
     let recorder = options.record.as_deref().map(Recorder::create).transpose();
     let recorder = recorder.map_err(system("make the recording"))?;
     journal.append(now, clock::unix_nanos(), vec![started()])?;
@@ -290,8 +291,8 @@ pub(super) fn apply_options(config: &mut Config, options: &Options) {
     if let Some(socket) = &options.socket {
         daemon.socket.clone_from(socket);
     }
-    if let Some(http) = &options.http {
-        daemon.http.clone_from(http);
+    if let Some(http) = options.http {
+        daemon.http = http;
     }
 }
 
@@ -328,22 +329,13 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
     }
 }
 
-fn bind_http(address: &str, trouble: &mut Trouble) -> Option<std::net::TcpListener> {
-    if address.is_empty() {
-        return None;
-    }
-    let bound = address
-        .parse()
-        .map_err(|_| {
-            format!("[daemon] http: `{address}` is no address; write it as \"127.0.0.1:9464\"")
-        })
-        .and_then(|address| api::bind_http(address).map_err(|error| error.to_string()));
-    match bound {
+fn bind_http(listen: Listen, trouble: &mut Trouble) -> Option<std::net::TcpListener> {
+    match api::bind_http(listen.0?) {
         Ok(listener) => Some(listener),
         Err(error) => {
             // Watching goes on: a taken port is no reason to leave the host alone.
             tracing::error!(%error, "no HTTP; all else works");
-            trouble.http = Some(error);
+            trouble.http = Some(error.to_string());
             None
         }
     }

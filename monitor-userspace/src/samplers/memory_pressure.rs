@@ -41,6 +41,19 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether a kernel can take it (Documentation/accounting/psi.rst).
+    pub fn resolve(&self) -> Result<(), String> {
+        if !(Duration::from_millis(500)..=Duration::from_secs(10)).contains(&self.window.0) {
+            return Err("`window` must be 500ms to 10s".to_owned());
+        }
+        if self.stall.0.is_zero() || self.stall.0 > self.window.0 {
+            return Err("`stall` must be more than 0 and at most `window`".to_owned());
+        }
+        Ok(())
+    }
+}
+
 /// Windows that kernels since 6.5 take from everybody.
 const UNPRIVILEGED: Duration = Duration::from_secs(2);
 

@@ -24,7 +24,7 @@ pub(super) fn check(checks: &mut Vec<Check>, daemon: &Daemon) {
     checks.push(running(asked));
     let defaults = Config::defaults().daemon;
     checks.push(folder(&defaults.state_dir));
-    if let Ok(address) = defaults.http.parse() {
+    if let Some(address) = defaults.http.0 {
         checks.push(port(address, runs));
     }
 }
