@@ -118,7 +118,8 @@ impl Engine {
         self.policy.reconfigure(settings.policy.clone());
         // What was refused may be allowed by now: asked again at the next tick.
         let open: Vec<IncidentId> = self.book.open().map(|incident| incident.id).collect();
-        self.retries.extend(open.into_iter().map(|id| (id, Time::default())));
+        self.retries
+            .extend(open.into_iter().map(|id| (id, Time::default())));
         self.apply(settings);
     }
 

@@ -11,9 +11,11 @@ mod hot;
 mod inbox;
 mod kernel_view;
 mod live_host;
+mod options;
 mod sampling;
 mod settings;
 mod start;
 mod teller;
 
-pub use start::{DaemonError, Options, run};
+pub use options::{DaemonError, Options};
+pub use start::run;

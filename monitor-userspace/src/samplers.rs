@@ -5,6 +5,7 @@
 
 use std::os::fd::BorrowedFd;
 
+use crate::config::units::Span;
 use crate::kernel::Snapshot;
 use crate::model::{Sample, Time};
 
@@ -52,6 +53,14 @@ pub struct Sources {
     pub ceilings: service_memory::Ceilings,
 }
 
+/// A monitor that reads without a pause eats the machine it watches.
+fn not_too_often(key: &str, asked: Span, least: Span) -> Result<(), String> {
+    if asked < least {
+        return Err(format!("`{key}` must be at least {least}"));
+    }
+    Ok(())
+}
+
 macro_rules! samplers {
     ($($name:ident,)*) => {
         $(pub mod $name;)*
@@ -64,6 +73,14 @@ macro_rules! samplers {
         #[serde(default, deny_unknown_fields)]
         pub struct Config {
             $(#[doc = concat!("See [`", stringify!($name), "`].")] pub $name: $name::Config,)*
+        }
+
+        impl Config {
+            /// Whether the host can take it: the first table that asks for too much, and why.
+            pub fn resolve(&self) -> Result<(), (&'static str, String)> {
+                $(self.$name.resolve().map_err(|why| (stringify!($name), why))?;)*
+                Ok(())
+            }
         }
 
         /// Builds all of them.

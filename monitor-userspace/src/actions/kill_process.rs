@@ -31,7 +31,8 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
         Subject::Service { name } => {
             let service = world.services.get(name);
             let running = service.and_then(|service| Some((service.process?, service.started?)));
-            let (process, started) = running.ok_or_else(|| format!("service {name} does not run"))?;
+            let (process, started) =
+                running.ok_or_else(|| format!("service {name} does not run"))?;
             if started > incident.evidence.seen {
                 return Err(format!("service {name} has been started anew since"));
             }
@@ -41,7 +42,11 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
             return Err(format!("{} is no process", incident.subject));
         }
     };
-    Ok(Plan::KillProcess { process, comm, term_grace: remedy.term_grace })
+    Ok(Plan::KillProcess {
+        process,
+        comm,
+        term_grace: remedy.term_grace,
+    })
 }
 
 fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {

@@ -63,7 +63,11 @@ impl Found {
 impl ConfigError {
     pub(super) fn new(found: Vec<Found>, text: &str, path: &Path) -> Self {
         let placed = found.into_iter().map(|found| found.placed(text));
-        Self::Mistakes(placed.map(|found| Mistake::new(found, text, path)).collect())
+        Self::Mistakes(
+            placed
+                .map(|found| Mistake::new(found, text, path))
+                .collect(),
+        )
     }
 
     pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {

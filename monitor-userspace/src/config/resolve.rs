@@ -68,9 +68,13 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     };
     kernel(&config.kernel, &mut mistakes);
     limits(&config.policy, &mut mistakes);
-    if let Err(message) = config.samplers.memory_pressure.resolve() {
-        let message = format!("[samplers.memory_pressure]: {message}");
-        mistakes.0.push(Found { span: 0..0, message, help: None });
+    if let Err((name, why)) = config.samplers.resolve() {
+        let message = format!("[samplers.{name}]: {why}");
+        mistakes.0.push(Found {
+            span: 0..0,
+            message,
+            help: None,
+        });
     }
     let mut names: BTreeSet<String> = BTreeSet::new();
     for service in root.service {

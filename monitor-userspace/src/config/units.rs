@@ -24,7 +24,11 @@ pub struct Listen(pub Option<std::net::SocketAddr>);
 impl Listen {
     /// From what stands in a file or on a command line.
     pub fn parse(text: &str) -> Option<Self> {
-        if text.is_empty() { Some(Self(None)) } else { text.parse().ok().map(|at| Self(Some(at))) }
+        if text.is_empty() {
+            Some(Self(None))
+        } else {
+            text.parse().ok().map(|at| Self(Some(at)))
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::inbox::{Inbox, Message};
-use super::start::{DaemonError, Options, apply_options, system};
+use super::options::{DaemonError, Options, apply_options, system};
 use super::teller::Teller;
 use super::{checking, settings};
 use crate::api;
@@ -175,7 +175,13 @@ impl Daemon {
 
     fn note_what_needs_a_start(&self, config: &Config) {
         let (old, new) = (&self.config, config);
-        let places = |of: &Config| (of.daemon.state_dir.clone(), of.daemon.socket.clone(), of.daemon.http);
+        let places = |of: &Config| {
+            (
+                of.daemon.state_dir.clone(),
+                of.daemon.socket.clone(),
+                of.daemon.http,
+            )
+        };
         if places(old) != places(new) {
             tracing::warn!("[daemon] state_dir, socket and http take effect at the next start");
         }

@@ -29,6 +29,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether it can be run without eating the host.
+    pub fn resolve(&self) -> Result<(), String> {
+        super::not_too_often("interval", self.interval, Span::millis(50))
+    }
+}
+
 /// The sampler.
 #[derive(Debug)]
 pub struct Sample {

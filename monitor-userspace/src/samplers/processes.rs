@@ -36,6 +36,13 @@ impl Default for Config {
 /// Nanoseconds in one tick of `/proc/PID/stat`.
 const NANOS_PER_TICK: u64 = 10_000_000;
 
+impl Config {
+    /// Whether it can be run without eating the host.
+    pub fn resolve(&self) -> Result<(), String> {
+        super::not_too_often("interval", self.interval, Span::millis(50))
+    }
+}
+
 /// The sampler.
 #[derive(Debug)]
 pub struct Sample {

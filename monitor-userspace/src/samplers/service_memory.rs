@@ -38,6 +38,13 @@ impl Default for Config {
     }
 }
 
+impl Config {
+    /// Whether it can be run without eating the host.
+    pub fn resolve(&self) -> Result<(), String> {
+        super::not_too_often("fastest", self.fastest, Span::millis(1))
+    }
+}
+
 /// Bytes a second that a process can touch at most (earlyoom assumes the same, 6 GiB/s).
 const FILL: f64 = 6.0 * 1_073_741_824.0;
 const SLOWEST: Duration = Duration::from_secs(1);
