@@ -1,6 +1,6 @@
 //! Health checks of services: a file each, and a line in `checks!` below.
 //!
-//! Run on the slow side, one task a service; emit [`CheckResult`]s. After a start, a check is repeated quickly until the first good
+//! Run on the slow side, one task a service; emit check results. After a start, a check is repeated quickly until the first good
 //! answer, so that recovery is proven when it happens and not an interval later. A check never takes longer than its timeout.
 
 use std::time::Duration;

@@ -1,7 +1,7 @@
 //! The daemon's own metrics, for Prometheus.
 //!
 //! Consumes the [`View`], the kernel half through [`KernelView`] and the daemon's own cost; emits a page of text, made
-//! anew at each scrape. What exists is listed once, in [`catalogue`]: the page and the reference both derive from it.
+//! anew at each scrape. What exists is listed once, in `catalogue`: the page and the reference both derive from it.
 //! Leaves out metrics of the host: a node exporter's names are for those.
 
 mod catalogue;

@@ -2,7 +2,7 @@
 //!
 //! Threads: `hot` (rings, core, strikes; never waits for anything slow), `sampler`, a few `hand`s that carry out what may wait,
 //! `journal` (forces entries to the disk), and the main thread with tokio (API, checks, signals). Everything reaches the core through the
-//! [`inbox`], which blocks its senders rather than lose anything.
+//! inbox, which blocks its senders rather than lose anything.
 
 mod checking;
 mod daemon;

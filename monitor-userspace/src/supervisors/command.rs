@@ -118,14 +118,15 @@ impl Commands {
         match held.try_clone_fd() {
             Ok(pidfd) => self.notify.watch(name, process, pidfd),
             Err(error) => {
-                tracing::error!(service = %name, %error, "its end will only be seen by the kernel's event")
+                tracing::error!(service = %name, %error, "its end will only be seen by the kernel's event");
             }
         }
         managed.held = Some(held);
         self.adoption.note(name, Some(process));
     }
 
-    fn start(&self, name: &str, managed: &mut Managed) -> Result<ProcessKey, HostError> {
+    /// Its time is before anybody hears of the new process: what they find out about it then comes after the act.
+    fn start(&self, name: &str, managed: &mut Managed) -> Result<Restarted, HostError> {
         let mut program = managed.program.clone();
         program
             .environment
@@ -136,9 +137,10 @@ impl Commands {
         ));
         match exec::start(&program) {
             Ok(held) => {
+                let acted = clock::now();
                 let process = held.process();
                 self.hold(name, managed, held, false);
-                Ok(process)
+                Ok(Restarted { process, acted })
             }
             Err(error) => {
                 let reason = error.to_string();
@@ -174,11 +176,9 @@ impl Commands {
             ended = end(held, term_grace)?;
         }
         managed.held = None;
-        let process = self.start(name, &mut managed)?;
-        Ok(Restarted {
-            process,
-            acted: ended.unwrap_or_else(clock::now),
-        })
+        let started = self.start(name, &mut managed)?;
+        let acted = ended.unwrap_or(started.acted);
+        Ok(Restarted { acted, ..started })
     }
 
     /// Stops a service for good.
