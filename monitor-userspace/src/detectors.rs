@@ -26,6 +26,9 @@ pub trait Detector: Send + std::fmt::Debug {
     /// Time has passed. Called at [`Detector::wake`], and at other times too.
     fn tick(&mut self, _at: Time, _world: &World, _out: &mut Vec<Finding>) {}
 
+    /// Takes its part of a new configuration; what it has seen so far still counts.
+    fn reconfigure(&mut self, config: &Config);
+
     /// When [`Detector::tick`] has something to look at again.
     fn wake(&self) -> Option<Time> {
         None

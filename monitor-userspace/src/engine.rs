@@ -110,10 +110,18 @@ impl Engine {
         engine
     }
 
-    /// Takes new settings. What is under way goes on; a detector whose settings changed starts afresh.
+    /// Takes new settings. What is under way goes on, and what was seen still counts. An open incident of a detector that is
+    /// switched off stays open: nobody can say any more that it is over.
     pub fn reconfigure(&mut self, settings: Settings) {
-        if settings.detectors != self.settings.detectors {
-            self.detectors = detectors::build(&settings.detectors);
+        let mut before = std::mem::take(&mut self.detectors);
+        for (spec, fresh) in detectors::build(&settings.detectors) {
+            let known = before.iter().position(|(old, _)| old.name == spec.name);
+            let detector = known.map_or(fresh, |at| {
+                let (_, mut detector) = before.swap_remove(at);
+                detector.reconfigure(&settings.detectors);
+                detector
+            });
+            self.detectors.push((spec, detector));
         }
         self.policy.reconfigure(settings.policy.clone());
         // What was refused may be allowed by now: asked again at the next tick.

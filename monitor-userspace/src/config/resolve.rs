@@ -254,6 +254,15 @@ fn remedy(
             mistakes.unknown("service or process", on, names.iter().map(String::as_str));
         }
     }
+    let settle = config.detectors.service_down.settle;
+    let unchecked = config.services.iter().any(|service| !service.checked);
+    if raw.detector.get_ref() == "service_down" && unchecked && raw.verify_within <= settle {
+        let message = format!(
+            "`verify_within` ({}) must be longer than [detectors.service_down] settle ({settle}): a service without a check proves itself no sooner",
+            raw.verify_within
+        );
+        mistakes.add(&raw.detector, message, None);
+    }
     config.remedies.push(Remedy {
         detector: raw.detector.into_inner(),
         on: raw.on.into_iter().map(Spanned::into_inner).collect(),

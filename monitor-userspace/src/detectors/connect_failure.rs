@@ -176,4 +176,8 @@ impl Detector for Detect {
             });
         }
     }
+
+    fn reconfigure(&mut self, config: &super::Config) {
+        self.config = config.connect_failure.clone();
+    }
 }

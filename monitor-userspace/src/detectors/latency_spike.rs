@@ -225,4 +225,8 @@ impl Detector for Detect {
         let starts = self.tracks.values().filter_map(|track| track.window_start);
         starts.map(|start| start.after(self.config.window.0)).min()
     }
+
+    fn reconfigure(&mut self, config: &super::Config) {
+        self.config = config.latency_spike.clone();
+    }
 }

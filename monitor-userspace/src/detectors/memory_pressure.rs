@@ -301,6 +301,10 @@ impl Detector for Detect {
             _ => {}
         }
     }
+
+    fn reconfigure(&mut self, config: &super::Config) {
+        self.config = config.memory_pressure.clone();
+    }
 }
 
 const MIB: f64 = 1_048_576.0;

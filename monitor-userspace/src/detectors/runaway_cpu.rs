@@ -191,6 +191,10 @@ impl Detector for Detect {
             _ => {}
         }
     }
+
+    fn reconfigure(&mut self, config: &super::Config) {
+        self.config = config.runaway_cpu.clone();
+    }
 }
 
 #[expect(

@@ -47,8 +47,17 @@ impl Default for Config {
 #[derive(Debug)]
 pub struct Detect {
     config: Config,
-    /// Services that are down, with the process that was started since and when, if one was.
-    down: BTreeMap<String, Option<(ProcessKey, Time)>>,
+    /// Services that are down, with what was started since.
+    down: BTreeMap<String, Option<Started>>,
+}
+
+/// A process that is to bring a service back.
+#[derive(Clone, Copy, Debug)]
+struct Started {
+    process: ProcessKey,
+    at: Time,
+    /// A check will tell; time alone proves nothing.
+    checked: bool,
 }
 
 impl Detect {
@@ -90,7 +99,12 @@ impl Detect {
         match change {
             ServiceSignal::Started { process, .. } => {
                 if let Some(down) = self.down.get_mut(name) {
-                    *down = Some((*process, at));
+                    let checked = known.is_some_and(|service| service.checked);
+                    *down = Some(Started {
+                        process: *process,
+                        at,
+                        checked,
+                    });
                 }
             }
             // Normally the kernel's event came first, and the world no longer has this process.
@@ -128,6 +142,12 @@ impl Detector for Detect {
                 event: Event::ProcessExit(exit),
             } => {
                 let process = ProcessKey::from_task(&exit.task);
+                // What was started to bring it back has ended itself.
+                for started in self.down.values_mut() {
+                    if started.is_some_and(|started| started.process == process) {
+                        *started = None;
+                    }
+                }
                 let Some(service) = world.service_of(process) else {
                     return;
                 };
@@ -165,27 +185,28 @@ impl Detector for Detect {
             .down
             .iter()
             .filter_map(|(name, started)| {
-                let (process, since) = (*started)?;
+                let started = (*started)?;
                 let service = world.services.get(name)?;
-                let runs = service.process == Some(process) && !service.checked;
-                (runs && at >= since.after(settle)).then(|| name.clone())
+                let runs = service.process == Some(started.process) && !service.checked;
+                (runs && at >= started.at.after(settle)).then(|| name.clone())
             })
             .collect();
         for name in settled {
-            self.clear(
-                &name,
-                at,
-                format!("it has run for {}", self.config.settle),
-                out,
-            );
+            let because = format!("it has run for {}", self.config.settle);
+            self.clear(&name, at, because, out);
         }
     }
 
     fn wake(&self) -> Option<Time> {
         let started = self.down.values().filter_map(|started| *started);
-        started
-            .map(|(_, since)| since.after(self.config.settle.0))
+        let settling = started.filter(|started| !started.checked);
+        settling
+            .map(|started| started.at.after(self.config.settle.0))
             .min()
+    }
+
+    fn reconfigure(&mut self, config: &super::Config) {
+        self.config = config.service_down.clone();
     }
 }
 

@@ -56,6 +56,8 @@ impl Engine {
                     service.started = Some(at);
                     service.answers = None;
                     service.starts += 1;
+                    // From here on, its end is news again.
+                    service.in_action = false;
                 }
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {

@@ -26,6 +26,8 @@ use crate::record::{Entry, Journal};
 
 /// Longest sleep: bulk events wait in their ring no longer than this.
 const BULK: Duration = Duration::from_millis(100);
+/// Shortest sleep when only time is waited for.
+const SOONEST: Duration = Duration::from_millis(1);
 /// How often counters are shown when nothing else changed.
 const SHOW: Duration = Duration::from_secs(1);
 /// How often a journal that could not be written is tried again.
@@ -116,11 +118,9 @@ impl State {
     /// Waits for something to do; which of the watched processes have ended.
     fn sleep(&self, rings: Option<&Rings>) -> Vec<ProcessKey> {
         let now = clock::now();
-        let wake = self
-            .hot
-            .engine
-            .wake()
-            .map_or(BULK, |wake| wake.since(now).min(BULK));
+        let wake = self.hot.engine.wake().map_or(BULK, |wake| wake.since(now));
+        // Time has just been passed: whatever wants it again at once gets it soon, and cannot turn this into a busy loop.
+        let wake = wake.clamp(SOONEST, BULK);
         let mut fds = vec![PollFd::from_borrowed_fd(self.hot.inbox.fd(), PollFlags::IN)];
         fds.extend(
             self.watched
@@ -232,6 +232,7 @@ impl State {
         if self.halted.is_none() {
             tracing::error!(%reason, "nothing acts");
         }
+        // Asked again later; said only once.
         self.halted = Some(clock::now());
         if !self.quiet {
             self.hot.engine.halt(Some(reason));
@@ -326,12 +327,11 @@ impl State {
 
     fn pass_time(&mut self) {
         let now = clock::now();
-        if self.halted.is_some_and(|since| now.since(since) >= RETRY) && !self.quiet {
+        let due = self.halted.is_some_and(|since| now.since(since) >= RETRY);
+        if due && !self.quiet && self.write(vec![Entry::Resumed]) {
             self.halted = None;
-            if self.write(vec![Entry::Resumed]) {
-                tracing::info!("the journal can be written again");
-                self.hot.engine.halt(None);
-            }
+            tracing::info!("the journal can be written again");
+            self.hot.engine.halt(None);
         }
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();

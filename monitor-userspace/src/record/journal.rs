@@ -6,7 +6,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -175,6 +175,12 @@ impl Journal {
             bytes.push(b'\n');
         }
         let mut open = self.lock();
+        if open.file.metadata().is_ok_and(|file| file.nlink() == 0) {
+            tracing::error!(path = %self.path.display(), "the journal was deleted; a new one is begun");
+            *open = self
+                .begin()
+                .map_err(|error| self.fail("begin anew", error))?;
+        }
         if open.failed {
             has_room(&open).map_err(|error| self.fail("write", error))?;
         }
@@ -198,21 +204,25 @@ impl Journal {
 
     /// Forces what was appended to the disk, and reserves space for what may come. Called off the hot path.
     pub fn sync(&self) -> Result<(), JournalError> {
-        let file = {
+        // Nothing slow under the lock: the hot thread appends under it.
+        let (file, reserve) = {
             let mut open = self.lock();
             if !std::mem::take(&mut open.dirty) {
                 return Ok(());
             }
-            if open.reserved < open.length.saturating_add(AHEAD / 2) {
-                let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
-                // Where the file system cannot, the next append will say so when it fails.
-                let _ = rustix::fs::fallocate(&open.file, flags, open.length, AHEAD);
+            let low = open.reserved < open.length.saturating_add(AHEAD / 2);
+            let reserve = low.then_some(open.length);
+            if low {
                 open.reserved = open.length.saturating_add(AHEAD);
             }
-            open.file
-                .try_clone()
-                .map_err(|error| self.fail("force", error))?
+            let file = open.file.try_clone();
+            (file.map_err(|error| self.fail("force", error))?, reserve)
         };
+        if let Some(from) = reserve {
+            // Where the file system cannot, the next append will say so when it fails.
+            let _ =
+                rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, from, AHEAD);
+        }
         file.sync_data()
             .map_err(|error| self.fail("force to the disk", error))
     }
@@ -224,6 +234,12 @@ impl Journal {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }
+        *open = self.begin()?;
+        Ok(())
+    }
+
+    /// An empty file in the journal's place.
+    fn begin(&self) -> std::io::Result<Open> {
         let file = OpenOptions::new()
             .create(true)
             .read(true)
@@ -232,14 +248,13 @@ impl Journal {
             .open(&self.path)?;
         file.try_lock()
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
-        *open = Open {
+        Ok(Open {
             file,
             length: 0,
             reserved: 0,
             dirty: true,
             failed: false,
-        };
-        Ok(())
+        })
     }
 
     fn fail(&self, what: &'static str, source: std::io::Error) -> JournalError {
@@ -377,6 +392,20 @@ mod tests {
             .expect("it goes on");
         assert_eq!(entries(&folder), (vec![Entry::Resumed, Entry::Ended], 0));
         std::fs::remove_dir_all(folder).expect("it goes");
+    }
+
+    #[test]
+    fn a_journal_that_is_deleted_is_begun_anew() {
+        let folder = folder("deleted");
+        let journal = Journal::open(&folder).expect("it opens");
+        std::fs::remove_file(folder.join("journal.jsonl")).expect("it goes");
+        journal
+            .append(Time::default(), 0, vec![Entry::Ended])
+            .expect("it writes");
+        assert_eq!(entries(&folder), (vec![Entry::Ended], 0));
+        std::fs::remove_dir_all(&folder).expect("it goes");
+        let gone = journal.append(Time::default(), 0, vec![Entry::Ended]);
+        assert!(gone.is_err(), "without its folder nothing can be written");
     }
 
     #[test]
