@@ -4,8 +4,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use rustix::process::{WaitId, WaitIdOptions, waitid};
+use rustix::process::{
+    Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
+};
 
 use super::signals::Held;
 use super::{HostError, own, procfs};
@@ -64,7 +67,7 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
         program: first.clone(),
         source,
     })?;
-    // Not reaped before `Held::reap`, so its PID cannot be used again until then.
+    // Not reaped before `Held::bury`, so its PID cannot be used again until then.
     let pid = spawned.id();
     own::expose(pid);
     let key = procfs::stat(pid)
@@ -79,15 +82,49 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
 impl Held {
     /// Takes the exit status of an ended child, as `wait` gives it; none when it is not our child (any more).
     pub fn reap(&self) -> Option<u32> {
-        Self::reap_fd(&self.try_clone_fd().ok()?)
+        wait_status(&self.try_clone_fd().ok()?, WaitIdOptions::EXITED)
     }
 
-    /// The same, for a pidfd of it.
-    pub fn reap_fd(pidfd: &OwnedFd) -> Option<u32> {
-        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG;
-        let ended = waitid(WaitId::PidFd(pidfd.as_fd()), options).ok()??;
-        let number = |status: i32| u32::try_from(status).unwrap_or(0);
-        let code = ended.exit_status().map(|status| number(status) << 8);
-        code.or_else(|| ended.terminating_signal().map(number))
+    /// The exit status of an ended child, which stays a zombie: its PID, and so its group's number, cannot come to mean another.
+    pub fn peek_fd(pidfd: &OwnedFd) -> Option<u32> {
+        wait_status(pidfd, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT)
     }
+
+    /// Ends what is left of an ended child's process group (workers that would hold its port), then takes its exit status. Does
+    /// nothing for a process that is not our unreaped child: only then is the group's number certain.
+    pub fn bury(&self) {
+        let Ok(pidfd) = self.try_clone_fd() else {
+            return;
+        };
+        let group = i32::try_from(self.process().pid)
+            .ok()
+            .and_then(Pid::from_raw);
+        let (Some(_), Some(group)) = (Self::peek_fd(&pidfd), group) else {
+            return;
+        };
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the zombie holds the group's number"
+        )]
+        let _ = kill_process_group(group, Signal::KILL);
+        self.reap();
+        // The dying ones hold the number from here on; they are few and fast, and past this bound the next start will say what it misses.
+        for _ in 0..LEFT_OVER {
+            if test_kill_process_group(group).is_err() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        tracing::warn!(group = %self.process(), "processes of an ended service are still dying");
+    }
+}
+
+/// Milliseconds that what is left of a service may take to die of SIGKILL.
+const LEFT_OVER: u32 = 1000;
+
+fn wait_status(pidfd: &OwnedFd, how: WaitIdOptions) -> Option<u32> {
+    let ended = waitid(WaitId::PidFd(pidfd.as_fd()), how | WaitIdOptions::NOHANG).ok()??;
+    let number = |status: i32| u32::try_from(status).unwrap_or(0);
+    let code = ended.exit_status().map(|status| number(status) << 8);
+    code.or_else(|| ended.terminating_signal().map(number))
 }

@@ -145,7 +145,7 @@ pub enum ServiceSignal {
         /// Found running from before the daemon started.
         adopted: bool,
     },
-    /// Its main process has ended and is reaped. Comes after the kernel's own event, and in its place when that was lost.
+    /// Its main process has ended and its memory is free. Comes after the kernel's own event, and in its place when that was lost.
     Exited {
         /// The process that ended.
         process: ProcessKey,

@@ -315,7 +315,7 @@ impl State {
                 continue;
             };
             let watched = self.watched.swap_remove(at);
-            let status = Held::reap_fd(&watched.pidfd);
+            let status = Held::peek_fd(&watched.pidfd);
             let change = ServiceSignal::Exited { process, status };
             let signal = Signal::Service {
                 service: watched.service,

@@ -232,6 +232,6 @@ fn end(held: &Held, grace: Duration) -> Result<Option<Time>, HostError> {
             within: DYING,
         });
     }
-    held.reap();
+    held.bury();
     Ok(told)
 }

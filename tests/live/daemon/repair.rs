@@ -207,3 +207,34 @@ fn a_program_that_is_not_there_is_said_and_given_up() -> Result<()> {
     ensure!(daemon.stop()?.success(), "an orderly end");
     Ok(())
 }
+
+#[test]
+fn workers_of_a_dead_service_do_not_outlive_its_restart() -> Result<()> {
+    let site = Site::new()?;
+    let script = site.script("shop", "sleep 1000 &\nsleep 1000 &\nwait")?;
+    let service = format!(
+        "[[service]]\nname = \"shop\"\nkind = \"command\"\ncommand = [\"{}\"]\n",
+        script.display()
+    );
+    site.configure(&(service + &restarts()))?;
+    let mut daemon = site.start()?;
+    let three = |site: &Site| {
+        let mut running = site.running().ok()?.remove("shop")?;
+        running.sort();
+        (running.len() == 3).then_some(running)
+    };
+    let before = daemon.wait_for("the service and its workers run", |_| three(&site))?;
+    let main = daemon.service("shop").context("it runs")?;
+    send(main, Signal::KILL)?;
+    daemon.incident("the crash is repaired", |incident| {
+        is_fixed(incident, "service_down", "shop")
+    })?;
+    let after = daemon.wait_for("a new service and its workers run", |_| three(&site))?;
+    ensure!(
+        after.iter().all(|process| !before.contains(process)),
+        "old workers are left: {before:?}, {after:?}"
+    );
+    daemon.stop()?;
+    ensure!(site.running()?.is_empty(), "workers outlived an orderly end");
+    Ok(())
+}
