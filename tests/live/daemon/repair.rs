@@ -235,6 +235,9 @@ fn workers_of_a_dead_service_do_not_outlive_its_restart() -> Result<()> {
         "old workers are left: {before:?}, {after:?}"
     );
     daemon.stop()?;
-    ensure!(site.running()?.is_empty(), "workers outlived an orderly end");
+    ensure!(
+        site.running()?.is_empty(),
+        "workers outlived an orderly end"
+    );
     Ok(())
 }
