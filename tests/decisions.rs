@@ -328,6 +328,38 @@ fn what_goes_down_again_at_once_is_not_waited_for() {
     assert_eq!(scene.incident(1).outcome, Some(Outcome::Fixed));
 }
 
+#[test]
+fn an_end_that_is_heard_of_before_the_effect_counts_all_the_same() {
+    let mut scene = Scene::new(&format!("{SERVICE}{RESTART}"));
+    scene.runs(700);
+    scene.exits(700, 9);
+    let permit = scene.permit();
+    let acted = scene.now;
+    scene.starts(701);
+    scene.pass(Duration::from_millis(1));
+    let change = ServiceSignal::Exited {
+        process: key(701),
+        status: Some(256),
+    };
+    scene.signal(&Signal::Service {
+        service: "shop".to_owned(),
+        change,
+    });
+    let effect = Effect {
+        incident: permit.incident(),
+        action: permit.action().to_owned(),
+        acted: Some(acted),
+        finished: scene.now,
+        result: EffectResult::Done {
+            detail: String::new(),
+        },
+    };
+    scene.signal(&Signal::Effect { effect });
+    assert_eq!(scene.incident(1).outcome, Some(Outcome::NoEffect));
+    scene.pass(Duration::from_secs(2));
+    assert_eq!(scene.permits.len(), 1, "it is tried again at once");
+}
+
 const CONNECT: &str = r#"
 [[remedy]]
 detector = "connect_failure"

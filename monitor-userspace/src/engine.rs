@@ -64,8 +64,16 @@ struct Act {
     severity: crate::model::Severity,
     effect: Option<Effect>,
     cleared: Option<(Time, String)>,
-    /// The condition was seen anew after the act.
-    again: bool,
+    /// When the condition was last seen anew while the act was under way.
+    raised: Option<Time>,
+}
+
+impl Act {
+    /// Whether the condition was seen anew after the host was changed. The finding may arrive before the effect does.
+    fn again(&self) -> bool {
+        let acted = self.effect.as_ref().and_then(|effect| effect.acted);
+        matches!((self.raised, acted), (Some(raised), Some(acted)) if raised > acted)
+    }
 }
 
 /// The core.

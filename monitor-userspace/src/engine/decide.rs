@@ -55,9 +55,8 @@ impl Engine {
         if let Some(id) = self.book.find(detector, &subject) {
             if let Some(act) = self.acts.get_mut(&id) {
                 act.cleared = None;
-                // It began anew after the act: there is no need to wait for the end of its time.
-                let acted = act.effect.as_ref().and_then(|effect| effect.acted);
-                act.again |= acted.is_some_and(|acted| evidence.seen > acted);
+                // After the act, that ends the wait for its proof.
+                act.raised = Some(evidence.seen);
             }
             let worse = self.book.change(id, |incident| {
                 let worse = severity > incident.severity;
@@ -177,7 +176,7 @@ impl Engine {
                     severity: incident.severity,
                     effect: None,
                     cleared: None,
-                    again: false,
+                    raised: None,
                 };
                 self.permitted(id, act, now);
                 if let Some(incident) = self.book.get(id) {
@@ -305,7 +304,7 @@ impl Engine {
             effect,
             within: act.within,
             cleared: act.cleared.as_ref().map(|(seen, _)| *seen),
-            again: act.again,
+            again: act.again(),
             severity: (act.severity, incident.severity),
         };
         let outcome = verify::judge(known, now);
@@ -331,7 +330,7 @@ impl Engine {
             incident.state = State::Open;
             incident.outcome = Some(outcome);
             if matches!(outcome, Outcome::NoEffect | Outcome::Worse) {
-                let line = if act.again {
+                let line = if act.again() {
                     format!("{}: it happened again", act.action)
                 } else {
                     format!("{}: {} within {:?}", act.action, outcome.name(), act.within)
