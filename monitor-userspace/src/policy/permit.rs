@@ -2,12 +2,19 @@
 //!
 //! Its fields are private and it is not `Clone`: only `policy` can make one, and an execution uses it up.
 //!
-//! ```compile_fail
-//! let forged = smart_monitor::policy::Permit { incident: todo!(), action: "kill_process", plan: todo!(), granted: todo!() };
+//! ```compile_fail,E0451
+//! use smart_monitor::model::{IncidentId, Plan, Time};
+//! use smart_monitor::policy::Permit;
+//! fn forge(incident: IncidentId, plan: Plan, granted: Time) -> Permit {
+//!     Permit { incident, action: "kill_process", plan, granted }
+//! }
 //! ```
 //!
-//! ```compile_fail
-//! fn twice(permit: smart_monitor::policy::Permit) -> smart_monitor::policy::Permit { permit.clone() }
+//! ```compile_fail,E0599
+//! use smart_monitor::policy::Permit;
+//! fn twice(permit: &Permit) -> Permit {
+//!     Permit::clone(permit)
+//! }
 //! ```
 
 use crate::model::{IncidentId, Plan, Time};
