@@ -905,3 +905,35 @@ fn a_process_is_asked_first_and_killed_only_when_it_stays() {
         assert_eq!(*host.0.lock().expect("nobody panics with it"), expected);
     }
 }
+
+#[test]
+fn an_answer_of_something_else_does_not_bring_a_dead_service_back() {
+    let mut scene = Scene::new(&format!("{SERVICE}{RESTART}"));
+    scene.runs(700);
+    scene.exits(700, 9);
+    scene.restarts(701);
+    scene.exits(701, 256);
+    scene.answers();
+    assert!(
+        !scene.incident(1).is_over(),
+        "another program answers on its port"
+    );
+    for _ in 0..10 {
+        scene.pass(Duration::from_secs(1));
+        scene.answers();
+    }
+    assert_eq!(scene.permits.len(), 1, "and it is tried again");
+}
+
+#[test]
+fn what_is_no_longer_configured_leaves_no_open_incident() {
+    let mut scene = Scene::new(&format!(
+        "{SERVICE}[detectors.connect_failure]\nfailures = 1\n"
+    ));
+    scene.runs(700);
+    connect(&mut scene, 111);
+    assert_eq!(scene.engine.open_incidents().count(), 1);
+    scene.engine.reconfigure(settings(""));
+    scene.pass(Duration::from_millis(1));
+    assert_eq!(scene.engine.open_incidents().count(), 0);
+}

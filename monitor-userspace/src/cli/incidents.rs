@@ -8,6 +8,7 @@ use super::render::{self, Cell, Column, Paint, Style, Table};
 use super::stored::Stored;
 use crate::api::answers::{Clock, Incidents, OneIncident};
 use crate::api::client::ClientError;
+use crate::model::incident::StepKind;
 use crate::model::{Incident, IncidentId, Outcome, Severity, State};
 
 /// List incidents, newest last; or show one of them with its evidence.
@@ -136,7 +137,10 @@ fn table(list: &Incidents, paint: Paint) -> String {
 
 fn row(incident: &Incident, clock: &Clock) -> Vec<Cell> {
     let seen = incident.evidence.seen;
-    let recovered = incident.closed.filter(|_| incident.is_over());
+    // Over is not recovered: the daemon may have ended, or the service been taken out.
+    let recovered = incident
+        .last(StepKind::Recovered)
+        .filter(|_| incident.is_over());
     vec![
         incident.id.to_string().into(),
         render::wall(clock.unix_ns_of(seen), "%m-%d %H:%M:%S").into(),

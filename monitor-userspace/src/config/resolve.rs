@@ -185,6 +185,13 @@ fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
     let mut service = Service::new(&name);
     service.listen = raw.listen;
     service.memory_max = raw.memory_max.map(|size| size.0);
+    if service.memory_max == Some(0) {
+        mistakes.add(
+            &raw.name,
+            "`memory_max` of 0 would end it at every start".to_owned(),
+            None,
+        );
+    }
     if let Some(check) = raw.check {
         service.checked = true;
         match check.get_ref().resolve() {

@@ -169,8 +169,16 @@ impl Detector for Detect {
                 self.supervisor_says(service, change, at, world, out);
             }
             Signal::Check { result } if result.failure.is_none() => {
-                let runs = matches!(self.down.get(&result.service), Some(Some(_)));
-                if runs {
+                // An answer counts only while what was started lives, and only to a question asked since: something else may listen there.
+                let started = self.down.get(&result.service).copied().flatten();
+                let current = world
+                    .services
+                    .get(&result.service)
+                    .and_then(|service| service.process);
+                let asked = at.before(result.latency);
+                let proven = started
+                    .is_some_and(|started| current == Some(started.process) && asked >= started.at);
+                if proven {
                     let because = format!("its check answers in {:.1?}", result.latency);
                     self.clear(&result.service, at, because, out);
                 }

@@ -115,6 +115,11 @@ impl Engine {
         if incident.is_over() || self.acts.contains_key(&id) {
             return;
         }
+        if let Subject::Service { name } = &incident.subject
+            && !self.world.services.contains_key(name)
+        {
+            return self.resolve(id, None, now, "the service is no longer configured", orders);
+        }
         let Some(remedy) = self
             .settings
             .remedies

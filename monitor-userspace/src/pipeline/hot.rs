@@ -1,7 +1,8 @@
 //! The hot thread: rings, core, journal of intents, first strikes. Never awaits, never takes a lock that slow code holds for long.
 //!
 //! Order within a round: losses are counted before the rings are drained, so that evidence drained now is judged by every loss before
-//! it; then urgent events, bulk events, the inbox, ended processes, time. Orders are carried out as they come, not at the end of a round.
+//! it; then the inbox, so that what a supervisor announced (a stop, a start) is known before the exits that follow from it; then urgent
+//! events, bulk events, ended processes, time. Orders are carried out as they come, not at the end of a round.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
@@ -91,6 +92,7 @@ pub(super) fn run(hot: Hot) {
     while !state.stop {
         let ended = state.sleep(rings.as_ref());
         state.count_losses();
+        state.take_messages();
         if let Some(rings) = &mut rings {
             for ring in [&mut rings.urgent, &mut rings.bulk] {
                 let drained = ring.drain(BATCH, |event| {
@@ -105,7 +107,6 @@ pub(super) fn run(hot: Hot) {
                 }
             }
         }
-        state.take_messages();
         state.take_ended(ended);
         state.pass_time();
         state.show();
