@@ -87,6 +87,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("policy", &["config"]),
     ("checks", &["config"]),
     ("samplers", &["config", "host", "kernel"]),
+    ("identity", &["host"]),
     ("supervisors", &["host"]),
     ("actions", &["host", "policy"]),
     ("engine", &["actions", "detectors", "policy", "verify"]),

@@ -3,6 +3,7 @@
 //! Actions see the host through [`Host`], so that they are tested on a fake. Identity is checked here, at the last moment: a process
 //! is opened as a pidfd first and its start time compared after, so that what is signalled is what was meant, or nothing.
 
+pub mod cgroupfs;
 pub mod clock;
 pub mod exec;
 pub mod own;

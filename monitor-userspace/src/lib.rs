@@ -11,6 +11,7 @@ pub mod config;
 pub mod detectors;
 pub mod engine;
 pub mod host;
+pub mod identity;
 pub mod kernel;
 pub mod metrics;
 pub mod model;

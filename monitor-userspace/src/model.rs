@@ -11,6 +11,7 @@ pub mod service;
 pub mod signal;
 pub mod time;
 pub mod view;
+pub mod who;
 
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use evidence::{Evidence, Finding, Severity};
