@@ -2,5 +2,7 @@
 
 #[path = "live/daemon.rs"]
 mod daemon;
+#[path = "live/identity.rs"]
+mod identity;
 #[path = "live/kernel.rs"]
 mod kernel;
