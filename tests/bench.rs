@@ -9,6 +9,8 @@ mod cost;
 mod daemon;
 #[path = "bench/down.rs"]
 mod down;
+#[path = "bench/kernel.rs"]
+mod kernel;
 #[path = "bench/memory.rs"]
 mod memory;
 #[path = "bench/peers.rs"]
@@ -47,10 +49,14 @@ struct Args {
     /// Kills under each other supervisor.
     #[arg(long, default_value_t = 20)]
     peer_rounds: usize,
+    /// Rounds of each measurement of the kernel programs; in each, every variant has its turn.
+    #[arg(long, default_value_t = 15)]
+    kernel_rounds: usize,
     /// Length of the idle measurement.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Install the other supervisors that are missing (PM2 by npm, supervisord by pip) into a temporary folder.
+    /// Install what is compared with and missing: PM2 (npm) and supervisord (pip) into a temporary folder, for `kernel`
+    /// libbpf-tools and bpftrace (apt) into the system.
     #[arg(long)]
     peers: bool,
     /// Print JSON and no table.
@@ -70,6 +76,8 @@ enum What {
     Start,
     /// The kills of `down` under other supervisors.
     Peers,
+    /// What the kernel programs cost and how fast they tell, beside none, an empty one and other tools.
+    Kernel,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -82,12 +90,20 @@ enum Hidden {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// A part of `kernel` that must be a process of its own.
+    #[command(hide = true)]
+    KernelPart {
+        #[command(subcommand)]
+        part: kernel::Part,
+    },
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    if let Some(Hidden::Service { report, listen }) = &args.hidden {
-        return service::be(report, *listen);
+    match &args.hidden {
+        Some(Hidden::Service { report, listen }) => return service::be(report, *listen),
+        Some(Hidden::KernelPart { part }) => return kernel::be(part),
+        None => {}
     }
     match bench(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -137,6 +153,9 @@ fn measure(
     }
     if wanted(What::Peers) {
         peers::measure(args.peer_rounds, args.peers, own.as_ref(), report);
+    }
+    if wanted(What::Kernel) {
+        kernel::measure(args.kernel_rounds, args.peers, report).context("kernel")?;
     }
     Ok(())
 }

@@ -15,21 +15,92 @@ impl Samples {
         self.0.sort_unstable();
     }
 
+    pub(crate) fn extend(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+        self.0.sort_unstable();
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.0.len()
+    }
+
     /// The least value that this share of all values does not exceed (nearest rank).
     pub(crate) fn quantile(&self, share: f64) -> Option<Duration> {
-        let count = u32::try_from(self.0.len()).ok()?;
-        let rank = (f64::from(count) * share).ceil().max(1.0);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a rank"
-        )]
-        let index = rank as usize - 1;
-        self.0.get(index.min(self.0.len().checked_sub(1)?)).copied()
+        self.0.get(nearest_rank(self.0.len(), share)?).copied()
     }
 
     pub(crate) fn median(&self) -> Option<Duration> {
         self.quantile(0.5)
+    }
+}
+
+/// Numbers of one kind, one a round: ratios, or amounts in some unit.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Values(Vec<f64>);
+
+impl Values {
+    /// What is no number (nothing was there to divide by) is left out.
+    pub(crate) fn add(&mut self, value: f64) {
+        if value.is_finite() {
+            self.0.push(value);
+            self.0.sort_unstable_by(f64::total_cmp);
+        }
+    }
+
+    /// As [`Samples::quantile`].
+    pub(crate) fn quantile(&self, share: f64) -> Option<f64> {
+        self.0.get(nearest_rank(self.0.len(), share)?).copied()
+    }
+
+    pub(crate) fn median(&self) -> Option<f64> {
+        self.quantile(0.5)
+    }
+}
+
+impl FromIterator<f64> for Values {
+    fn from_iter<T: IntoIterator<Item = f64>>(values: T) -> Self {
+        let mut all = Self::default();
+        values.into_iter().for_each(|value| all.add(value));
+        all
+    }
+}
+
+/// Where the least value stands, among so many in order, that this share of all does not exceed.
+fn nearest_rank(count: usize, share: f64) -> Option<usize> {
+    let last = count.checked_sub(1)?;
+    let rank = (f64::from(u32::try_from(count).ok()?) * share)
+        .ceil()
+        .max(1.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "a rank"
+    )]
+    let index = rank as usize - 1;
+    Some(index.min(last))
+}
+
+/// What the median of [`Values`] should be.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Goal {
+    AtMost(f64),
+    AtLeast(f64),
+}
+
+impl Goal {
+    fn verdict(self, value: f64) -> String {
+        let (met, sign, goal) = match self {
+            Self::AtMost(goal) => (value <= goal, "<=", goal),
+            Self::AtLeast(goal) => (value >= goal, ">=", goal),
+        };
+        format!("  {sign} {goal}: {}", if met { "met" } else { "NOT MET" })
+    }
+
+    fn json(self) -> Value {
+        match self {
+            Self::AtMost(goal) => json!({ "at_most": goal }),
+            Self::AtLeast(goal) => json!({ "at_least": goal }),
+        }
     }
 }
 
@@ -89,6 +160,44 @@ impl Report {
             "p99_ns": nanos(at(0.99)),
             "max_ns": nanos(at(1.0)),
             "goal_p99_ns": nanos(goal),
+        }));
+    }
+
+    /// Like [`Self::section`], for [`Self::values`].
+    pub(crate) fn section_of_values(&mut self, title: &str) {
+        let [n, median, quartiles, range] = ["n", "median", "quartiles", "min .. max"];
+        let _infallible = writeln!(
+            self.text,
+            "\n{title:<58} {n:>5} {median:>9} {quartiles:>19} {range:>19}"
+        );
+    }
+
+    /// A line of numbers, and what their median should be.
+    pub(crate) fn values(&mut self, name: &str, values: &Values, unit: &str, goal: Option<Goal>) {
+        let Some(median) = values.median() else {
+            return self.missing(name, "no round gave a number");
+        };
+        let at = |share| values.quantile(share).unwrap_or(f64::NAN);
+        let verdict = goal.map(|goal| goal.verdict(median));
+        let range = |low, high| format!("{} .. {}", figures(low), figures(high));
+        let _infallible = writeln!(
+            self.text,
+            "  {name:<56} {:>5} {:>9} {:>19} {:>19} {unit}{}",
+            values.0.len(),
+            figures(median),
+            range(at(0.25), at(0.75)),
+            range(at(0.0), at(1.0)),
+            verdict.unwrap_or_default()
+        );
+        self.values.push(json!({
+            "name": name,
+            "count": values.0.len(),
+            "median": median,
+            "quartiles": [at(0.25), at(0.75)],
+            "min": at(0.0),
+            "max": at(1.0),
+            "unit": unit,
+            "goal": goal.map(Goal::json),
         }));
     }
 
@@ -159,6 +268,16 @@ fn machine() -> String {
     )
 }
 
+/// A number of any size, short.
+fn figures(value: f64) -> String {
+    let digits = match value.abs() {
+        v if v < 10.0 => 3,
+        v if v < 1000.0 => 1,
+        _ => 0,
+    };
+    format!("{value:.digits$}")
+}
+
 /// Three figures: `85 us`, `12.3 ms`, `1.25 s`.
 pub(crate) fn human(time: Duration) -> String {
     let micros = time.as_secs_f64() * 1e6;
@@ -189,5 +308,15 @@ mod tests {
         assert_eq!(samples.median(), Some(Duration::from_micros(100)));
         assert_eq!(samples.quantile(0.99), Some(Duration::from_micros(198)));
         assert_eq!(samples.quantile(1.0), Some(Duration::from_micros(200)));
+    }
+
+    #[test]
+    fn what_is_no_number_is_left_out() {
+        let values: Values = [3.0, f64::NAN, 1.0, f64::INFINITY, 2.0]
+            .into_iter()
+            .collect();
+        assert_eq!(values.median(), Some(2.0));
+        assert_eq!(values.quantile(1.0), Some(3.0));
+        assert_eq!(Values::default().median(), None);
     }
 }

@@ -1,0 +1,130 @@
+//! What is attached while a load runs.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+use aya::Ebpf;
+use monitor_common::Kind;
+use smart_monitor::kernel::{CounterReader, Kernel, Options, ProbeState};
+
+use super::empty;
+use super::reader::{Reader, Wakes};
+use super::tools::{Running, Tool, Tools};
+
+/// What attaching and detaching set off in the kernel is over by then.
+const SETTLE: Duration = Duration::from_millis(50);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Variant {
+    None,
+    /// One program that does nothing, at `sched_switch`.
+    Empty,
+    /// Ours, the one at `sched_switch` alone.
+    RunQueue,
+    /// Ours, with the default options.
+    Everything,
+    /// Another's that measures what [`Self::RunQueue`] does.
+    Other(Tool),
+}
+
+impl Variant {
+    pub(super) const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Empty => "empty tp_btf",
+            Self::RunQueue => "ours, run queue only",
+            Self::Everything => "ours, everything on",
+            Self::Other(tool) => tool.name(),
+        }
+    }
+
+    /// Attached, with the effects of that over, until it is dropped.
+    pub(super) fn attach(self, tools: &Tools) -> Result<Attached> {
+        let attached = match self {
+            Self::None => Attached::Nothing,
+            Self::Empty => Attached::Empty(empty::attach()?),
+            Self::RunQueue => Attached::ours(&only(Kind::RunQueueLatency))?,
+            Self::Everything => Attached::ours(&Options::default())?,
+            Self::Other(tool) => Attached::Other(tools.start(tool)?),
+        };
+        std::thread::sleep(SETTLE);
+        if let Attached::Ours(ours) = &attached {
+            ours.reader.take();
+        }
+        Ok(attached)
+    }
+}
+
+/// All probes but this one stay off.
+pub(super) fn only(wanted: Kind) -> Options {
+    let others = Kind::ALL.iter().filter(|kind| **kind != wanted);
+    Options {
+        disabled: others.map(|kind| kind.name().to_owned()).collect(),
+        ..Options::default()
+    }
+}
+
+/// Loads; every probe that was not switched off must run.
+pub(super) fn load(options: &Options) -> Result<Kernel> {
+    let kernel = Kernel::load(options)?;
+    for probe in kernel.probes() {
+        let name = probe.kind.name();
+        let disabled = options.disabled.iter().any(|disabled| disabled == name);
+        if let ProbeState::Off { reason, .. } = &probe.state
+            && !disabled
+        {
+            bail!("probe {name} is off: {reason}");
+        }
+    }
+    Ok(kernel)
+}
+
+/// Something attached; gone when it is dropped.
+pub(super) enum Attached {
+    Nothing,
+    Empty(#[expect(dead_code, reason = "held until it is to be detached")] Ebpf),
+    Ours(Box<Ours>),
+    Other(#[expect(dead_code, reason = "held until it is to be detached")] Running),
+}
+
+pub(super) struct Ours {
+    reader: Reader,
+    kernel: Kernel,
+}
+
+impl Attached {
+    fn ours(options: &Options) -> Result<Self> {
+        Self::with(load(options)?)
+    }
+
+    /// With a reader of its rings, as in the daemon.
+    pub(super) fn with(mut kernel: Kernel) -> Result<Self> {
+        let rings = kernel.take_rings().context("no rings")?;
+        let reader = Reader::start(rings)?;
+        Ok(Self::Ours(Box::new(Ours { reader, kernel })))
+    }
+
+    /// What the programs count, if they are ours.
+    pub(super) fn counters(&self) -> Option<CounterReader> {
+        match self {
+            Self::Ours(ours) => Some(ours.kernel.counters()),
+            _ => None,
+        }
+    }
+
+    /// Does something, and tells what woke the reader meanwhile; nothing does where there is no reader.
+    pub(super) fn watch<T>(&self, work: impl FnOnce() -> Result<T>) -> Result<(T, Wakes)> {
+        let Self::Ours(ours) = self else {
+            return Ok((work()?, Wakes::default()));
+        };
+        let counters = ours.kernel.counters();
+        let lost = counters.lost_total();
+        ours.reader.take();
+        let begin = Instant::now();
+        let done = work()?;
+        let mut wakes = ours.reader.take();
+        wakes.time = begin.elapsed();
+        wakes.lost = counters.lost_total() - lost;
+        Ok((done, wakes))
+    }
+}
