@@ -515,6 +515,9 @@ fn runs_away(scene: &mut Scene, pid: u32, comm: &str) {
             comm: comm.to_owned(),
             cpu_ns: second * 1_000_000_000,
             resident: 1 << 20,
+            major_faults: 0,
+            run_delay_ns: 0,
+            blocked: Vec::new(),
         };
         scene.signal(&Signal::Sample {
             sample: Sample::Processes {
@@ -569,6 +572,9 @@ fn a_short_burst_is_no_runaway() {
             comm: "cruncher".to_owned(),
             cpu_ns: cpu * 1_000_000,
             resident: 1,
+            major_faults: 0,
+            run_delay_ns: 0,
+            blocked: Vec::new(),
         };
         assert!(second <= 5);
         scene.signal(&Signal::Sample {
@@ -597,6 +603,9 @@ fn memory(scene: &mut Scene, processes: &[(u32, &str, u64)], available: u64, pre
         comm: (*comm).to_owned(),
         cpu_ns: 0,
         resident: mib << 20,
+        major_faults: 0,
+        run_delay_ns: 0,
+        blocked: Vec::new(),
     });
     let table = Sample::Processes {
         processes: processes.collect(),
@@ -785,7 +794,12 @@ fn long_waits_for_a_cpu_are_seen_and_end_with_a_quiet_window() {
                 task: task(700, "shop"),
                 wait_ns: 30_000_000,
                 previous_pid: 900,
-                padding: 0,
+                quota: 0,
+                throttled_ns: 0,
+                idle_ns: 0,
+                others_ns: 0,
+                forgotten_ns: 0,
+                culprits: Default::default(),
                 previous_comm: [0; 16],
             })
         });

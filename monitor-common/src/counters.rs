@@ -35,6 +35,16 @@ pub mod settings {
     pub const RUN_QUEUE_THRESHOLD_NS: &str = "RUN_QUEUE_THRESHOLD_NS";
     /// u64: a stall in direct reclaim at least this long is an event, nanoseconds.
     pub const RECLAIM_THRESHOLD_NS: &str = "RECLAIM_THRESHOLD_NS";
+    /// u32: events of one probe, cgroup and CPU in a second; more are held back.
+    pub const CGROUP_EVENTS_PER_SECOND: &str = "CGROUP_EVENTS_PER_SECOND";
+    /// u32: processes and threads that a cgroup makes in a second before it is reported.
+    pub const FORKS_PER_SECOND: &str = "FORKS_PER_SECOND";
+    /// u32: number of the system call `futex`.
+    pub const FUTEX: &str = "FUTEX";
+    /// u32: number of the system call `futex_waitv`.
+    pub const FUTEX_WAITV: &str = "FUTEX_WAITV";
+    /// u32: index of the memory controller among the cgroup subsystems; [`crate::offsets::ABSENT`] without one.
+    pub const MEMORY_SUBSYSTEM: &str = "MEMORY_SUBSYSTEM";
     /// u32: 1 when `sched_process_exit` says itself whether the process is dead (since 6.16).
     pub const EXIT_TELLS_GROUP: &str = "EXIT_TELLS_GROUP";
     /// u32: bit N makes the programs of probe number N ones that the verifier refuses. For tests.
@@ -68,6 +78,77 @@ impl RateLimit {
     }
 }
 
+/// A cgroup's share of one probe's events on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupLimit {
+    /// When the current second began.
+    pub began_ns: u64,
+    /// Held back since holding back began.
+    pub suppressed: u64,
+    /// Let through in this second.
+    pub passed: u32,
+    /// 1 while events are held back.
+    pub held: u32,
+}
+
+/// What becomes of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Share {
+    /// It passes.
+    Pass,
+    /// It is held back, as the first one.
+    Begins,
+    /// It is held back.
+    Held,
+    /// It passes as the first one after so many that were held back.
+    Ends(u64),
+}
+
+impl CgroupLimit {
+    /// Decides about one more event at this instant.
+    #[inline]
+    pub const fn admit(&mut self, now_ns: u64, per_second: u32) -> Share {
+        if now_ns.wrapping_sub(self.began_ns) >= 1_000_000_000 {
+            // Held back until a second ends in which they would all have passed.
+            let calm =
+                self.passed < per_second || now_ns.wrapping_sub(self.began_ns) >= 2_000_000_000;
+            self.began_ns = now_ns;
+            self.passed = 0;
+            if self.held != 0 && calm {
+                self.held = 0;
+                let suppressed = self.suppressed;
+                self.suppressed = 0;
+                self.passed = 1;
+                return Share::Ends(suppressed);
+            }
+        }
+        if self.passed < per_second {
+            self.passed += 1;
+            return Share::Pass;
+        }
+        self.suppressed += 1;
+        if self.held == 0 {
+            self.held = 1;
+            Share::Begins
+        } else {
+            Share::Held
+        }
+    }
+}
+
+/// Key of a [`CgroupLimit`].
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LimitKey {
+    /// Id of the cgroup.
+    pub cgroup_id: u64,
+    /// Number of the probe.
+    pub probe: u64,
+}
+
+const _: () = assert!(size_of::<CgroupLimit>() == 24);
+const _: () = assert!(size_of::<LimitKey>() == 16);
 const _: () = assert!(size_of::<ProbeCounters>() == 32);
 const _: () = assert!(size_of::<ReclaimTotals>() == 16);
 const _: () = assert!(size_of::<RateLimit>() == 16);
@@ -84,5 +165,36 @@ mod tests {
         assert_eq!(passed, 3);
         assert!(!limit.admit(start + 999_999_999, 3));
         assert!(limit.admit(start + 1_000_000_000, 3));
+    }
+
+    #[test]
+    fn holding_back_is_told_when_it_begins_and_when_it_ends() {
+        let mut limit = CgroupLimit::default();
+        let start = 5_000_000_000;
+        let at = |limit: &mut CgroupLimit, ms: u64| limit.admit(start + ms * 1_000_000, 2);
+        assert_eq!(at(&mut limit, 0), Share::Pass);
+        assert_eq!(at(&mut limit, 1), Share::Pass);
+        assert_eq!(at(&mut limit, 2), Share::Begins);
+        assert_eq!(at(&mut limit, 3), Share::Held);
+        assert_eq!(
+            at(&mut limit, 1_001),
+            Share::Pass,
+            "the next second has its share"
+        );
+        assert_eq!(at(&mut limit, 1_002), Share::Pass);
+        assert_eq!(at(&mut limit, 1_003), Share::Held, "still the same storm");
+        assert_eq!(at(&mut limit, 2_002), Share::Pass);
+        assert_eq!(
+            at(&mut limit, 3_003),
+            Share::Ends(3),
+            "a second below the limit ends it"
+        );
+        assert_eq!(at(&mut limit, 3_004), Share::Pass);
+        assert_eq!(at(&mut limit, 3_005), Share::Begins);
+        assert_eq!(
+            at(&mut limit, 60_000),
+            Share::Ends(1),
+            "silence ends it too"
+        );
     }
 }

@@ -23,7 +23,7 @@ impl Header {
     pub const fn of<T: crate::probes::Record>(cpu: u16, time_ns: u64) -> Self {
         #[expect(
             clippy::cast_possible_truncation,
-            reason = "records are about 100 bytes long"
+            reason = "records are some 400 bytes long at most"
         )]
         let size = size_of::<T>() as u32;
         Self {

@@ -5,6 +5,8 @@
 #![no_std]
 #![forbid(unsafe_code)]
 
+#[cfg(feature = "serde")]
+mod bytes;
 pub mod counters;
 pub mod event;
 pub mod offsets;

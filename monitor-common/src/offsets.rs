@@ -15,7 +15,8 @@ pub struct Offset {
     pub global: &'static str,
     /// The structure.
     pub structure: &'static str,
-    /// The member, through nested structures with dots; an array on the way means its first element.
+    /// The member, through nested structures with dots; an array on the way means its first element. Where it was renamed,
+    /// its names with `|` between them, newest first.
     pub path: &'static str,
     /// What of it is injected.
     pub measure: Measure,
@@ -28,6 +29,8 @@ pub enum Measure {
     Offset,
     /// Bytes from one element to the next of the array that the path ends in or goes through.
     Stride,
+    /// Bits from the start of the structure to a bitfield of one bit.
+    Bit,
 }
 
 /// Hands the list to a macro: `NAME(structure, path, measure);` for each.
@@ -54,9 +57,20 @@ macro_rules! for_each_offset {
             TASK_CFS_RQ("task_struct", "se.cfs_rq", Offset);
             TASK_RUN_DELAY("task_struct", "sched_info.run_delay", Offset);
             TASK_LAST_QUEUED("task_struct", "sched_info.last_queued", Offset);
+            TASK_STATE("task_struct", "__state|state", Offset);
+            TASK_IN_IOWAIT("task_struct", "in_iowait", Bit);
+            TASK_VOLUNTARY_SWITCHES("task_struct", "nvcsw", Offset);
+            TASK_INVOLUNTARY_SWITCHES("task_struct", "nivcsw", Offset);
+            TASK_CREDENTIALS("task_struct", "cred", Offset);
+            CREDENTIALS_UID("cred", "uid.val", Offset);
             CSS_SET_CGROUP("css_set", "dfl_cgrp", Offset);
             CGROUP_NODE("cgroup", "kn", Offset);
+            CGROUP_ROOT("cgroup", "root", Offset);
+            CGROUP_ROOT_HIERARCHY("cgroup_root", "hierarchy_id", Offset);
             NODE_ID("kernfs_node", "id", Offset);
+            CSS_SET_SUBSYSTEMS("css_set", "subsys", Offset);
+            SUBSYSTEM_CGROUP("cgroup_subsys_state", "cgroup", Offset);
+            MEMORY_CGROUP_USAGE("mem_cgroup", "memory.usage", Offset);
             SIGNAL_LIVE("signal_struct", "live.counter", Offset);
             SIGNAL_FLAGS("signal_struct", "flags", Offset);
             SIGNAL_GROUP_EXIT_CODE("signal_struct", "group_exit_code", Offset);
@@ -67,7 +81,14 @@ macro_rules! for_each_offset {
             SIGNAL_DEAD_READ_BYTES("signal_struct", "ioac.read_bytes", Offset);
             SIGNAL_DEAD_WRITE_BYTES("signal_struct", "ioac.write_bytes", Offset);
             CFS_RQ_RQ("cfs_rq", "rq", Offset);
+            CFS_RQ_GROUP("cfs_rq", "tg", Offset);
+            // Time for which this queue, or one above it, was throttled; renamed in 5.19.
+            CFS_RQ_THROTTLED_TIME("cfs_rq", "throttled_clock_pelt_time|throttled_clock_task_time", Offset);
+            GROUP_QUOTA("task_group", "cfs_bandwidth.quota", Offset);
             RQ_CLOCK("rq", "clock", Offset);
+            MM_ARGUMENTS("mm_struct", "arg_start", Offset);
+            MM_ARGUMENTS_END("mm_struct", "arg_end", Offset);
+            REGISTERS_SYSCALL("pt_regs", "orig_ax|syscallno", Offset);
             // A counter per kind of page: atomics inside `mm_rss_stat` before 6.2, an array of `percpu_counter` since.
             MM_RSS("mm_struct", "rss_stat.count", Offset);
             MM_RSS_STRIDE("mm_struct", "rss_stat.count", Stride);

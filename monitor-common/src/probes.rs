@@ -124,11 +124,19 @@ probes! {
     6 => OomKill(oom_kill),
     7 => DirectReclaim(direct_reclaim),
     8 => TcpConnect(tcp_connect),
+    9 => ProcessSignal(process_signal),
+    10 => ForkStorm(fork_storm),
+    11 => MemoryCeiling(memory_ceiling),
+    12 => OffCpu(off_cpu),
+    13 => CgroupChange(cgroup_change),
+    14 => EventThrottle(event_throttle),
+    15 => BenchLoad(bench_load),
+    16 => BenchEmpty(bench_empty),
 }
 
 impl Kind {
     /// Length of a table indexed by kind; number 0 is none.
-    pub const TABLE: usize = 16;
+    pub const TABLE: usize = 32;
 
     /// Its number: the `kind` of a header, and the index into the kernel's counters.
     pub const fn number(self) -> u16 {

@@ -9,6 +9,8 @@ pub struct ProbeSpec {
     pub name: &'static str,
     /// What it sees, in one line, for `doctor` and the reference.
     pub summary: &'static str,
+    /// When its programs are attached.
+    pub mode: Mode,
     /// All of them must attach for the probe to be on.
     pub programs: &'static [ProgramSpec],
     /// Structure members it cannot do without: one that this kernel lacks turns the probe off.
@@ -22,6 +24,19 @@ impl ProbeSpec {
     pub fn required(&self) -> impl Iterator<Item = &'static Offset> {
         self.offsets.iter().copied().flatten()
     }
+}
+
+/// When a probe's programs are attached.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// From start to end: what acts rest on, at next to no cost.
+    Essential,
+    /// From start to end, unless the programs cost more than their budget: then the costliest of these goes first.
+    Optional,
+    /// While somebody asks for it.
+    Demand,
+    /// By the benchmarks only.
+    Bench,
 }
 
 /// One kernel program and where it is attached.

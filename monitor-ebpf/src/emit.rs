@@ -1,12 +1,14 @@
 //! From a filled-in record to its ring, with everything that did not get there counted.
 
-use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_ANY, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use monitor_common::counters::ProbeCounters;
+use monitor_common::counters::{CgroupLimit, LimitKey, ProbeCounters, Share};
 use monitor_common::probes::Record;
-use monitor_common::{Header, Kind};
+use monitor_common::probes::event_throttle::EventThrottle;
+use monitor_common::{Header, Kind, Task};
 
-use crate::maps::{BULK, BULK_BYTES, COUNTERS, LIMITS, LOST_TOTAL, URGENT};
+use crate::maps::{BULK, BULK_BYTES, CGROUP_LIMITS, COUNTERS, LIMITS, LOST_TOTAL, URGENT};
+use crate::settings::CGROUP_EVENTS_PER_SECOND;
 
 /// Which ring a record takes.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -24,9 +26,18 @@ pub(crate) fn now_ns() -> u64 {
     unsafe { bpf_ktime_get_ns() }
 }
 
-/// Fills in a record in place and submits it.
+/// Fills in a record and submits it.
 #[inline(always)]
 pub(crate) fn emit<T: Record>(lane: Lane, now_ns: u64, fill: impl FnOnce(Header) -> T) {
+    emit_in_place(lane, now_ns, |record: *mut T, header| {
+        // SAFETY: room for one record, reserved for it.
+        unsafe { record.write(fill(header)) };
+    });
+}
+
+/// Has a record filled in where it lies, since a long one does not fit on the stack, and submits it. `fill` must write every byte.
+#[inline(always)]
+pub(crate) fn emit_in_place<T: Record>(lane: Lane, now_ns: u64, fill: impl FnOnce(*mut T, Header)) {
     let entry = match lane {
         Lane::Urgent => URGENT.reserve::<T>(0),
         Lane::Bulk => BULK.reserve::<T>(0),
@@ -41,7 +52,7 @@ pub(crate) fn emit<T: Record>(lane: Lane, now_ns: u64, fill: impl FnOnce(Header)
     };
     // SAFETY: the helper takes nothing and returns a number.
     let cpu = unsafe { bpf_get_smp_processor_id() };
-    entry.write(fill(Header::of::<T>(cpu as u16, now_ns)));
+    fill(entry.as_mut_ptr(), Header::of::<T>(cpu as u16, now_ns));
     let wake = match lane {
         Lane::Urgent => BPF_RB_FORCE_WAKEUP,
         Lane::Bulk if BULK.query(u64::from(BPF_RB_AVAIL_DATA)) > u64::from(BULK_BYTES / 2) => {
@@ -51,6 +62,52 @@ pub(crate) fn emit<T: Record>(lane: Lane, now_ns: u64, fill: impl FnOnce(Header)
     };
     entry.submit(u64::from(wake));
     count(T::KIND, |counters| counters.emitted += 1);
+}
+
+/// Whether this cgroup may have one more of its events in the bulk ring now. Asked before room is reserved; says so when holding back
+/// begins and ends. What is urgent is never held back.
+#[inline(always)]
+pub(crate) fn has_share(kind: Kind, lane: Lane, who: &Task, now_ns: u64) -> bool {
+    if lane == Lane::Urgent {
+        return true;
+    }
+    let key = LimitKey {
+        cgroup_id: who.cgroup_id,
+        probe: u64::from(kind.number()),
+    };
+    let per_second = CGROUP_EVENTS_PER_SECOND.load();
+    let Some(limit) = CGROUP_LIMITS.get_ptr_mut(key) else {
+        let fresh = CgroupLimit {
+            began_ns: now_ns,
+            passed: 1,
+            ..CgroupLimit::default()
+        };
+        // No room: not limited, which costs room in the ring and no more.
+        let _ = CGROUP_LIMITS.insert(key, fresh, u64::from(BPF_ANY));
+        return true;
+    };
+    // SAFETY: a slot of this CPU, valid while the program runs.
+    let (began, suppressed) = match unsafe { (*limit).admit(now_ns, per_second) } {
+        Share::Pass => return true,
+        Share::Held => {
+            count(kind, |counters| counters.suppressed += 1);
+            return false;
+        }
+        Share::Begins => {
+            count(kind, |counters| counters.suppressed += 1);
+            (1, 1)
+        }
+        Share::Ends(suppressed) => (0, suppressed),
+    };
+    emit(Lane::Bulk, now_ns, |header| EventThrottle {
+        header,
+        task: *who,
+        probe: kind.number(),
+        began,
+        per_second,
+        suppressed,
+    });
+    began == 0
 }
 
 /// True when this probe may do one more of what is limited to so many a second on this CPU.

@@ -1,9 +1,15 @@
 //! The maps. All of types that 5.8 has, since all are made with the object, whichever programs load.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{HashMap, LruHashMap, PerCpuArray, RingBuf};
-use monitor_common::counters::{ProbeCounters, RateLimit, ReclaimTotals};
-use monitor_common::probes::run_queue_latency::BUCKETS;
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
+use monitor_common::counters::{CgroupLimit, LimitKey, ProbeCounters, RateLimit, ReclaimTotals};
+use monitor_common::probes::direct_reclaim::Reclaim;
+use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
+use monitor_common::probes::memory_ceiling::{CEILINGS, Ceiling};
+use monitor_common::probes::off_cpu::{WAITING, WaitTotals};
+use monitor_common::probes::run_queue_latency::{
+    BUCKETS, CgroupFilter, SLICES, Slice, THROTTLES, Throttle, WATCHED_CGROUPS,
+};
 use monitor_common::{Kind, Task};
 
 /// Bytes of [`BULK`].
@@ -48,13 +54,96 @@ pub(crate) static RUN_QUEUE_HISTOGRAM: PerCpuArray<[u64; BUCKETS]> =
 #[map]
 pub(crate) static CONNECTING: LruHashMap<u64, Connecting> = LruHashMap::with_max_entries(4_096, 0);
 
-/// When a thread entered direct reclaim, by thread id.
+/// Each thread's last reclaim, by thread id.
 #[map]
-pub(crate) static RECLAIMING: LruHashMap<u32, u64> = LruHashMap::with_max_entries(4_096, 0);
+pub(crate) static RECLAIMING: LruHashMap<u32, Reclaim> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Stalls in direct reclaim, short ones included.
 #[map]
 pub(crate) static RECLAIM_TOTALS: PerCpuArray<ReclaimTotals> = PerCpuArray::with_max_entries(1, 0);
+
+/// What each cgroup makes of each probe's events.
+#[map]
+pub(crate) static CGROUP_LIMITS: LruPerCpuHashMap<LimitKey, CgroupLimit> =
+    LruPerCpuHashMap::with_max_entries(4_096, 0);
+
+/// What each CPU remembers of who had it.
+#[map]
+pub(crate) static TURNS: PerCpuArray<Turns> = PerCpuArray::with_max_entries(1, 0);
+
+/// Which cgroups are watched, at a glance.
+#[map]
+pub(crate) static CGROUP_FILTER: Array<CgroupFilter> = Array::with_max_entries(1, 0);
+
+/// Watched cgroups: id to slot.
+#[map]
+pub(crate) static WATCHED_SLOTS: HashMap<u64, u32> = HashMap::with_max_entries(WATCHED_CGROUPS, 0);
+
+/// Run-queue waits of watched cgroups, by slot.
+#[map]
+pub(crate) static CGROUP_HISTOGRAM: PerCpuArray<[u64; BUCKETS]> =
+    PerCpuArray::with_max_entries(WATCHED_CGROUPS, 0);
+
+/// Where watched cgroups wait, by slot.
+#[map]
+pub(crate) static CGROUP_WAITS: PerCpuArray<WaitTotals> =
+    PerCpuArray::with_max_entries(WATCHED_CGROUPS, 0);
+
+/// Threads of watched cgroups that wait, by thread id.
+#[map]
+pub(crate) static WAITERS: LruHashMap<u32, Waiter> = LruHashMap::with_max_entries(WAITING, 0);
+
+/// Forks in the current second, by cgroup.
+#[map]
+pub(crate) static FORKS: LruHashMap<u64, ForkWindow> = LruHashMap::with_max_entries(CGROUPS, 0);
+
+/// Guards against fork storms, by cgroup.
+#[map]
+pub(crate) static FORK_LIMITS: HashMap<u64, ForkLimit> =
+    HashMap::with_max_entries(WATCHED_CGROUPS, 0);
+
+/// Ceilings of processes, by process id.
+#[map]
+pub(crate) static PROCESS_CEILINGS: HashMap<u32, Ceiling> = HashMap::with_max_entries(CEILINGS, 0);
+
+/// Ceilings of cgroups of the memory controller, by id.
+#[map]
+pub(crate) static CGROUP_CEILINGS: HashMap<u64, Ceiling> = HashMap::with_max_entries(CEILINGS, 0);
+
+/// How many cgroups have a ceiling: with none, nobody's cgroup is looked up.
+#[map]
+pub(crate) static CGROUP_CEILING_COUNT: Array<u32> = Array::with_max_entries(1, 0);
+
+/// For the benchmarks: the process whose system calls make load, and how many records each.
+#[map]
+pub(crate) static BENCH: Array<[u32; 2]> = Array::with_max_entries(1, 0);
+
+/// For the benchmarks: records made on this CPU.
+#[map]
+pub(crate) static BENCH_MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Value of [`TURNS`].
+#[repr(C)]
+pub(crate) struct Turns {
+    /// When the task that has the CPU was given it; run-queue clock.
+    pub(crate) since_ns: u64,
+    /// Address of the run queue that was looked at last.
+    pub(crate) queue: u64,
+    /// Number of the latest slice.
+    pub(crate) latest: u64,
+    pub(crate) slices: [Slice; SLICES],
+    pub(crate) throttles: [Throttle; THROTTLES],
+}
+
+/// Value of [`WAITERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Waiter {
+    pub(crate) since_ns: u64,
+    pub(crate) syscall: i64,
+    pub(crate) wait: u32,
+    pub(crate) slot: u32,
+}
 
 /// Key of [`ENDED`].
 #[repr(C)]

@@ -61,7 +61,22 @@ impl KernelPtr {
         }
     }
 
-    /// The same through the helper that checks the address, for what the verifier cannot follow. 0 when it is bad.
+    /// Whether this bit, counted from the start of the structure, is set.
+    #[inline(always)]
+    pub(crate) fn bit(self, offset: &Global<u32>) -> bool {
+        let at = offset.load();
+        // SAFETY: as for [`Self::load_past`].
+        let byte = unsafe { self.0.add((at / 8) as usize).read() };
+        byte >> (at % 8) & 1 != 0
+    }
+
+    /// Follows the pointer at this offset through the helper that checks the address.
+    #[inline(always)]
+    pub(crate) fn follow_checked(self, offset: &Global<u32>, past: usize) -> Self {
+        Self(self.load_checked::<u64>(offset, past) as *const u8)
+    }
+
+    /// Reads so many bytes behind the member through the helper that checks the address, for what the verifier cannot follow. 0 when it is bad.
     #[inline(always)]
     pub(crate) fn load_checked<T: Copy + Default>(self, offset: &Global<u32>, past: usize) -> T {
         let from = self.address() + u64::from(offset.load()) + past as u64;

@@ -1,10 +1,18 @@
 //! Every probe's programs. The other line to add for a new one is in `monitor-common/src/probes.rs`.
 
+mod bench_empty;
+mod bench_load;
+mod cgroup_change;
 mod direct_reclaim;
+mod event_throttle;
+mod fork_storm;
+mod memory_ceiling;
+mod off_cpu;
 mod oom_kill;
 mod process_exec;
 mod process_exit;
 mod process_fork;
+mod process_signal;
 mod run_queue_latency;
 mod task_snapshot;
 mod tcp_connect;

@@ -3,12 +3,14 @@
 use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use monitor_common::Task;
+use monitor_common::probes::run_queue_latency::CgroupFilter;
 
 use crate::emit::Lane;
-use crate::maps::WATCHED;
+use crate::maps::{CGROUP_FILTER, WATCHED, WATCHED_SLOTS};
 use crate::offsets::{
-    CGROUP_NODE, CSS_SET_CGROUP, KernelPtr, MM_RSS, MM_RSS_STRIDE, NODE_ID, TASK_CGROUPS,
-    TASK_COMM, TASK_LEADER, TASK_MM, TASK_PARENT, TASK_PID, TASK_START, TASK_TGID, known,
+    CGROUP_NODE, CREDENTIALS_UID, CSS_SET_CGROUP, KernelPtr, MM_RSS, MM_RSS_STRIDE, NODE_ID,
+    TASK_CGROUPS, TASK_COMM, TASK_CREDENTIALS, TASK_LEADER, TASK_MM, TASK_PARENT, TASK_PID,
+    TASK_START, TASK_TGID, known,
 };
 use crate::settings::DAEMON_PID;
 
@@ -49,8 +51,9 @@ pub(crate) fn comm(task: KernelPtr) -> [u8; 16] {
     unsafe { core::mem::transmute::<[u64; 2], [u8; 16]>(words) }
 }
 
+/// Id of its cgroup v2; 0 when unknown.
 #[inline(always)]
-fn cgroup_id(task: KernelPtr) -> u64 {
+pub(crate) fn cgroup_id(task: KernelPtr) -> u64 {
     if !known([&TASK_CGROUPS, &CSS_SET_CGROUP, &CGROUP_NODE, &NODE_ID]) {
         return 0;
     }
@@ -58,6 +61,24 @@ fn cgroup_id(task: KernelPtr) -> u64 {
         .follow(&CSS_SET_CGROUP)
         .follow(&CGROUP_NODE)
         .load(&NODE_ID)
+}
+
+/// Where its cgroup's figures are counted; none for a cgroup that nobody watches.
+#[inline(always)]
+pub(crate) fn watched_slot(task: KernelPtr) -> Option<u32> {
+    let filter = CGROUP_FILTER.get(0)?;
+    if filter.watched == 0 {
+        return None;
+    }
+    let cgroup_id = cgroup_id(task);
+    let (word, bit) = CgroupFilter::place(cgroup_id);
+    // The compiler knows the word to be in bounds and would leave the check out, which the verifier needs.
+    let word = filter.bits.get(core::hint::black_box(word))?;
+    if word & bit == 0 {
+        return None;
+    }
+    // SAFETY: the value is copied at once.
+    unsafe { WATCHED_SLOTS.get(cgroup_id).copied() }
 }
 
 /// Process id of its parent.
@@ -96,6 +117,12 @@ pub(crate) fn resident(task: KernelPtr) -> Resident {
     if mm.is_null() {
         return Resident::default();
     }
+    resident_in(mm)
+}
+
+/// Resident pages of an address space. The kernel must have its counters.
+#[inline(always)]
+pub(crate) fn resident_in(mm: KernelPtr) -> Resident {
     // The order of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES has been the same since 4.5. A counter can be below
     // zero for a moment, since the CPUs add to it in batches.
     let stride = MM_RSS_STRIDE.load() as usize;
@@ -112,5 +139,15 @@ pub(crate) fn resident(task: KernelPtr) -> Resident {
         file: pages(0),
         anon: pages(1),
         shmem: pages(3),
+    }
+}
+
+/// Its real user; `u32::MAX` when unknown.
+#[inline(always)]
+pub(crate) fn uid(task: KernelPtr) -> u32 {
+    if known([&TASK_CREDENTIALS, &CREDENTIALS_UID]) {
+        task.follow(&TASK_CREDENTIALS).load(&CREDENTIALS_UID)
+    } else {
+        u32::MAX
     }
 }

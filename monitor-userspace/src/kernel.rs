@@ -4,28 +4,36 @@
 //! kernel refuses takes no other with it. Consumes the object that `cargo xtask build` made (embedded) and the running
 //! kernel's types; emits [`Rings`] of events and [`Snapshot`]s. Needs 5.8 with BTF, and root. Leaves out deciding anything.
 
+mod bench;
 mod btf;
+mod cgroups;
 mod counters;
+mod guards;
 mod loader;
 mod log;
 mod offsets;
+mod programs;
 mod rights;
 mod ring;
 mod snapshot;
 mod status;
 mod watch;
 
-use std::os::fd::OwnedFd;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use aya::EbpfError;
 use aya::maps::{MapData, MapError};
-use aya::{Ebpf, EbpfError};
 use thiserror::Error;
 
+pub use bench::BenchLoad;
 pub use btf::{Btf, BtfError, Member};
-pub use counters::{CounterReader, PerProbe, ProgramCost};
+pub use cgroups::{CgroupFigures, CgroupWatch, CgroupWatchError};
+pub use counters::{CounterReader, PerProbe};
+pub use guards::{Guard, GuardError, Guarded, Guards};
 pub use log::KernelLog;
+use programs::Loaded;
+pub use programs::{ProgramCost, Programs, SwitchError};
 pub use ring::{Drained, Ring, Rings, decode};
 pub use snapshot::{MAX_THREADS, Snapshot};
 pub use status::{ProbeState, ProbeStatus};
@@ -44,6 +52,12 @@ pub struct Options {
     pub run_queue_threshold: Duration,
     /// A stall in direct reclaim at least this long is an event.
     pub reclaim_threshold: Duration,
+    /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
+    pub cgroup_events_per_second: u32,
+    /// Processes and threads that a cgroup makes in a second before it is reported.
+    pub forks_per_second: u32,
+    /// Whether the programs that only the benchmarks need are loaded too.
+    pub bench: bool,
     /// Whether the kernel measures what the programs cost; that costs some 20 ns a run itself.
     pub stats: bool,
     /// Fault injection for tests: names of probes whose programs the verifier is to refuse.
@@ -58,6 +72,9 @@ impl Default for Options {
             disabled: Vec::new(),
             run_queue_threshold: Duration::from_millis(20),
             reclaim_threshold: Duration::from_millis(1),
+            cgroup_events_per_second: 2_000,
+            forks_per_second: 1_000,
+            bench: false,
             stats: false,
             refuse: Vec::new(),
             break_offsets: Vec::new(),
@@ -120,20 +137,21 @@ impl From<MapError> for KernelError {
 
 /// The loaded programs. Dropping it detaches them.
 pub struct Kernel {
-    object: Arc<Ebpf>,
-    probes: Vec<ProbeStatus>,
+    loaded: Arc<Mutex<Loaded>>,
     rings: Option<Rings>,
     snapshot: Option<Snapshot>,
     log: Option<KernelLog>,
     counters: CounterReader,
+    guards: Guards,
+    cgroups: CgroupWatch,
+    bench: BenchLoad,
     watched: MapData,
-    stats: Option<OwnedFd>,
 }
 
 impl std::fmt::Debug for Kernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Kernel")
-            .field("probes", &self.probes)
+            .field("probes", &self.probes())
             .finish_non_exhaustive()
     }
 }
@@ -145,8 +163,28 @@ impl Kernel {
     }
 
     /// Every probe, on or off, in the order of [`monitor_common::Kind::ALL`].
-    pub fn probes(&self) -> &[ProbeStatus] {
-        &self.probes
+    pub fn probes(&self) -> Vec<ProbeStatus> {
+        self.programs().probes()
+    }
+
+    /// A handle on the programs: attaching, detaching, cost.
+    pub fn programs(&self) -> Programs {
+        Programs::of(&self.loaded)
+    }
+
+    /// The guards that act in the kernel.
+    pub fn guards(&self) -> Guards {
+        self.guards.clone()
+    }
+
+    /// The cgroups with figures of their own.
+    pub fn cgroups(&self) -> CgroupWatch {
+        self.cgroups.clone()
+    }
+
+    /// The load generator of the benchmarks.
+    pub const fn bench(&mut self) -> &mut BenchLoad {
+        &mut self.bench
     }
 
     /// The rings, once.
@@ -182,20 +220,18 @@ impl Kernel {
     }
 
     /// Starts or stops measuring what the programs cost, of all programs on the host. What was measured stays.
-    pub fn set_stats(&mut self, on: bool) -> Result<(), KernelError> {
-        if on && self.stats.is_none() {
-            let fd = aya::sys::enable_stats(aya::sys::Stats::RunTime)
-                .map_err(|error| KernelError::Stats(error.io_error))?;
-            self.stats = Some(fd);
-        } else if !on {
-            self.stats = None;
-        }
-        Ok(())
+    pub fn set_stats(&self, on: bool) -> Result<(), KernelError> {
+        self.programs().set_stats(on)
     }
 
     /// Names of the loaded programs.
-    pub fn programs(&self) -> Vec<&str> {
-        let mut names: Vec<_> = self.object.programs().map(|(name, _)| name).collect();
+    pub fn program_names(&self) -> Vec<String> {
+        let loaded = programs::lock(&self.loaded);
+        let mut names: Vec<_> = loaded
+            .object
+            .programs()
+            .map(|(name, _)| name.to_owned())
+            .collect();
         names.sort_unstable();
         names
     }

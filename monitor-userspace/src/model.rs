@@ -19,6 +19,8 @@ pub use identity::{ProcessKey, Subject};
 pub use incident::{Incident, IncidentId, State, Step};
 pub use kernel_view::KernelView;
 pub use service::{Service, ServiceState, World};
-pub use signal::{CheckFailure, CheckResult, ProcessUsage, Sample, ServiceSignal, Signal};
+pub use signal::{
+    BLOCKED, BlockedThread, CheckFailure, CheckResult, ProcessUsage, Sample, ServiceSignal, Signal,
+};
 pub use time::Time;
 pub use view::View;

@@ -97,7 +97,10 @@ fn exit_of(rings: &mut Rings, seen: &mut Vec<(Lane, Event)>, pid: u32) -> (Lane,
 #[test]
 fn every_probe_is_on_and_every_program_is_in_the_object() {
     let _alone = alone();
-    let mut kernel = load(&Options::default());
+    let mut kernel = load(&Options {
+        bench: true,
+        ..Options::default()
+    });
     assert!(kernel.take_log().is_some(), "the programs' own messages");
     for probe in kernel.probes() {
         assert!(
@@ -120,7 +123,7 @@ fn every_probe_is_on_and_every_program_is_in_the_object() {
         .flat_map(|kind| kind.spec().programs.iter().map(|program| program.name))
         .collect();
     stated.sort_unstable();
-    assert_eq!(kernel.programs(), stated);
+    assert_eq!(kernel.program_names(), stated);
 }
 
 #[test]
@@ -723,7 +726,7 @@ fn a_disabled_probe_is_off_and_says_why() {
 #[test]
 fn the_cost_of_the_programs_is_measured_when_asked() {
     let _alone = alone();
-    let mut kernel = load(&Options {
+    let kernel = load(&Options {
         stats: true,
         ..Options::default()
     });

@@ -2,12 +2,13 @@
 
 use crate::event::{Header, Task};
 use crate::offsets::CURRENT;
-use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "direct_reclaim",
-    summary: "a process stalled in direct reclaim: how long, and how much it freed",
+    summary: "a process stalled in direct reclaim: how long, how much it freed, and for the host's or for a cgroup's limit",
+    mode: Mode::Optional,
     programs: &[
         ProgramSpec {
             name: "direct_reclaim_begin",
@@ -16,6 +17,14 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         ProgramSpec {
             name: "direct_reclaim_end",
             attach: Attach::tracepoint("mm_vmscan_direct_reclaim_end"),
+        },
+        ProgramSpec {
+            name: "memcg_reclaim_begin",
+            attach: Attach::tracepoint("mm_vmscan_memcg_reclaim_begin"),
+        },
+        ProgramSpec {
+            name: "memcg_reclaim_end",
+            attach: Attach::tracepoint("mm_vmscan_memcg_reclaim_end"),
         },
     ],
     offsets: &[CURRENT],
@@ -35,6 +44,31 @@ pub struct DirectReclaim {
     pub stall_ns: u64,
     /// Pages it freed.
     pub reclaimed_pages: u64,
+    /// Whose memory was short: `SCOPE_HOST` or `SCOPE_CGROUP`.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub scope: u32,
+    /// Always 0.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<DirectReclaim>() == 72);
+/// [`DirectReclaim::scope`] in recordings that do not tell.
+pub const SCOPE_UNKNOWN: u32 = 0;
+/// The host's.
+pub const SCOPE_HOST: u32 = 1;
+/// That of a cgroup with a limit.
+pub const SCOPE_CGROUP: u32 = 2;
+
+/// A thread's reclaim, under way or the last one.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reclaim {
+    /// When it began; `CLOCK_MONOTONIC` nanoseconds.
+    pub since_ns: u64,
+    /// `SCOPE_*`.
+    pub scope: u32,
+    /// 1 while it is under way.
+    pub under_way: u32,
+}
+
+const _: () = assert!(size_of::<DirectReclaim>() == 80);

@@ -1,13 +1,14 @@
 //! The kernel chose a victim for lack of memory.
 
-use crate::event::{Header, Task};
+use crate::event::{COMM_LEN, Header, Task};
 use crate::offsets::{self, CGROUP, TASK};
-use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "oom_kill",
-    summary: "the kernel killed a process for lack of memory: the victim and what it held",
+    summary: "the kernel killed a process for lack of memory: the victim, what it held, who asked, and whose memory was short",
+    mode: Mode::Essential,
     programs: &[ProgramSpec {
         name: "oom_kill",
         attach: Attach::BtfTracepoint {
@@ -48,6 +49,25 @@ pub struct OomKill {
     pub trigger_pid: u32,
     /// The victim's `oom_score_adj`.
     pub oom_score_adj: i32,
+    /// Name of the task that asked for the memory.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub trigger_comm: [u8; COMM_LEN],
+    /// Whose memory was short: `CAUSE_*`.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub cause: u32,
+    /// Always 0.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub padding: u32,
 }
 
-const _: () = assert!(size_of::<OomKill>() == 88);
+/// The task that asked had not reclaimed shortly before: a person asked (`sysrq`), or `direct_reclaim` is off.
+pub const CAUSE_UNKNOWN: u32 = 0;
+/// The host's: its last reclaim was of the host.
+pub const CAUSE_HOST: u32 = 1;
+/// That of a cgroup with a limit: its last reclaim was of a cgroup.
+pub const CAUSE_CGROUP: u32 = 2;
+
+/// A reclaim longer ago than this says nothing about the cause (10 s).
+pub const CAUSE_WITHIN_NS: u64 = 10_000_000_000;
+
+const _: () = assert!(size_of::<OomKill>() == 112);

@@ -2,12 +2,13 @@
 
 use crate::event::{Header, Task};
 use crate::offsets::{self, CGROUP, TASK};
-use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "process_exit",
     summary: "a process ended, with its exit code or the signal that killed it",
+    mode: Mode::Essential,
     programs: &[ProgramSpec {
         name: "process_exit",
         attach: Attach::tracepoint("sched_process_exit"),

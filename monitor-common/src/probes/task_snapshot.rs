@@ -5,12 +5,13 @@
 
 use crate::event::{Header, Task};
 use crate::offsets::{self, CGROUP, TASK};
-use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "task_snapshot",
     summary: "the process table: CPU time, run delay, memory, faults and I/O of every process",
+    mode: Mode::Essential,
     programs: &[ProgramSpec {
         name: "task_snapshot",
         attach: Attach::TaskIterator,
@@ -28,6 +29,11 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         CGROUP,
         &[
             offsets::TASK_RUN_DELAY,
+            offsets::TASK_STATE,
+            offsets::TASK_VOLUNTARY_SWITCHES,
+            offsets::TASK_INVOLUNTARY_SWITCHES,
+            offsets::TASK_CREDENTIALS,
+            offsets::CREDENTIALS_UID,
             offsets::SIGNAL_DEAD_CPU_TIME,
             offsets::TASK_MM,
             offsets::MM_RSS,
@@ -80,6 +86,27 @@ pub struct TaskSnapshot {
     pub read_bytes: u64,
     /// Bytes written to storage by this thread; 0 without `CONFIG_TASK_IO_ACCOUNTING`.
     pub write_bytes: u64,
+    /// What the kernel calls `__state`: 0 runs or wants to, 1 sleeps, 2 sleeps and cannot be woken by a signal.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub state: u32,
+    /// Real user id of this thread; `u32::MAX` when unknown.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub uid: u32,
+    /// How often this thread was switched away from, for whatever reason: the same number twice means that it has not run in between.
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub switches: u64,
 }
 
-const _: () = assert!(size_of::<TaskSnapshot>() == 128);
+/// [`TaskSnapshot::state`] of a thread that waits and cannot be woken by a signal (`TASK_UNINTERRUPTIBLE`).
+pub const UNINTERRUPTIBLE: u32 = 2;
+/// Set in addition for idle kernel threads (`TASK_NOLOAD`).
+pub const NO_LOAD: u32 = 0x400;
+
+impl TaskSnapshot {
+    /// Whether it waits for something that no signal can interrupt (`D` in `ps`).
+    pub const fn is_uninterruptible(&self) -> bool {
+        self.state & UNINTERRUPTIBLE != 0 && self.state & NO_LOAD == 0
+    }
+}
+
+const _: () = assert!(size_of::<TaskSnapshot>() == 144);

@@ -4,12 +4,13 @@
 
 use crate::event::{Header, Task};
 use crate::offsets::{self, CURRENT};
-use crate::spec::{Attach, ProbeSpec, ProgramSpec};
+use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "tcp_connect",
     summary: "an outgoing TCP connection: its latency or its error, with the process that asked for it",
+    mode: Mode::Optional,
     programs: &[ProgramSpec {
         name: "tcp_connect",
         attach: Attach::tracepoint("inet_sock_set_state"),

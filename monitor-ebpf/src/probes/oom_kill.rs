@@ -1,12 +1,13 @@
 //! The kernel chose a victim for lack of memory.
 
-use aya_ebpf::helpers::bpf_get_current_pid_tgid;
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::Kind;
-use monitor_common::probes::oom_kill::OomKill;
+use monitor_common::probes::oom_kill::{CAUSE_UNKNOWN, CAUSE_WITHIN_NS, OomKill};
 
 use crate::emit::{Lane, emit, now_ns};
+use crate::maps::RECLAIMING;
 use crate::offsets::{KernelPtr, SIGNAL_OOM_SCORE_ADJ, TASK_SIGNAL, known};
 use crate::settings::refuse_if_asked;
 use crate::task::{describe, resident};
@@ -31,7 +32,9 @@ fn try_oom_kill(ctx: &BtfTracePointContext) {
         0
     };
     let pages = resident(victim);
-    emit(Lane::Urgent, now_ns(), |header| OomKill {
+    let now_ns = now_ns();
+    let cause = cause(now_ns);
+    emit(Lane::Urgent, now_ns, |header| OomKill {
         header,
         task: describe(victim),
         anon_pages: pages.anon,
@@ -39,5 +42,19 @@ fn try_oom_kill(ctx: &BtfTracePointContext) {
         shmem_pages: pages.shmem,
         trigger_pid: (bpf_get_current_pid_tgid() >> 32) as u32,
         oom_score_adj,
+        trigger_comm: bpf_get_current_comm().unwrap_or_default(),
+        cause,
+        padding: 0,
     });
+}
+
+/// Whoever gets to the OOM killer has tried to reclaim first: for the host, or for the cgroup whose limit it met.
+#[inline(always)]
+fn cause(now_ns: u64) -> u32 {
+    let tid = bpf_get_current_pid_tgid() as u32;
+    // SAFETY: only this thread writes the entry, and the value is copied at once.
+    match unsafe { RECLAIMING.get(tid).copied() } {
+        Some(reclaim) if now_ns.wrapping_sub(reclaim.since_ns) < CAUSE_WITHIN_NS => reclaim.scope,
+        _ => CAUSE_UNKNOWN,
+    }
 }

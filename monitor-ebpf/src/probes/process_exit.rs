@@ -7,7 +7,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::probes::process_exit::ProcessExit;
 use monitor_common::{Kind, Task};
 
-use crate::emit::{emit, now_ns};
+use crate::emit::{emit, has_share, now_ns};
 use crate::maps::{ENDED, Ended};
 use crate::offsets::{
     KernelPtr, SIGNAL_FLAGS, SIGNAL_GROUP_EXIT_CODE, SIGNAL_LIVE, TASK_EXIT_CODE, TASK_LEADER,
@@ -50,7 +50,12 @@ fn try_process_exit(ctx: &BtfTracePointContext) {
     let parent_pid = parent_pid(leader);
     // SAFETY: the helper takes nothing and returns a number.
     let boot_ns = unsafe { bpf_ktime_get_boot_ns() };
-    emit(lane(who.pid, parent_pid), now_ns(), |header| ProcessExit {
+    let lane = lane(who.pid, parent_pid);
+    let now_ns = now_ns();
+    if !has_share(Kind::ProcessExit, lane, &who, now_ns) {
+        return;
+    }
+    emit(lane, now_ns, |header| ProcessExit {
         header,
         task: who,
         parent_pid,

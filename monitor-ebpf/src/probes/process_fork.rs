@@ -5,8 +5,8 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::Kind;
 use monitor_common::probes::process_fork::ProcessFork;
 
-use crate::emit::{Lane, emit, now_ns};
-use crate::offsets::{KernelPtr, TASK_PID, TASK_TGID};
+use crate::emit::{Lane, emit, has_share, now_ns};
+use crate::offsets::{KernelPtr, TASK_LEADER, TASK_PARENT, TASK_PID, TASK_START, TASK_TGID};
 use crate::settings::refuse_if_asked;
 use crate::task::{describe, parent_pid};
 
@@ -24,10 +24,20 @@ fn try_process_fork(ctx: &BtfTracePointContext) {
     if is_thread {
         return;
     }
-    emit(Lane::Bulk, now_ns(), |header| ProcessFork {
+    let who = describe(child);
+    let now_ns = now_ns();
+    if !has_share(Kind::ProcessFork, Lane::Bulk, &who, now_ns) {
+        return;
+    }
+    emit(Lane::Bulk, now_ns, |header| ProcessFork {
         header,
-        task: describe(child),
+        task: who,
         parent_pid: parent_pid(child),
         padding: 0,
+        // Not the task that called: with CLONE_PARENT, the parent is another.
+        parent_start_time_ns: child
+            .follow(&TASK_PARENT)
+            .follow(&TASK_LEADER)
+            .load(&TASK_START),
     });
 }

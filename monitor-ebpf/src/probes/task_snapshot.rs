@@ -9,11 +9,12 @@ use monitor_common::{Header, Kind};
 
 use crate::offsets::{
     KernelPtr, SIGNAL_DEAD_CPU_TIME, SIGNAL_DEAD_MAJOR_FAULTS, SIGNAL_DEAD_MINOR_FAULTS,
-    SIGNAL_DEAD_READ_BYTES, SIGNAL_DEAD_WRITE_BYTES, TASK_CPU_TIME, TASK_FLAGS, TASK_MAJOR_FAULTS,
-    TASK_MINOR_FAULTS, TASK_READ_BYTES, TASK_RUN_DELAY, TASK_SIGNAL, TASK_WRITE_BYTES, known,
+    SIGNAL_DEAD_READ_BYTES, SIGNAL_DEAD_WRITE_BYTES, TASK_CPU_TIME, TASK_FLAGS,
+    TASK_INVOLUNTARY_SWITCHES, TASK_MAJOR_FAULTS, TASK_MINOR_FAULTS, TASK_READ_BYTES,
+    TASK_RUN_DELAY, TASK_SIGNAL, TASK_STATE, TASK_VOLUNTARY_SWITCHES, TASK_WRITE_BYTES, known,
 };
 use crate::settings::refuse_if_asked;
-use crate::task::{Resident, describe, parent_pid, resident};
+use crate::task::{Resident, describe, parent_pid, resident, uid};
 
 /// `PF_KTHREAD`
 const KERNEL_THREAD: u32 = 0x0020_0000;
@@ -82,6 +83,18 @@ fn try_task_snapshot(ctx: &Context) {
         major_faults: with_dead(&TASK_MAJOR_FAULTS, &SIGNAL_DEAD_MAJOR_FAULTS),
         read_bytes: with_dead(&TASK_READ_BYTES, &SIGNAL_DEAD_READ_BYTES),
         write_bytes: with_dead(&TASK_WRITE_BYTES, &SIGNAL_DEAD_WRITE_BYTES),
+        state: if known([&TASK_STATE]) {
+            task.load(&TASK_STATE)
+        } else {
+            0
+        },
+        uid: uid(task),
+        switches: if known([&TASK_VOLUNTARY_SWITCHES, &TASK_INVOLUNTARY_SWITCHES]) {
+            task.load::<u64>(&TASK_VOLUNTARY_SWITCHES)
+                .wrapping_add(task.load(&TASK_INVOLUNTARY_SWITCHES))
+        } else {
+            0
+        },
     };
     // A record that does not fit is asked for again by the kernel, in the next piece of the file.
     // SAFETY: `meta` begins with the file, and the record is as long as said.

@@ -81,6 +81,10 @@ pub struct Kernel {
     pub run_queue_threshold: Span,
     /// Stalls in direct reclaim over this become events.
     pub reclaim_threshold: Span,
+    /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
+    pub cgroup_events_per_second: u32,
+    /// Processes and threads that a cgroup makes in a second before it is reported.
+    pub forks_per_second: u32,
     /// Let the kernel count the run time of the programs (adds some tens of nanoseconds to each run).
     pub run_time_stats: bool,
     /// For tests: probes whose programs the verifier is made to refuse.
@@ -95,6 +99,8 @@ impl Default for Kernel {
             disabled: Vec::new(),
             run_queue_threshold: Span::millis(20),
             reclaim_threshold: Span::millis(1),
+            cgroup_events_per_second: 2_000,
+            forks_per_second: 1_000,
             run_time_stats: true,
             refuse: Vec::new(),
             break_offsets: Vec::new(),

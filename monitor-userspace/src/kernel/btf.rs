@@ -1,7 +1,7 @@
 //! Where members of kernel structures are, from the running kernel's own type information.
 //!
 //! Owns a walker over BTF (`/sys/kernel/btf/vmlinux`, `CONFIG_DEBUG_INFO_BTF`, since 5.4): (structure, "a.b.c") to a byte
-//! offset, and the arguments of a tracepoint. One pass over the types, one allocation for their positions; nothing is
+//! offset, bits, enumerators, and the arguments of a tracepoint. One pass over the types, one allocation for their positions; nothing is
 //! flattened, so that it takes milliseconds. Bitfields, and structures of one name whose layouts disagree, are refused:
 //! a wrong offset is worse than none. Malformed input is an error, never a panic or an endless loop.
 //!
@@ -177,6 +177,53 @@ impl Btf {
         }
     }
 
+    /// Where a bitfield of one bit is: bits from the start of the structure. The path is a single name.
+    pub fn bit(&self, structure: &str, name: &str) -> Result<u32, BtfError> {
+        let mut answer: Option<Result<u64, Refusal>> = None;
+        for id in self.ids(STRUCT, structure) {
+            let this = match self.find(id, name, DEPTH, true) {
+                Ok(found) if found.width == 1 => Ok(found.bits),
+                Ok(_) => Err(Refusal::Missing),
+                Err(refusal) => Err(refusal),
+            };
+            if answer.is_some_and(|before| before != this) {
+                return Err(BtfError::Ambiguous {
+                    structure: structure.into(),
+                    path: name.into(),
+                });
+            }
+            answer = Some(this);
+        }
+        match answer {
+            None => Err(BtfError::NoStructure(structure.into())),
+            Some(Ok(bits)) => {
+                u32::try_from(bits).map_err(|_| BtfError::Malformed("a bit is far out"))
+            }
+            Some(Err(Refusal::Malformed)) => Err(BtfError::Malformed("a type refers to none")),
+            Some(Err(_)) => Err(BtfError::NoMember {
+                structure: structure.into(),
+                path: name.into(),
+            }),
+        }
+    }
+
+    /// The value of a name of an enumeration of 32 bits; none where either is missing. Goes through all types.
+    pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
+        let mut all = self
+            .types
+            .iter()
+            .skip(1)
+            .filter_map(|at| Type::read(&self.data, *at as usize))
+            .filter(|of| of.kind == ENUM && self.is_named(of.name, enumeration));
+        all.find_map(|of| {
+            (0..of.count).find_map(|index| {
+                let at = of.rest + index * 8;
+                let named = self.is_named(word(&self.data, at)?, name);
+                named.then(|| word(&self.data, at + 4))?
+            })
+        })
+    }
+
     /// For each argument of a tracepoint, the structure that it points to, if it does.
     pub fn tracepoint(&self, name: &str) -> Result<Vec<Option<&str>>, BtfError> {
         const BROKEN: BtfError = BtfError::Malformed("a tracepoint is not a function");
@@ -219,7 +266,7 @@ impl Btf {
         let mut stride = 0;
         let mut size = None;
         for name in path.split('.') {
-            let found = self.find(id, name, DEPTH)?;
+            let found = self.find(id, name, DEPTH, false)?;
             bits += found.bits;
             size = self.size(found.target, DEPTH);
             id = self.bare(found.target).ok_or(Refusal::Malformed)?;
@@ -242,7 +289,13 @@ impl Btf {
     }
 
     /// A member by its name, in a structure or in the anonymous ones inside it.
-    fn find(&self, structure: u32, name: &str, depth: usize) -> Result<Found, Refusal> {
+    fn find(
+        &self,
+        structure: u32,
+        name: &str,
+        depth: usize,
+        bitfields: bool,
+    ) -> Result<Found, Refusal> {
         let depth = depth.checked_sub(1).ok_or(Refusal::Malformed)?;
         let of = self.get(structure).ok_or(Refusal::Malformed)?;
         if !matches!(of.kind, STRUCT | UNION) {
@@ -259,7 +312,7 @@ impl Btf {
             };
             if member_name == 0 {
                 let inner = self.bare(of_type).ok_or(Refusal::Malformed)?;
-                match self.find(inner, name, depth) {
+                match self.find(inner, name, depth, bitfields) {
                     Err(Refusal::Missing) => {}
                     Ok(found) => {
                         return Ok(Found {
@@ -270,11 +323,12 @@ impl Btf {
                     refusal => return refusal,
                 }
             } else if self.is_named(member_name, name) {
-                if width != 0 || bits % 8 != 0 {
+                if !bitfields && (width != 0 || bits % 8 != 0) {
                     return Err(Refusal::Bitfield);
                 }
                 return Ok(Found {
                     bits: u64::from(bits),
+                    width,
                     target: of_type,
                 });
             }
@@ -344,6 +398,8 @@ impl Btf {
 
 struct Found {
     bits: u64,
+    /// Of a bitfield; 0 for any other member.
+    width: u32,
     target: u32,
 }
 

@@ -3,7 +3,7 @@
 //! Reads maps that the kernel writes; cheap enough to ask every second, [`CounterReader::lost_total`] before every decision.
 //! A map that cannot be read counts as no change rather than as an error: the values are shown, and nothing hangs on one reading.
 
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
@@ -11,11 +11,13 @@ use monitor_common::Kind;
 use monitor_common::counters::{ProbeCounters, ReclaimTotals};
 use monitor_common::probes::run_queue_latency::BUCKETS;
 
+use super::programs::{ProgramCost, Programs};
+
 /// Reads what the programs counted. Cheap to clone, and outlives the [`super::Kernel`]; the values then stay as they are.
 #[derive(Clone)]
 pub struct CounterReader {
     maps: Arc<Maps>,
-    programs: Weak<Ebpf>,
+    programs: Programs,
 }
 
 /// The maps it reads.
@@ -61,17 +63,6 @@ impl PerProbe {
     }
 }
 
-/// What a kernel program has cost since it was loaded. Zeros while run-time statistics are off.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ProgramCost {
-    /// The program.
-    pub name: String,
-    /// Nanoseconds in it, measuring included.
-    pub run_time_ns: u64,
-    /// How often it ran.
-    pub run_count: u64,
-}
-
 impl std::fmt::Debug for CounterReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("CounterReader").finish_non_exhaustive()
@@ -79,10 +70,10 @@ impl std::fmt::Debug for CounterReader {
 }
 
 impl CounterReader {
-    pub(super) fn new(maps: Maps, programs: &Arc<Ebpf>) -> Self {
+    pub(super) fn new(maps: Maps, programs: Programs) -> Self {
         Self {
             maps: Arc::new(maps),
-            programs: Arc::downgrade(programs),
+            programs,
         }
     }
 
@@ -110,37 +101,25 @@ impl CounterReader {
 
     /// Waits for a CPU since loading, all CPUs together; see `monitor_common::probes::run_queue_latency::bucket`.
     pub fn run_queue_histogram(&self) -> [u64; BUCKETS] {
-        sum(&self.maps.histogram)
+        sum(&self.maps.histogram, 0)
     }
 
     /// Direct reclaim since loading, all CPUs together.
     pub fn reclaim_totals(&self) -> ReclaimTotals {
-        let [stalls, stall_ns] = sum(&self.maps.reclaim);
+        let [stalls, stall_ns] = sum(&self.maps.reclaim, 0);
         ReclaimTotals { stalls, stall_ns }
     }
 
     /// What each loaded program has cost, by name.
     pub fn program_costs(&self) -> Vec<ProgramCost> {
-        let Some(object) = self.programs.upgrade() else {
-            return Vec::new();
-        };
-        let mut costs: Vec<ProgramCost> = object
-            .programs()
-            .filter_map(|(name, program)| {
-                let info = program.info().ok()?;
-                Some(ProgramCost {
-                    name: name.to_owned(),
-                    run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
-                    run_count: info.run_count(),
-                })
-            })
-            .collect();
-        costs.sort_by(|a, b| a.name.cmp(&b.name));
-        costs
+        self.programs.costs()
     }
 }
 
-fn take_array<V: Pod>(object: &mut Ebpf, name: &str) -> Result<PerCpuArray<MapData, V>, MapError> {
+pub(super) fn take_array<V: Pod>(
+    object: &mut Ebpf,
+    name: &str,
+) -> Result<PerCpuArray<MapData, V>, MapError> {
     take_map(object, name)?.try_into()
 }
 
@@ -151,7 +130,7 @@ pub(super) fn take_map(object: &mut Ebpf, name: &str) -> Result<Map, MapError> {
     })
 }
 
-fn per_cpu<V: Pod>(array: &PerCpuArray<MapData, V>, index: u32) -> Vec<V> {
+pub(super) fn per_cpu<V: Pod>(array: &PerCpuArray<MapData, V>, index: u32) -> Vec<V> {
     match array.get(&index, 0) {
         Ok(values) => values.iter().copied().collect(),
         Err(error) => {
@@ -161,9 +140,10 @@ fn per_cpu<V: Pod>(array: &PerCpuArray<MapData, V>, index: u32) -> Vec<V> {
     }
 }
 
-fn sum<const N: usize>(array: &PerCpuArray<MapData, [u64; N]>) -> [u64; N] {
+/// One slot of all CPUs together.
+pub(super) fn sum<const N: usize>(array: &PerCpuArray<MapData, [u64; N]>, slot: u32) -> [u64; N] {
     let mut total = [0; N];
-    for cpu in per_cpu(array, 0) {
+    for cpu in per_cpu(array, slot) {
         for (sum, value) in total.iter_mut().zip(cpu) {
             *sum += value;
         }

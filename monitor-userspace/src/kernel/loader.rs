@@ -3,18 +3,25 @@
 //! The task iterator comes first: what it says of this very process is compared with what is known of it, and a member that
 //! reads wrong turns off every probe that relies on it, before any other is attached.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 
 use aya::maps::{Map, MapError, RingBuf};
+use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, Iter, Program, ProgramError};
 use aya::{Btf as Types, Ebpf, EbpfLoader};
 use monitor_common::Kind;
 use monitor_common::counters::settings;
-use monitor_common::spec::{Attach, ProbeSpec};
+use monitor_common::offsets::{ABSENT, REGISTERS_SYSCALL};
+use monitor_common::spec::{Attach, Mode, ProbeSpec};
 
+use super::bench::BenchLoad;
 use super::btf::Btf;
+use super::cgroups::{self, CgroupWatch};
 use super::counters::{CounterReader, Maps, take_map};
+use super::guards::{self, Guards};
 use super::offsets::Offsets;
+use super::programs::{Loaded, Programs};
 use super::snapshot::Snapshot;
 use super::status::{ProbeState, ProbeStatus};
 use super::{Kernel, KernelError, KernelLog, OBJECT, Options, Ring, Rings, rights};
@@ -29,7 +36,14 @@ pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
     }
     rights::check()?;
     let btf = Btf::of_kernel()?;
-    let offsets = Offsets::of(&btf, &options.break_offsets);
+    let mut offsets = Offsets::of(&btf, &options.break_offsets);
+    if btf
+        .enumerator("bpf_func_id", "BPF_FUNC_task_pt_regs")
+        .is_none()
+    {
+        // The helper that finds a task's registers came with 5.15.
+        offsets.forget(&REGISTERS_SYSCALL);
+    }
     let types = Types::from_sys_fs().map_err(aya::EbpfError::from)?;
     let object = load_object(options, &btf, &offsets)?;
     let mut loader = Loader {
@@ -39,13 +53,16 @@ pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
         offsets,
         object,
         snapshot: None,
+        links: BTreeMap::new(),
         wrong: None,
     };
     // The iterator first, even when it is disabled: the self-check reads through it.
     let snapshot_state = loader.start(Kind::TaskSnapshot);
     loader.check_itself();
+    let wanted = |kind: &&Kind| options.bench || kind.spec().mode != Mode::Bench;
     let probes: Vec<ProbeStatus> = Kind::ALL
         .iter()
+        .filter(wanted)
         .map(|kind| {
             let state = match kind {
                 Kind::TaskSnapshot => loader.after_check(*kind, snapshot_state.clone()),
@@ -74,6 +91,9 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .iter()
         .filter(|kind| options.refuse.iter().any(|name| name == kind.name()))
         .fold(0_u32, |bits, kind| bits | 1 << kind.number());
+    let memory_subsystem = btf
+        .enumerator("cgroup_subsys_id", "memory_cgrp_id")
+        .unwrap_or(ABSENT);
     let globals = offsets.globals();
     let mut loader = EbpfLoader::new();
     // Not one of the globals may be missing, or the two sides disagree.
@@ -84,6 +104,15 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .override_global(settings::DAEMON_PID, &daemon, true)
         .override_global(settings::RUN_QUEUE_THRESHOLD_NS, &run_queue_ns, true)
         .override_global(settings::RECLAIM_THRESHOLD_NS, &reclaim_ns, true)
+        .override_global(
+            settings::CGROUP_EVENTS_PER_SECOND,
+            &options.cgroup_events_per_second,
+            true,
+        )
+        .override_global(settings::FORKS_PER_SECOND, &options.forks_per_second, true)
+        .override_global(settings::FUTEX, &FUTEX, true)
+        .override_global(settings::FUTEX_WAITV, &FUTEX_WAITV, true)
+        .override_global(settings::MEMORY_SUBSYSTEM, &memory_subsystem, true)
         .override_global(settings::EXIT_TELLS_GROUP, &tells_group, true)
         .override_global(settings::REFUSED, &refused, true);
     loader
@@ -94,6 +123,14 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         })
 }
 
+/// Numbers of the system calls that wait for a lock.
+#[cfg(target_arch = "x86_64")]
+const FUTEX: u32 = 202;
+#[cfg(target_arch = "aarch64")]
+const FUTEX: u32 = 98;
+/// The same on every architecture.
+const FUTEX_WAITV: u32 = 449;
+
 struct Loader<'a> {
     options: &'a Options,
     btf: Btf,
@@ -101,6 +138,7 @@ struct Loader<'a> {
     offsets: Offsets,
     object: Ebpf,
     snapshot: Option<Snapshot>,
+    links: BTreeMap<Kind, Vec<BtfTracePointLink>>,
     /// A member that reads wrong, and how.
     wrong: Option<prove::Mismatch>,
 }
@@ -157,19 +195,22 @@ impl Loader<'_> {
         if let Some(state) = self.unfit_hook(spec) {
             return state;
         }
-        let mut attached = Vec::new();
+        let mut hooks = Vec::new();
         for program in spec.programs {
-            match self.attach(program.name, program.attach) {
-                Ok(hook) => attached.push(hook),
+            match self.prepare(kind, program.name, program.attach) {
+                Ok(hook) => hooks.push(hook),
                 Err(error) => {
-                    self.stop(spec);
+                    self.stop(kind);
                     return refusal::describe(&error);
                 }
             }
         }
-        ProbeState::On {
-            attached: attached.join(", "),
-        }
+        let attached = match (hooks.is_empty(), spec.mode) {
+            (true, _) => "with every probe".to_owned(),
+            (false, Mode::Demand | Mode::Bench) => format!("{}, on demand", hooks.join(", ")),
+            (false, _) => hooks.join(", "),
+        };
+        ProbeState::On { attached }
     }
 
     /// Off, when a hook does not exist here or hands over something else than the program expects.
@@ -193,7 +234,8 @@ impl Loader<'_> {
         })
     }
 
-    fn attach(&mut self, name: &str, attach: Attach) -> Result<String, ProgramError> {
+    /// Loads a program, and attaches it unless that is left to whoever asks for its probe.
+    fn prepare(&mut self, kind: Kind, name: &str, attach: Attach) -> Result<String, ProgramError> {
         let program = self
             .object
             .program_mut(name)
@@ -204,7 +246,11 @@ impl Loader<'_> {
             Attach::BtfTracepoint { name, .. } => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(name, &self.types)?;
-                program.attach()?;
+                if matches!(kind.spec().mode, Mode::Essential | Mode::Optional) {
+                    let link = program.attach()?;
+                    let link = program.take_link(link)?;
+                    self.links.entry(kind).or_default().push(link);
+                }
                 Ok(format!("tp_btf/{name}"))
             }
             Attach::TaskIterator => {
@@ -219,8 +265,9 @@ impl Loader<'_> {
     }
 
     /// Takes back what a half-started probe has attached.
-    fn stop(&mut self, spec: &ProbeSpec) {
-        for program in spec.programs {
+    fn stop(&mut self, kind: Kind) {
+        self.links.remove(&kind);
+        for program in kind.spec().programs {
             let unloaded = match self.object.program_mut(program.name) {
                 Some(Program::BtfTracePoint(program)) => program.unload(),
                 _ => Ok(()),
@@ -240,20 +287,30 @@ impl Loader<'_> {
             bulk: take_ring(&mut self.object, "BULK")?,
         };
         let maps = Maps::take(&mut self.object)?;
+        let cgroup_maps = cgroups::Maps::take(&mut self.object)?;
+        let guard_maps = guards::Maps::take(&mut self.object)?;
+        let bench = BenchLoad::take(&mut self.object)?;
         let Map::HashMap(watched) = take_map(&mut self.object, "WATCHED")? else {
             return Err(MapError::InvalidMapType { map_type: 0 }.into());
         };
         let log = KernelLog::take(&mut self.object);
-        let object = Arc::new(self.object);
-        let mut kernel = Kernel {
-            counters: CounterReader::new(maps, &object),
-            object,
+        let loaded = Arc::new(Mutex::new(Loaded {
+            object: self.object,
+            links: self.links,
             probes,
+            stats: None,
+        }));
+        let programs = Programs::of(&loaded);
+        let kernel = Kernel {
+            counters: CounterReader::new(maps, programs.clone()),
+            guards: Guards::new(guard_maps, programs.clone()),
+            cgroups: CgroupWatch::new(cgroup_maps),
+            bench,
+            loaded,
             rings: Some(rings),
             snapshot: self.snapshot,
             log,
             watched,
-            stats: None,
         };
         if self.options.stats {
             kernel.set_stats(true)?;

@@ -17,11 +17,7 @@ impl Offsets {
     /// Looks all of them up; those named in `broken` (`structure.member`) come out 8 bytes off.
     pub(super) fn of(btf: &Btf, broken: &[String]) -> Self {
         let find = |offset: &Offset| {
-            let member = btf.member(offset.structure, offset.path)?;
-            let value = match offset.measure {
-                Measure::Offset => member.offset,
-                Measure::Stride => member.stride,
-            };
+            let value = look_up(btf, offset)?;
             let name = format!("{}.{}", offset.structure, offset.path);
             Ok(if broken.contains(&name) {
                 value + 8
@@ -35,6 +31,15 @@ impl Offsets {
                 .map(|offset| (offset.global, find(offset)))
                 .collect(),
         }
+    }
+
+    /// Makes what reads through this offset go without it.
+    pub(super) fn forget(&mut self, offset: &Offset) {
+        let missing = BtfError::NoMember {
+            structure: offset.structure.to_owned(),
+            path: offset.path.to_owned(),
+        };
+        self.found.insert(offset.global, Err(missing));
     }
 
     /// Name and value of each global, for the programs.
@@ -65,4 +70,27 @@ impl Offsets {
             .get(offset.global)
             .and_then(|found| found.as_ref().err())
     }
+}
+
+/// The first of its names that this kernel has.
+fn look_up(btf: &Btf, offset: &Offset) -> Result<u32, BtfError> {
+    let mut error = None;
+    for path in offset.path.split('|') {
+        let found = match offset.measure {
+            Measure::Offset => btf
+                .member(offset.structure, path)
+                .map(|member| member.offset),
+            Measure::Stride => btf
+                .member(offset.structure, path)
+                .map(|member| member.stride),
+            Measure::Bit => btf.bit(offset.structure, path),
+        };
+        match found {
+            Ok(value) => return Ok(value),
+            Err(refusal) => {
+                error.get_or_insert(refusal);
+            }
+        }
+    }
+    Err(error.unwrap_or(BtfError::Malformed("an offset without a name")))
 }

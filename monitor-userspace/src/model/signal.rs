@@ -10,6 +10,10 @@ use super::{Effect, ProcessKey};
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "signal", rename_all = "snake_case")]
+#[expect(
+    clippy::large_enum_variant,
+    reason = "kernel events are the most frequent: a box for each would be an allocation on the hot path"
+)]
 pub enum Signal {
     /// A kernel event.
     Kernel {
@@ -92,6 +96,27 @@ pub struct ProcessUsage {
     pub cpu_ns: u64,
     /// Resident memory, bytes.
     pub resident: u64,
+    /// Major faults of all its threads since it started; 0 where the table comes from `/proc`.
+    #[serde(default)]
+    pub major_faults: u64,
+    /// Time its threads that live now have waited for a CPU, nanoseconds; 0 where the table comes from `/proc`.
+    #[serde(default)]
+    pub run_delay_ns: u64,
+    /// Its threads that wait for something that no signal can interrupt (`D` in `ps`); at most [`BLOCKED`] of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub blocked: Vec<BlockedThread>,
+}
+
+/// Most blocked threads that are listed of one process.
+pub const BLOCKED: usize = 16;
+
+/// A thread that cannot be interrupted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlockedThread {
+    /// Thread id.
+    pub tid: u32,
+    /// How often it was switched away from in its life: the same number in two samples means that it has been blocked in between.
+    pub switches: u64,
 }
 
 /// What a health check found.

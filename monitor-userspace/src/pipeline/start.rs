@@ -66,10 +66,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let teller = Arc::new(Teller::new(inbox.clone(), ceilings.clone(), watch_list));
     let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
     let protected = procfs::own_line();
-    let probes = kernel
-        .as_ref()
-        .map(|kernel| kernel.probes().to_vec())
-        .unwrap_or_default();
+    let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
     let probes_off = probes_off(&kernel, &probes);
     let settings = settings::settings(&config, options.dry_run, &protected, &probes_off);
     let mut engine = Engine::new(settings, recovered.next);
@@ -235,6 +232,9 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         disabled: wanted.disabled.clone(),
         run_queue_threshold: wanted.run_queue_threshold.0,
         reclaim_threshold: wanted.reclaim_threshold.0,
+        cgroup_events_per_second: wanted.cgroup_events_per_second,
+        forks_per_second: wanted.forks_per_second,
+        bench: false,
         stats: wanted.run_time_stats,
         refuse: wanted.refuse.clone(),
         break_offsets: wanted.break_offsets.clone(),

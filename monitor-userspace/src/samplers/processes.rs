@@ -9,7 +9,7 @@ use super::{Sampler, Sources, Spec};
 use crate::config::units::Span;
 use crate::host::procfs;
 use crate::kernel::Snapshot;
-use crate::model::{self, ProcessKey, ProcessUsage, Time};
+use crate::model::{self, BLOCKED, BlockedThread, ProcessKey, ProcessUsage, Time};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -71,33 +71,63 @@ impl Sample {
             comm: stat.comm,
             cpu_ns: stat.cpu_ticks.saturating_mul(NANOS_PER_TICK),
             resident: stat.resident_pages.saturating_mul(procfs::page_size()),
+            major_faults: 0,
+            run_delay_ns: 0,
+            blocked: Vec::new(),
         });
         // Kernel threads have no memory of their own.
         Ok(table.filter(|usage| usage.resident > 0).collect())
     }
 }
 
+/// What the threads of a process have together.
+#[derive(Debug, Default)]
+struct Sum {
+    cpu_ns: u64,
+    major_faults: u64,
+    run_delay_ns: u64,
+    blocked: Vec<BlockedThread>,
+}
+
+impl Sum {
+    fn add(&mut self, thread: &TaskSnapshot) {
+        self.cpu_ns = self.cpu_ns.saturating_add(thread.cpu_ns);
+        self.major_faults = self.major_faults.saturating_add(thread.major_faults);
+        self.run_delay_ns = self.run_delay_ns.saturating_add(thread.run_delay_ns);
+        if thread.is_uninterruptible() && self.blocked.len() < BLOCKED {
+            self.blocked.push(BlockedThread {
+                tid: thread.task.tid,
+                switches: thread.switches,
+            });
+        }
+    }
+}
+
 /// Threads to processes.
 fn add_up(threads: &[TaskSnapshot], page_size: u64) -> Vec<ProcessUsage> {
-    let mut others: HashMap<u32, u64> = HashMap::new();
+    let mut others: HashMap<u32, Sum> = HashMap::new();
     let users = || {
         threads
             .iter()
             .filter(|thread| thread.flags & FLAG_KERNEL_THREAD == 0)
     };
     for thread in users().filter(|thread| thread.flags & FLAG_LEADER == 0) {
-        let cpu = others.entry(thread.task.pid).or_default();
-        *cpu = cpu.saturating_add(thread.cpu_ns);
+        others.entry(thread.task.pid).or_default().add(thread);
     }
     let leaders = users().filter(|thread| thread.flags & FLAG_LEADER != 0);
     leaders
-        .map(|leader| ProcessUsage {
-            process: ProcessKey::from_task(&leader.task),
-            comm: leader.task.comm().to_owned(),
-            cpu_ns: leader
-                .cpu_ns
-                .saturating_add(others.get(&leader.task.pid).copied().unwrap_or(0)),
-            resident: leader.rss_pages.saturating_mul(page_size),
+        .map(|leader| {
+            let mut sum = others.remove(&leader.task.pid).unwrap_or_default();
+            sum.add(leader);
+            ProcessUsage {
+                process: ProcessKey::from_task(&leader.task),
+                comm: leader.task.comm().to_owned(),
+                cpu_ns: sum.cpu_ns,
+                resident: leader.rss_pages.saturating_mul(page_size),
+                major_faults: sum.major_faults,
+                run_delay_ns: sum.run_delay_ns,
+                blocked: sum.blocked,
+            }
         })
         .collect()
 }

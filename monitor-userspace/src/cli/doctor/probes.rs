@@ -7,7 +7,7 @@ pub(super) const SECTION: &str = "probes";
 
 pub(super) fn check(checks: &mut Vec<Check>) {
     match Kernel::load(&Options::default()) {
-        Ok(kernel) => checks.extend(of(kernel.probes())),
+        Ok(kernel) => checks.extend(of(&kernel.probes())),
         Err(error) => checks.push(failed(&error, rustix::process::geteuid().is_root())),
     }
 }

@@ -151,6 +151,9 @@ mod tests {
             major_faults: 0,
             read_bytes: 0,
             write_bytes: 0,
+            state: 0,
+            uid: 0,
+            switches: 0,
         }
     }
 

@@ -1,0 +1,1 @@
+//! No program of its own: see [`crate::emit::has_share`].
