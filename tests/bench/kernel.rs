@@ -140,7 +140,10 @@ fn show_wakes(wakes: &[(&str, Wakes)], report: &mut Report) {
                 .map(String::as_str)
                 .collect::<Vec<_>>()
                 .join(", ");
-            report.missing("a quiet urgent ring", &format!("it held {who}"));
+            report.missing(
+                &format!("{name}, of the load alone"),
+                &format!("something else ran; urgent records: {who}"),
+            );
         }
     }
 }

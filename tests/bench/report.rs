@@ -34,6 +34,14 @@ impl Samples {
     }
 }
 
+impl FromIterator<Duration> for Samples {
+    fn from_iter<T: IntoIterator<Item = Duration>>(samples: T) -> Self {
+        let mut all: Vec<Duration> = samples.into_iter().collect();
+        all.sort_unstable();
+        Self(all)
+    }
+}
+
 /// Numbers of one kind, one a round: ratios, or amounts in some unit.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Values(Vec<f64>);

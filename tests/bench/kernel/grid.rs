@@ -21,9 +21,13 @@ pub(super) struct Grid {
 pub(super) struct Row(Vec<(Variant, f64)>);
 
 impl Row {
+    /// The mean of its turns in this round.
     pub(super) fn of(&self, variant: Variant) -> Option<f64> {
-        let mut own = self.0.iter().filter(|(of, _)| *of == variant);
-        own.next().map(|(_, value)| *value)
+        let own = self.0.iter().filter(|(of, _)| *of == variant);
+        let (sum, turns) = own.fold((0.0, 0.0), |(sum, turns), (_, value)| {
+            (sum + value, turns + 1.0)
+        });
+        (turns > 0.0).then(|| sum / turns)
     }
 
     /// How much more than with nothing attached.
@@ -38,7 +42,7 @@ impl Row {
 }
 
 impl Grid {
-    /// Runs the rounds. A variant that cannot be attached is said to be missing, and has no more turns.
+    /// Runs the rounds; a variant has as many turns in each as it is named. One that cannot be attached is said to be missing, and has no more turns.
     pub(super) fn run(
         what: &str,
         rounds: usize,
@@ -59,6 +63,9 @@ impl Grid {
             let first = round % turns.len().max(1);
             turns.rotate_left(first);
             for variant in turns {
+                if !grid.variants.contains(&variant) {
+                    continue;
+                }
                 match variant.attach(tools) {
                     Ok(attached) => {
                         let value = grid
@@ -92,9 +99,15 @@ impl Grid {
         Ok(value)
     }
 
-    /// The variants that could be attached to the end.
-    pub(super) fn variants(&self) -> &[Variant] {
-        &self.variants
+    /// The variants that could be attached to the end, each once.
+    pub(super) fn variants(&self) -> Vec<Variant> {
+        let mut once = Vec::new();
+        for variant in &self.variants {
+            if !once.contains(variant) {
+                once.push(*variant);
+            }
+        }
+        once
     }
 
     /// Something of each round; rounds that lack it are left out.

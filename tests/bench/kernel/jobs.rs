@@ -21,7 +21,7 @@ pub(super) fn forks(rounds: usize, tools: &Tools, report: &mut Report) -> Result
     report.section_of_values("A process that ends at once: fork, exec, exit, wait");
     let grid = Grid::run("forks", rounds, &VARIANTS, tools, report, || worker.first())?;
     for variant in grid.variants() {
-        let micros = grid.each(|row| Some(row.of(*variant)? / 1e3));
+        let micros = grid.each(|row| Some(row.of(variant)? / 1e3));
         report.values(variant.name(), &micros, "us", None);
     }
     let added = grid.each(|row| Some(row.added(Variant::Everything)? / 1e3));
@@ -46,7 +46,7 @@ pub(super) fn compile(rounds: usize, tools: &Tools, report: &mut Report) -> Resu
         Ok(wall)
     })?;
     for variant in grid.variants() {
-        let seconds = grid.each(|row| Some(row.of(*variant)? / 1e9));
+        let seconds = grid.each(|row| Some(row.of(variant)? / 1e9));
         report.values(variant.name(), &seconds, "s", None);
     }
     let times = grid.each(|row| row.times(Variant::Everything));

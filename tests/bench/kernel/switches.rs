@@ -11,12 +11,16 @@ use super::worker::Worker;
 use crate::report::{Goal, Report};
 
 const BCC: Variant = Variant::Other(Tool::Bcc);
-const VARIANTS: [Variant; 6] = [
+/// What is divided by, or is small, has two turns a round: a switch takes some per cent more or less each time.
+const TURNS: [Variant; 9] = [
     Variant::None,
     Variant::Empty,
     Variant::RunQueue,
     Variant::Everything,
     BCC,
+    Variant::None,
+    Variant::Empty,
+    Variant::RunQueue,
     Variant::Other(Tool::Bpftrace),
 ];
 
@@ -32,14 +36,13 @@ pub(super) fn measure(
         "Two processes pass a byte to and fro on CPU {}",
         cpu.last
     ));
-    let grid = Grid::run("switches", rounds, &VARIANTS, tools, report, || {
-        worker.first()
-    })?;
-    for variant in grid.variants() {
+    let grid = Grid::run("switches", rounds, &TURNS, tools, report, || worker.first())?;
+    let variants = grid.variants();
+    for variant in &variants {
         let name = format!("a switch: {}", variant.name());
         report.values(&name, &grid.each(|row| row.of(*variant)), "ns", None);
     }
-    let attached = || grid.variants().iter().filter(|own| **own != Variant::None);
+    let attached = || variants.iter().filter(|own| **own != Variant::None);
     for variant in attached() {
         let name = format!("added to a switch: {}", variant.name());
         report.values(&name, &grid.each(|row| row.added(*variant)), "ns", None);

@@ -150,7 +150,7 @@ fn read_writes(ears: &OwnedFd, bell: &OwnedFd, rung: &AtomicU64) -> Result<Sampl
         let woken = now();
         ensure!(!heard.is_empty(), "{} of {BATCH} writes", samples.len());
         rustix::io::read(bell, &mut [0; 8])?;
-        let then = Duration::from_nanos(rung.load(Ordering::Acquire));
+        let then = Duration::from_nanos(rung.swap(0, Ordering::AcqRel));
         samples.add(woken.saturating_sub(then));
     }
     Ok(samples)
@@ -165,6 +165,10 @@ fn other_cpu(cpu: usize, phases: &Receiver<Phase>, bell: &OwnedFd, rung: &Atomic
             Phase::Writes => {
                 for _ in 0..BATCH {
                     std::thread::sleep(GAP);
+                    // The last one must have been heard.
+                    while rung.load(Ordering::Acquire) != 0 {
+                        std::thread::sleep(GAP);
+                    }
                     let nanos = u64::try_from(now().as_nanos()).unwrap_or(0);
                     rung.store(nanos, Ordering::Release);
                     rustix::io::write(bell.as_fd(), &1_u64.to_ne_bytes())?;
