@@ -267,6 +267,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         let started = ServiceSignal::Started {
             process,
             adopted: false,
+            cgroup_id: 0,
         };
         at(
             1,

@@ -139,6 +139,7 @@ impl Scene {
         let change = ServiceSignal::Started {
             process: key(pid),
             adopted: false,
+            cgroup_id: 0,
         };
         self.signal(&Signal::Service {
             service: "shop".to_owned(),

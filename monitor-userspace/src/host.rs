@@ -8,7 +8,9 @@ pub mod clock;
 pub mod exec;
 pub mod own;
 pub mod procfs;
+pub mod service_cgroup;
 pub mod signals;
+mod spawn;
 
 use std::time::Duration;
 
@@ -49,6 +51,14 @@ pub enum HostError {
         service: String,
         /// Its process now.
         found: ProcessKey,
+    },
+    /// A service's cgroup cannot be used.
+    #[error("cannot use the cgroup {}: {why}", folder.display())]
+    Cgroup {
+        /// Its folder.
+        folder: std::path::PathBuf,
+        /// What was tried, and the kernel's answer.
+        why: String,
     },
     /// It would not end.
     #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]

@@ -33,6 +33,14 @@ pub trait Sampler: Send + std::fmt::Debug {
         None
     }
 
+    /// Files whose readiness (`POLLPRI`) is news for this sampler alone: it is told which by [`Sampler::alarmed`], then called.
+    fn alarms(&self) -> Vec<BorrowedFd<'_>> {
+        Vec::new()
+    }
+
+    /// The file at this place of [`Sampler::alarms`] is ready; or broken, and will be for ever. No other call comes between the two.
+    fn alarmed(&mut self, _place: usize, _broken: bool) {}
+
     /// A file whose readiness (`POLLIN`) means that this sampler should look at once.
     fn nudge(&self) -> Option<BorrowedFd<'_>> {
         None
@@ -51,6 +59,10 @@ pub struct Sources {
     pub snapshot: Option<Snapshot>,
     /// Services with a memory ceiling.
     pub ceilings: service_memory::Ceilings,
+    /// Services with a cgroup.
+    pub pressures: service_pressure::Pressures,
+    /// How alarms for memory pressure are set.
+    pub arming: memory_pressure::Config,
 }
 
 /// A monitor that reads without a pause eats the machine it watches.
@@ -95,4 +107,5 @@ samplers! {
     processes,
     memory,
     service_memory,
+    service_pressure,
 }

@@ -4,6 +4,7 @@
 
 pub mod command;
 
+use std::fs::File;
 use std::os::fd::OwnedFd;
 
 use crate::model::{ProcessKey, ServiceSignal};
@@ -27,4 +28,8 @@ pub trait Notify: Send + Sync + std::fmt::Debug {
 
     /// A service's process is to be watched: this file becomes readable when it has ended.
     fn watch(&self, service: &str, process: ProcessKey, pidfd: OwnedFd);
+
+    /// A service that was just started has a cgroup: this file tells how its processes stall for lack of memory. Until the next
+    /// [`Notify::service`].
+    fn pressure(&self, service: &str, file: File);
 }

@@ -104,8 +104,11 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
 fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut Mistakes) -> bool {
     let text = name.get_ref();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
-    if text.is_empty() || text.len() > 64 || !text.chars().all(good) {
-        let help = "use 1 to 64 letters, digits, `-`, `_`, `.` or `@`".to_owned();
+    // Names become names of folders.
+    let dots = text.chars().all(|c| c == '.');
+    if dots || text.len() > 64 || !text.chars().all(good) {
+        let help =
+            "use 1 to 64 letters, digits, `-`, `_`, `.` or `@`, and not dots alone".to_owned();
         mistakes.add(name, format!("`{text}` cannot be a name"), Some(help));
         return false;
     }

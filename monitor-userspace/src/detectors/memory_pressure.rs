@@ -4,7 +4,9 @@
 //! `window`, less than `available_min` is left, and what is left is shrinking or the pressure persists (level and trend together: a trigger alone
 //! also fires for I/O, a level alone for a cache that could be dropped). The host's victim is the fastest grower that the
 //! configuration names and whose end would cover the deficit; if none would, the largest grower of all is named, which
-//! policy will only propose.
+//! policy will only propose. A service that stalls by the alarm of its own cgroup: see [`stalls`].
+
+mod stalls;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -17,6 +19,7 @@ use crate::model::{
     Evidence, Finding, ProcessKey, ProcessUsage, Sample, ServiceSignal, Severity, Signal, Subject,
     Time, World,
 };
+use stalls::Stalls;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -61,6 +64,8 @@ pub struct Detect {
     ceilings: BTreeMap<String, (ProcessKey, Reading)>,
     /// Services over their ceiling, with the process it was.
     over: BTreeMap<String, ProcessKey>,
+    /// Services that stall.
+    stalls: Stalls,
     /// The two last tables, to see who grows.
     table: Vec<ProcessUsage>,
     growth: HashMap<ProcessKey, f64>,
@@ -79,6 +84,7 @@ impl Detect {
             config,
             ceilings: BTreeMap::new(),
             over: BTreeMap::new(),
+            stalls: Stalls::default(),
             table: Vec::new(),
             growth: HashMap::new(),
             table_at: None,
@@ -107,7 +113,8 @@ impl Detect {
         };
         let subject = Subject::service(name);
         if now.resident <= ceiling {
-            if self.over.remove(name).is_some() {
+            // One incident for both: it is over when neither holds.
+            if self.over.remove(name).is_some() && !self.stalls.has(name) {
                 let because = format!("its resident memory is {}", mib(now.resident));
                 out.push(Finding::Cleared {
                     subject,
@@ -234,6 +241,28 @@ impl Detect {
         });
     }
 
+    /// What held for the process before holds no longer.
+    fn changed(&mut self, service: &str, change: &ServiceSignal, at: Time, out: &mut Vec<Finding>) {
+        let stalled = self.stalls.forget(service);
+        // Reaped: unlike at the kernel's exit event, its memory is free by now.
+        let over = matches!(change, ServiceSignal::Exited { process, .. } if self.over.get(service) == Some(process));
+        if over {
+            self.over.remove(service);
+            self.ceilings.remove(service);
+        }
+        if over || (stalled && !self.over.contains_key(service)) {
+            let because = match change {
+                ServiceSignal::Started { .. } => "it was started anew",
+                _ => "its process is gone and its memory is back",
+            };
+            out.push(Finding::Cleared {
+                subject: Subject::service(service),
+                seen: at,
+                because: because.to_owned(),
+            });
+        }
+    }
+
     /// Who should go to free this many bytes: what ten seconds of growth will have made the largest.
     fn victim(&self, deficit: f64, world: &World) -> Option<(Subject, &ProcessUsage)> {
         let score = |usage: &ProcessUsage| {
@@ -276,6 +305,22 @@ impl Detector for Detect {
                     };
                     self.service_memory(service, *process, now, world, out);
                 }
+                Sample::ServicePressure {
+                    service,
+                    some_avg10,
+                    full_avg10,
+                    alarm,
+                } => {
+                    let now = stalls::Reading {
+                        at,
+                        some_avg10: *some_avg10,
+                        full_avg10: *full_avg10,
+                        alarm: *alarm,
+                    };
+                    let found = self.stalls.read(service, now, self.config.window, world);
+                    let over = self.over.contains_key(service);
+                    out.extend(found.filter(|_| !over));
+                }
                 Sample::Processes { processes } => self.processes(processes, at),
                 Sample::MemoryPressure { some_avg10, .. } => {
                     self.triggered = Some((at, *some_avg10));
@@ -284,20 +329,7 @@ impl Detector for Detect {
                     self.memory(*total, *available, at, world, out);
                 }
             },
-            // Reaped: unlike at the kernel's exit event, its memory is free by now.
-            Signal::Service {
-                service,
-                change: ServiceSignal::Exited { process, .. },
-            } if self.over.get(service) == Some(process) => {
-                self.over.remove(service);
-                self.ceilings.remove(service);
-                let because = "its process is gone and its memory is back".to_owned();
-                out.push(Finding::Cleared {
-                    subject: Subject::service(service),
-                    seen: at,
-                    because,
-                });
-            }
+            Signal::Service { service, change } => self.changed(service, change, at, out),
             _ => {}
         }
     }

@@ -49,10 +49,13 @@ impl Engine {
     fn supervisor_says(&mut self, name: &str, change: &ServiceSignal, at: Time) {
         match change {
             ServiceSignal::Exited { process, .. } => self.process_ended(*process),
-            ServiceSignal::Started { process, .. } => {
+            ServiceSignal::Started {
+                process, cgroup_id, ..
+            } => {
                 if let Some(service) = self.world.services.get_mut(name) {
                     service.process = Some(*process);
                     service.last_process = Some(*process);
+                    service.cgroup_id = *cgroup_id;
                     service.started = Some(at);
                     service.answers = None;
                     service.starts += 1;
@@ -63,6 +66,7 @@ impl Engine {
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
                 if let Some(service) = self.world.services.get_mut(name) {
                     service.process = None;
+                    service.cgroup_id = 0;
                     service.started = None;
                     service.answers = None;
                 }

@@ -1,6 +1,11 @@
 //! Starts programs. The only place that does.
 
-use std::os::fd::{AsFd, OwnedFd};
+#![expect(
+    unsafe_code,
+    reason = "the child of a service may have to enter its cgroup by itself"
+)]
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -10,7 +15,9 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
 
+use super::service_cgroup::ServiceCgroup;
 use super::signals::Held;
+use super::spawn::{self, Refused};
 use super::{HostError, own, procfs};
 
 /// What to start.
@@ -27,15 +34,13 @@ pub struct Program {
 }
 
 /// Starts a program in a session of its own. Returns when its `exec` is done, with the process held by its pidfd. Its output goes
-/// where the daemon's does. It lives on when the daemon is killed, and is found again at the next start.
-pub fn start(program: &Program) -> Result<Held, HostError> {
-    let (first, arguments) = program
-        .command
-        .split_first()
-        .ok_or_else(|| HostError::Spawn {
-            program: "(empty command)".to_owned(),
-            source: std::io::ErrorKind::InvalidInput.into(),
-        })?;
+/// where the daemon's does. It lives on when the daemon is killed, and is found again at the next start. It is in `cgroup` from its
+/// first instruction on, unless it could not be put there: see [`ServiceCgroup::holds`].
+pub fn start(program: &Program, cgroup: Option<&ServiceCgroup>) -> Result<Held, HostError> {
+    let first = program.command.first().ok_or_else(|| HostError::Spawn {
+        program: "(empty command)".to_owned(),
+        source: std::io::ErrorKind::InvalidInput.into(),
+    })?;
     let own = first == "smart-monitor";
     // By its path, not /proc/self/exe: the kernel names the process after the file's name.
     let path = if own {
@@ -43,16 +48,46 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
     } else {
         None
     };
+    let folder = cgroup.and_then(ServiceCgroup::fresh);
+    let spawned = match folder.map(|folder| spawn::start(program, path.as_deref(), folder)) {
+        Some(Ok(pid)) => Ok(pid),
+        Some(Err(Refused::Exec(error))) => Err(error),
+        Some(Err(Refused::Clone)) | None => spawn(program, path.as_deref(), cgroup),
+    };
+    // Not reaped before `Held::bury`, so its PID cannot be used again until then.
+    let pid = spawned.map_err(|source| HostError::Spawn {
+        program: first.clone(),
+        source,
+    })?;
+    own::expose(pid);
+    let key = procfs::stat(pid)
+        .map(|stat| stat.key)
+        .ok_or_else(|| HostError::System {
+            what: format!("read /proc/{pid}/stat"),
+            source: std::io::ErrorKind::NotFound.into(),
+        })?;
+    Held::open(key)
+}
+
+/// By the standard library: without a cgroup, or with one that the child enters by itself. There is nobody to tell when it cannot:
+/// it goes on without, and who started it looks.
+fn spawn(
+    program: &Program,
+    path: Option<&Path>,
+    cgroup: Option<&ServiceCgroup>,
+) -> std::io::Result<u32> {
+    let mut words = program.command.iter();
+    let first = words.next().map(String::as_str).unwrap_or_default();
     #[expect(
         clippy::disallowed_methods,
         reason = "this is the one place that spawns"
     )]
-    let mut command = Command::new(path.as_deref().unwrap_or(Path::new(first)));
+    let mut command = Command::new(path.unwrap_or(Path::new(first)));
     command
-        .args(arguments)
+        .args(words)
         .envs(program.environment.iter().cloned())
         .stdin(Stdio::null());
-    if own {
+    if path.is_some() {
         command.arg0(first);
     }
     if let Some(folder) = &program.folder {
@@ -63,20 +98,17 @@ pub fn start(program: &Program) -> Result<Held, HostError> {
     }
     // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
     command.process_group(0);
-    let spawned = command.spawn().map_err(|source| HostError::Spawn {
-        program: first.clone(),
-        source,
-    })?;
-    // Not reaped before `Held::bury`, so its PID cannot be used again until then.
-    let pid = spawned.id();
-    own::expose(pid);
-    let key = procfs::stat(pid)
-        .map(|stat| stat.key)
-        .ok_or_else(|| HostError::System {
-            what: format!("read /proc/{pid}/stat"),
-            source: std::io::ErrorKind::NotFound.into(),
-        })?;
-    Held::open(key)
+    if let Some(door) = cgroup.and_then(|cgroup| cgroup.door().ok()) {
+        let enter = move || {
+            // SAFETY: async-signal-safe: one system call on a file that is open, and one byte that lives for ever. The kernel asks for
+            // the rights of who opened the file (5.16, and stable kernels since), so it does not matter that the user is set by now.
+            unsafe { libc::write(door.as_raw_fd(), c"0".as_ptr().cast(), 1) };
+            Ok(())
+        };
+        // SAFETY: see `enter`: it allocates nothing and takes no lock.
+        unsafe { command.pre_exec(enter) };
+    }
+    Ok(command.spawn()?.id())
 }
 
 impl Held {

@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::FileExt;
 
 use super::HostError;
 use crate::model::ProcessKey;
@@ -118,6 +119,17 @@ pub fn memory() -> Option<(u64, u64)> {
 /// `avg10` of `some` and of `full` in `/proc/pressure/memory`, hundredths of a per cent.
 pub fn memory_pressure() -> Option<(u32, u32)> {
     parse_pressure(&std::fs::read_to_string("/proc/pressure/memory").ok()?)
+}
+
+/// The same of an open pressure file, a cgroup's; an error when the cgroup is gone.
+pub fn pressure(file: &File) -> std::io::Result<(u32, u32)> {
+    let mut buffer = [0_u8; 512];
+    let length = file.read_at(&mut buffer, 0)?;
+    let text = buffer.get(..length).unwrap_or_default();
+    std::str::from_utf8(text)
+        .ok()
+        .and_then(parse_pressure)
+        .ok_or_else(|| std::io::ErrorKind::InvalidData.into())
 }
 
 fn parse_pressure(text: &str) -> Option<(u32, u32)> {

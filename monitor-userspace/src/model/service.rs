@@ -52,6 +52,9 @@ pub struct Service {
     pub process: Option<ProcessKey>,
     /// The main process it had last, running or not.
     pub last_process: Option<ProcessKey>,
+    /// The number of the cgroup that is its own; 0 when it has none, or does not run.
+    #[serde(default)]
+    pub cgroup_id: u64,
     /// When that process started.
     pub started: Option<Time>,
     /// Whether an action is under way that ends or starts it, so that its exit is no surprise.
@@ -72,6 +75,7 @@ impl Service {
             checked: false,
             process: None,
             last_process: None,
+            cgroup_id: 0,
             started: None,
             in_action: false,
             answers: None,
@@ -102,6 +106,12 @@ impl World {
         self.services
             .values()
             .find(|service| service.process == Some(process))
+    }
+
+    /// The service whose processes are in this cgroup.
+    pub fn service_of_cgroup(&self, cgroup_id: u64) -> Option<&Service> {
+        let mut services = self.services.values();
+        services.find(|service| cgroup_id != 0 && service.cgroup_id == cgroup_id)
     }
 
     /// The service that listens on this address; a wildcard listener takes every address of its port.

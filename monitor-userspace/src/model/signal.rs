@@ -83,6 +83,17 @@ pub enum Sample {
         /// Resident memory, bytes.
         resident: u64,
     },
+    /// How the processes of a service stall for lack of memory: when its own alarm fires, and after that until it is quiet.
+    ServicePressure {
+        /// Its name.
+        service: String,
+        /// Share of the last 10 s in which some process of it was stalled, hundredths of a per cent.
+        some_avg10: u32,
+        /// Share in which all were.
+        full_avg10: u32,
+        /// Its alarm has fired since the sample before.
+        alarm: bool,
+    },
 }
 
 /// One process of the table.
@@ -169,6 +180,9 @@ pub enum ServiceSignal {
         process: ProcessKey,
         /// Found running from before the daemon started.
         adopted: bool,
+        /// Which cgroup is its own: the number that the kernel gives it, 0 when it has none.
+        #[serde(default)]
+        cgroup_id: u64,
     },
     /// Its main process has ended and its memory is free. Comes after the kernel's own event, and in its place when that was lost.
     Exited {

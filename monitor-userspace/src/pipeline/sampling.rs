@@ -47,10 +47,17 @@ fn run(mut samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox, stop: &OwnedFd) {
         let Some(woken) = sleep(&samplers, stop, wait) else {
             return;
         };
+        // The last first: who gives up a file moves those behind it.
+        for alarm in woken.alarms.iter().rev() {
+            if let Some(sampler) = samplers.get_mut(alarm.sampler) {
+                sampler.alarmed(alarm.place, alarm.broken);
+            }
+        }
         for ((number, sampler), due) in samplers.iter_mut().enumerate().zip(&mut due) {
             let now = clock::now();
-            let wanted =
-                (woken.pressed && sampler.wants_pressure()) || woken.nudged.contains(&number);
+            let alarmed = woken.alarms.iter().any(|alarm| alarm.sampler == number);
+            let nudged = alarmed || woken.nudged.contains(&number);
+            let wanted = (woken.pressed && sampler.wants_pressure()) || nudged;
             if *due <= now || wanted {
                 *due = sampler.sample(now, woken.pressed, &mut taken);
             }
@@ -68,6 +75,15 @@ struct Woken {
     pressed: bool,
     /// Samplers that want to look at once.
     nudged: Vec<usize>,
+    /// Files of samplers' own that are ready.
+    alarms: Vec<Alarm>,
+}
+
+#[derive(Debug)]
+struct Alarm {
+    sampler: usize,
+    place: usize,
+    broken: bool,
 }
 
 /// None when the daemon is ending.
@@ -86,6 +102,13 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
             }
         }
     }
+    let mut places = Vec::new();
+    for (sampler, all) in samplers.iter().enumerate() {
+        for (place, fd) in all.alarms().into_iter().enumerate() {
+            fds.push(PollFd::from_borrowed_fd(fd, PollFlags::PRI));
+            places.push((sampler, place));
+        }
+    }
     let timeout = Timespec::try_from(wait).unwrap_or_default();
     if poll(&mut fds, Some(&timeout)).is_err() {
         return Some(Woken::default());
@@ -94,6 +117,7 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
     if !stop.revents().is_empty() {
         return None;
     }
+    let (files, own) = files.split_at_checked(whose.len())?;
     let broken = PollFlags::ERR | PollFlags::NVAL;
     if files.iter().any(|fd| fd.revents().intersects(broken)) {
         // A file that is broken is ready for ever: without this, so would we be.
@@ -103,7 +127,15 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
         .iter()
         .zip(whose)
         .filter(|(fd, _)| fd.revents().contains(PollFlags::IN));
+    let alarms = own.iter().zip(places);
+    let alarms = alarms.filter(|(fd, _)| !fd.revents().is_empty());
+    let alarms = alarms.map(|(fd, (sampler, place))| Alarm {
+        sampler,
+        place,
+        broken: fd.revents().intersects(broken),
+    });
     Some(Woken {
+        alarms: alarms.collect(),
         nudged: nudged.map(|(_, number)| number).collect(),
         pressed: files.iter().any(|fd| fd.revents().contains(PollFlags::PRI)),
     })

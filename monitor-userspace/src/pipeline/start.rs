@@ -30,6 +30,7 @@ use crate::record::recorder::Recorder;
 use crate::record::recovery::{self, Recovered};
 use crate::record::{Entry, Journal};
 use crate::samplers::service_memory::Ceilings;
+use crate::samplers::service_pressure::Pressures;
 use crate::samplers::{self, Sources};
 use crate::supervisors::command::Commands;
 
@@ -59,11 +60,17 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
     let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
+    let pressures = Pressures::new().map_err(system("watch pressure"))?;
     let watch_list = kernel
         .as_ref()
         .ok()
         .and_then(|kernel| kernel.watch_list().ok());
-    let teller = Arc::new(Teller::new(inbox.clone(), ceilings.clone(), watch_list));
+    let teller = Arc::new(Teller::new(
+        inbox.clone(),
+        ceilings.clone(),
+        pressures.clone(),
+        watch_list,
+    ));
     let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
     let protected = procfs::own_line();
     let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
@@ -82,19 +89,18 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
     let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
-    let samplers = samplers::build(&config.samplers, Sources { snapshot, ceilings });
-    trouble.samplers = samplers
-        .iter()
-        .filter_map(|sampler| sampler.limitation())
-        .collect();
-    for limitation in &trouble.samplers {
-        tracing::warn!("{limitation}");
-    }
-    let sampling = Sampling::start(samplers, inbox.clone()).map_err(system("start a thread"))?;
+    let read_from = Sources {
+        snapshot,
+        ceilings,
+        pressures: pressures.clone(),
+        arming: config.samplers.memory_pressure.clone(),
+    };
+    let sampling = start_samplers(&config, read_from, &mut trouble, &inbox)?;
 
     let log = kernel.as_mut().ok().and_then(Kernel::take_log);
     let trouble = Arc::new(Mutex::new(trouble));
-    let sources = sources(view, &kernel, &probes, cost, &trouble);
+    let limitations = limitations(&trouble, &commands, pressures);
+    let sources = sources(view, &kernel, &probes, cost, limitations);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
         options,
@@ -174,6 +180,39 @@ fn start_core(
     ))
 }
 
+/// Starts the samplers' thread, and says what they cannot do.
+fn start_samplers(
+    config: &Config,
+    sources: Sources,
+    trouble: &mut Trouble,
+    inbox: &Inbox,
+) -> Result<Sampling, DaemonError> {
+    let samplers = samplers::build(&config.samplers, sources);
+    trouble.samplers = samplers
+        .iter()
+        .filter_map(|sampler| sampler.limitation())
+        .collect();
+    for limitation in &trouble.samplers {
+        tracing::warn!("{limitation}");
+    }
+    Sampling::start(samplers, inbox.clone()).map_err(system("start a thread"))
+}
+
+/// All that the daemon cannot do, asked anew each time: some of it turns out when a service starts.
+fn limitations(
+    trouble: &Arc<Mutex<Trouble>>,
+    commands: &Arc<Commands>,
+    pressures: Pressures,
+) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
+    let (trouble, commands) = (Arc::clone(trouble), Arc::clone(commands));
+    move || {
+        let mut all = Trouble::complaints(&trouble);
+        all.extend(commands.limitation());
+        all.extend(pressures.limitation());
+        all
+    }
+}
+
 /// Forces the journal to the disk whenever it is asked to.
 fn force(asked: &Receiver<()>, journal: &Journal, inbox: &Inbox) {
     while asked.recv().is_ok() {
@@ -201,20 +240,19 @@ fn sources(
     kernel: &Result<Kernel, String>,
     probes: &[ProbeStatus],
     own: Arc<Own>,
-    trouble: &Arc<Mutex<Trouble>>,
+    limitations: impl Fn() -> Vec<String> + Send + Sync + 'static,
 ) -> Arc<api::Sources> {
     let shown: Arc<dyn KernelView> = match kernel {
         Ok(kernel) => Arc::new(LiveKernel::new(probes, kernel.counters())),
         Err(_) => Arc::new(NoKernel),
     };
     let without_kernel = kernel.as_ref().err().cloned();
-    let trouble = Arc::clone(trouble);
     Arc::new(api::Sources {
         view,
         kernel: shown,
         own,
         unhealthy: Box::new(move || without_kernel.iter().cloned().collect()),
-        limitations: Box::new(move || Trouble::complaints(&trouble)),
+        limitations: Box::new(limitations),
     })
 }
 

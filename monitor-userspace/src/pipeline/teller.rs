@@ -1,6 +1,7 @@
-//! Passes on what supervisors say: to the core, to the sampler of ceilings, to the checks, and to the kernel's watch list.
+//! Passes on what supervisors say: to the core, to the samplers of ceilings and of pressure, to the checks, and to the kernel's watch list.
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -11,6 +12,7 @@ use crate::host::clock;
 use crate::kernel::WatchList;
 use crate::model::{ProcessKey, ServiceSignal, Signal};
 use crate::samplers::service_memory::Ceilings;
+use crate::samplers::service_pressure::Pressures;
 use crate::supervisors::Notify;
 
 /// See the module.
@@ -18,6 +20,7 @@ use crate::supervisors::Notify;
 pub(super) struct Teller {
     inbox: Inbox,
     ceilings: Ceilings,
+    pressures: Pressures,
     state: Mutex<State>,
 }
 
@@ -30,7 +33,12 @@ struct State {
 }
 
 impl Teller {
-    pub(super) fn new(inbox: Inbox, ceilings: Ceilings, watch_list: Option<WatchList>) -> Self {
+    pub(super) fn new(
+        inbox: Inbox,
+        ceilings: Ceilings,
+        pressures: Pressures,
+        watch_list: Option<WatchList>,
+    ) -> Self {
         let state = State {
             watch_list,
             running: BTreeMap::new(),
@@ -40,6 +48,7 @@ impl Teller {
         Self {
             inbox,
             ceilings,
+            pressures,
             state: Mutex::new(state),
         }
     }
@@ -81,7 +90,11 @@ impl Notify for Teller {
             tracing::debug!(%error, "cannot take a process off the watch list");
         }
         self.ceilings.clear(service);
-        if let ServiceSignal::Started { process, adopted } = &change {
+        self.pressures.clear(service);
+        if let ServiceSignal::Started {
+            process, adopted, ..
+        } = &change
+        {
             state.running.insert(service.to_owned(), *process);
             if let Some(ceiling) = state.memory_max.get(service) {
                 self.ceilings.set(service, *process, *ceiling);
@@ -110,5 +123,9 @@ impl Notify for Teller {
             process,
             pidfd,
         });
+    }
+
+    fn pressure(&self, service: &str, file: File) {
+        self.pressures.set(service, file);
     }
 }

@@ -67,47 +67,51 @@ pub struct Sample {
 impl Sample {
     /// Sets the alarm.
     pub fn new(config: &Config, _: &mut Sources) -> Self {
-        let (stall, window) = (config.stall.0, config.window.0);
-        let refused = match arm(stall, window) {
-            Ok(file) => {
-                return Self {
-                    trigger: Some(file),
-                    limitation: None,
-                };
-            }
-            Err(error) => error,
-        };
-        let factor = UNPRIVILEGED.as_secs_f64() / window.as_secs_f64().max(0.001);
-        if let Ok(file) = arm(stall.mul_f64(factor.max(0.001)), UNPRIVILEGED) {
-            let why = format!(
-                "the alarm for memory pressure has a window of {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE"
-            );
-            return Self {
+        match open().and_then(|file| Ok((arm(&file, config)?, file))) {
+            Ok((limitation, file)) => Self {
                 trigger: Some(file),
-                limitation: Some(why),
-            };
-        }
-        let why = format!(
-            "no alarm for memory pressure ({refused}): the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default"
-        );
-        Self {
-            trigger: None,
-            limitation: Some(why),
+                limitation,
+            },
+            Err(refused) => {
+                let why = format!(
+                    "no alarm for memory pressure ({refused}): the kernel needs CONFIG_PSI, and psi=1 on its command line where it is off by default"
+                );
+                Self {
+                    trigger: None,
+                    limitation: Some(why),
+                }
+            }
         }
     }
 }
 
-/// Source: Documentation/accounting/psi.rst: `some STALL_US WINDOW_US`, written with its NUL.
-fn arm(stall: Duration, window: Duration) -> std::io::Result<File> {
+fn open() -> std::io::Result<File> {
     let flags = i32::try_from(rustix::fs::OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let mut file = OpenOptions::new()
+    OpenOptions::new()
         .read(true)
         .write(true)
         .custom_flags(flags)
-        .open("/proc/pressure/memory")?;
+        .open("/proc/pressure/memory")
+}
+
+/// Sets an alarm on a pressure file, the host's or a cgroup's, for as long as it is open. What is not as configured, if anything.
+pub(super) fn arm(file: &File, config: &Config) -> std::io::Result<Option<String>> {
+    let (stall, window) = (config.stall.0, config.window.0);
+    let Err(refused) = ask(file, stall, window) else {
+        return Ok(None);
+    };
+    let factor = UNPRIVILEGED.as_secs_f64() / window.as_secs_f64().max(0.001);
+    // What was refused first says more than what is refused then.
+    ask(file, stall.mul_f64(factor.max(0.001)), UNPRIVILEGED).map_err(|_| refused)?;
+    Ok(Some(format!(
+        "the alarm for memory pressure has a window of {UNPRIVILEGED:?} instead of {window:?}: that needs CAP_SYS_RESOURCE"
+    )))
+}
+
+/// Source: Documentation/accounting/psi.rst: `some STALL_US WINDOW_US`, written with its NUL.
+fn ask(mut file: &File, stall: Duration, window: Duration) -> std::io::Result<()> {
     let line = format!("some {} {}\0", stall.as_micros(), window.as_micros());
-    file.write_all(line.as_bytes())?;
-    Ok(file)
+    file.write_all(line.as_bytes())
 }
 
 impl Sampler for Sample {

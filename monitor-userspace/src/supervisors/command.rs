@@ -1,7 +1,8 @@
 //! `kind = "command"`: services that the daemon starts itself, each as a process in the foreground.
 //!
 //! They outlive the daemon: the next start finds each again and takes it over instead of starting a second one. Consumes what the
-//! configuration names, emits through [`Notify`].
+//! configuration names, emits through [`Notify`]. Each has a cgroup of its own, by which its whole process tree is known and ended;
+//! where there can be none, it runs without, and [`Commands::limitation`] says so.
 
 mod adoption;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 
 use super::{Notify, Spec};
 use crate::host::exec::{self, Program};
+use crate::host::service_cgroup::{Cgroups, ServiceCgroup};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
 use crate::model::{ProcessKey, ServiceSignal, Time};
@@ -31,6 +33,8 @@ const DYING: Duration = Duration::from_secs(10);
 pub struct Commands {
     instance: PathBuf,
     adoption: Adoption,
+    cgroups: Option<Cgroups>,
+    limitation: Mutex<Option<String>>,
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
 }
@@ -39,6 +43,7 @@ pub struct Commands {
 struct Managed {
     program: Program,
     held: Option<Held>,
+    cgroup: Option<ServiceCgroup>,
     wanted: bool,
 }
 
@@ -51,11 +56,38 @@ impl Commands {
     pub fn new(instance: &Path, notify: Arc<dyn Notify>) -> Self {
         let services = Mutex::new(BTreeMap::new());
         let adoption = Adoption::new(instance);
-        Self {
+        let (cgroups, without) = match Cgroups::find(instance) {
+            Ok(cgroups) => (Some(cgroups), None),
+            Err(error) => (None, Some(error)),
+        };
+        let commands = Self {
             instance: instance.to_owned(),
             adoption,
+            cgroups,
+            limitation: Mutex::default(),
             notify,
             services,
+        };
+        if let Some(error) = without {
+            commands.limited(&error);
+        }
+        commands
+    }
+
+    /// What it cannot do on this host, if anything.
+    pub fn limitation(&self) -> Option<String> {
+        lock(&self.limitation).clone()
+    }
+
+    /// Says it once.
+    fn limited(&self, error: &HostError) {
+        let mut limitation = lock(&self.limitation);
+        if limitation.is_none() {
+            let text = format!(
+                "services run without a cgroup of their own ({error}): of a service that ends, only its process group is ended with it; under systemd the unit needs Delegate=yes"
+            );
+            tracing::warn!("{text}");
+            *limitation = Some(text);
         }
     }
 
@@ -72,6 +104,9 @@ impl Commands {
             self.stop(&name, stop_grace);
             lock(&self.services).remove(&name);
         }
+        if let Some(cgroups) = &self.cgroups {
+            cgroups.sweep(wanted.keys().map(String::as_str));
+        }
         let mut marked = None;
         for (name, program) in wanted {
             let known = lock(&self.services).get(name).cloned();
@@ -86,6 +121,7 @@ impl Commands {
             let managed = Managed {
                 program: program.clone(),
                 held: None,
+                cgroup: None,
                 wanted: true,
             };
             let managed = Arc::new(Mutex::new(managed));
@@ -94,11 +130,18 @@ impl Commands {
             let uid = program
                 .user
                 .map_or_else(|| rustix::process::getuid().as_raw(), |(uid, _)| uid);
-            let found = self.adoption.find(name, uid, marked);
+            let noted = self.adoption.cgroup(name);
+            let noted = noted.as_ref().and_then(ServiceCgroup::at);
+            let found = self.adoption.find(name, uid, marked, noted.as_ref());
             let mut managed = lock(&managed);
+            let earlier = || self.cgroups.as_ref()?.earlier(name);
+            managed.cgroup = noted.or_else(earlier);
             match found.and_then(|process| Held::open(process).ok()) {
                 Some(held) => {
-                    tracing::info!(service = %name, pid = held.process().pid, "found running, taken over");
+                    let pid = held.process().pid;
+                    tracing::info!(service = %name, pid, "found running, taken over");
+                    // Started without one, it stays without one until its next start.
+                    managed.cgroup = managed.cgroup.take().filter(|cgroup| cgroup.holds(pid));
                     self.hold(name, &mut managed, held, true);
                 }
                 None => {
@@ -113,8 +156,19 @@ impl Commands {
 
     fn hold(&self, name: &str, managed: &mut Managed, held: Held, adopted: bool) {
         let process = held.process();
-        self.notify
-            .service(name, ServiceSignal::Started { process, adopted });
+        let started = ServiceSignal::Started {
+            process,
+            adopted,
+            cgroup_id: managed.cgroup.as_ref().map_or(0, ServiceCgroup::id),
+        };
+        self.notify.service(name, started);
+        match managed.cgroup.as_ref().map(ServiceCgroup::memory_pressure) {
+            Some(Ok(file)) => self.notify.pressure(name, file),
+            Some(Err(error)) => {
+                tracing::debug!(service = %name, %error, "no file tells its memory pressure");
+            }
+            None => {}
+        }
         match held.try_clone_fd() {
             Ok(pidfd) => self.notify.watch(name, process, pidfd),
             Err(error) => {
@@ -122,7 +176,22 @@ impl Commands {
             }
         }
         managed.held = Some(held);
-        self.adoption.note(name, Some(process));
+        let place = managed.cgroup.as_ref().map(ServiceCgroup::place);
+        self.adoption.note(name, Some(process), place);
+    }
+
+    /// A new cgroup for a start. Nothing of the process before is left in the old one after this.
+    fn renew_cgroup(&self, name: &str, managed: &mut Managed) {
+        if let Some(old) = managed.cgroup.take() {
+            end_rest(name, &old);
+        }
+        let Some(cgroups) = &self.cgroups else {
+            return;
+        };
+        match cgroups.make(name) {
+            Ok(cgroup) => managed.cgroup = Some(cgroup),
+            Err(error) => self.limited(&error),
+        }
     }
 
     /// Its time is before anybody hears of the new process: what they find out about it then comes after the act.
@@ -135,10 +204,15 @@ impl Commands {
             adoption::INSTANCE.to_owned(),
             self.instance.display().to_string(),
         ));
-        match exec::start(&program) {
+        self.renew_cgroup(name, managed);
+        match exec::start(&program, managed.cgroup.as_ref()) {
             Ok(held) => {
                 let acted = clock::now();
                 let process = held.process();
+                let outside = managed.cgroup.take_if(|cgroup| !cgroup.holds(process.pid));
+                if let Some(cgroup) = outside.filter(|_| procfs::runs(process)) {
+                    self.limited(&cgroup.not_entered());
+                }
                 self.hold(name, managed, held, false);
                 Ok(Restarted { process, acted })
             }
@@ -173,7 +247,7 @@ impl Commands {
                     found,
                 });
             }
-            ended = end(held, term_grace)?;
+            ended = end(name, held, managed.cgroup.as_ref(), term_grace)?;
         }
         managed.held = None;
         let started = self.start(name, &mut managed)?;
@@ -189,13 +263,17 @@ impl Commands {
         let mut managed = lock(&managed);
         managed.wanted = false;
         self.notify.service(name, ServiceSignal::Stopped);
-        if let Some(held) = managed.held.take()
-            && let Err(error) = end(&held, grace)
+        let held = managed.held.take();
+        if let Some(held) = &held
+            && let Err(error) = end(name, held, managed.cgroup.as_ref(), grace)
         {
             tracing::error!(service = %name, %error, "cannot stop the service");
             return;
         }
-        self.adoption.note(name, None);
+        if let Some(cgroup) = managed.cgroup.take() {
+            end_rest(name, &cgroup);
+        }
+        self.adoption.note(name, None, None);
     }
 
     /// Stops all of them at the same time.
@@ -211,7 +289,12 @@ impl Commands {
 
 /// Ends a process of ours, waits until it is gone, and takes its exit status. Returns when it was told to end; none for one that
 /// had ended, or begun to, by itself.
-fn end(held: &Held, grace: Duration) -> Result<Option<Time>, HostError> {
+fn end(
+    name: &str,
+    held: &Held,
+    cgroup: Option<&ServiceCgroup>,
+    grace: Duration,
+) -> Result<Option<Time>, HostError> {
     let process = held.process();
     let exiting = procfs::stat(process.pid).is_none_or(|stat| stat.key != process || stat.exiting);
     let told = (!exiting).then(clock::now);
@@ -232,6 +315,28 @@ fn end(held: &Held, grace: Duration) -> Result<Option<Time>, HostError> {
             within: DYING,
         });
     }
+    if let Some(cgroup) = cgroup {
+        end_workers(name, cgroup);
+    }
     held.bury();
     Ok(told)
+}
+
+/// Ends what a service that has ended left in its cgroup.
+fn end_workers(name: &str, cgroup: &ServiceCgroup) {
+    match cgroup.end() {
+        Ok(false) => {}
+        Ok(true) => tracing::info!(service = %name, "what it left behind was ended"),
+        Err(error) => {
+            tracing::error!(service = %name, %error, "what it left behind is not ended");
+        }
+    }
+}
+
+/// The same, for good.
+fn end_rest(name: &str, cgroup: &ServiceCgroup) {
+    end_workers(name, cgroup);
+    if let Err(error) = cgroup.remove() {
+        tracing::warn!(service = %name, %error, "its cgroup stays behind");
+    }
 }

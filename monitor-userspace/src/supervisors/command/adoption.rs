@@ -4,6 +4,7 @@
 //! The daemon may be killed between a start and the line about it. So every service also carries its name and the state folder in
 //! its environment, which anybody can: by that, only a process of the service's own user is taken, and only one that leads its
 //! group, as what the daemon starts does and an orphaned child of it does not.
+//! A worker that leads a group of its own is told by the cgroup that it shares with the noted process.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -12,6 +13,7 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 
 use crate::host::procfs;
+use crate::host::service_cgroup::{Place, ServiceCgroup};
 use crate::model::ProcessKey;
 
 /// Environment variable with the service's name.
@@ -31,6 +33,9 @@ struct Noted {
     /// Processes mean something only within one boot of the machine.
     boot: String,
     services: BTreeMap<String, ProcessKey>,
+    /// The daemon may be started in another cgroup next time: theirs are found all the same.
+    #[serde(default)]
+    cgroups: BTreeMap<String, Place>,
 }
 
 /// A process that carries the mark of a service.
@@ -53,6 +58,7 @@ impl Adoption {
         let noted = noted.unwrap_or(Noted {
             boot,
             services: BTreeMap::new(),
+            cgroups: BTreeMap::new(),
         });
         Self {
             folder: folder.to_owned(),
@@ -60,12 +66,16 @@ impl Adoption {
         }
     }
 
-    /// Notes what a service runs as; none for one that is not wanted any more.
-    pub(super) fn note(&self, service: &str, process: Option<ProcessKey>) {
+    /// Notes what a service runs as, and in which cgroup; none for one that is not wanted any more.
+    pub(super) fn note(&self, service: &str, process: Option<ProcessKey>, cgroup: Option<Place>) {
         let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         match process {
             Some(process) => noted.services.insert(service.to_owned(), process),
             None => noted.services.remove(service),
+        };
+        match cgroup {
+            Some(place) => noted.cgroups.insert(service.to_owned(), place),
+            None => noted.cgroups.remove(service),
         };
         let new = self.folder.join("services.json.new");
         let written = serde_json::to_vec(&*noted)
@@ -77,14 +87,35 @@ impl Adoption {
         }
     }
 
-    /// The process of a service that still runs. `marked` as [`Adoption::marked`] gives it; `uid` is the service's user.
-    pub(super) fn find(&self, service: &str, uid: u32, marked: &[Marked]) -> Option<ProcessKey> {
+    /// The process of a service that still runs. `marked` as [`Adoption::marked`] gives it; `uid` is the service's user. What is in the
+    /// noted process's own cgroup is that process, or came of it and is not the service.
+    pub(super) fn find(
+        &self,
+        service: &str,
+        uid: u32,
+        marked: &[Marked],
+        noted_in: Option<&ServiceCgroup>,
+    ) -> Option<ProcessKey> {
         let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
         let known = noted
             .services
             .get(service)
             .filter(|process| procfs::runs(**process));
-        known.copied().or_else(|| choose(service, uid, marked))
+        known.copied().or_else(|| {
+            let came_of_it =
+                |other: &&Marked| noted_in.is_some_and(|cgroup| cgroup.holds(other.process.pid));
+            choose(
+                service,
+                uid,
+                marked.iter().filter(|other| !came_of_it(other)),
+            )
+        })
+    }
+
+    /// The cgroup that a service had.
+    pub(super) fn cgroup(&self, service: &str) -> Option<Place> {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.cgroups.get(service).cloned()
     }
 
     /// Processes that carry the mark of any service of this state folder, and lead their group.
@@ -109,10 +140,12 @@ impl Adoption {
 }
 
 /// The oldest of those that can be meant.
-fn choose(service: &str, uid: u32, marked: &[Marked]) -> Option<ProcessKey> {
-    let mine = marked
-        .iter()
-        .filter(|other| other.service == service && other.uid == Some(uid));
+fn choose<'a>(
+    service: &str,
+    uid: u32,
+    marked: impl Iterator<Item = &'a Marked>,
+) -> Option<ProcessKey> {
+    let mine = marked.filter(|other| other.service == service && other.uid == Some(uid));
     mine.map(|other| other.process)
         .min_by_key(|process| process.start_ticks)
 }
@@ -157,8 +190,11 @@ mod tests {
             marked("auth", 8, 0),
             marked("auth", 7, 0),
         ];
-        assert_eq!(choose("auth", 0, &all).map(|process| process.pid), Some(7));
-        assert_eq!(choose("auth", 33, &all), None);
+        assert_eq!(
+            choose("auth", 0, all.iter()).map(|process| process.pid),
+            Some(7)
+        );
+        assert_eq!(choose("auth", 33, all.iter()), None);
     }
 
     #[test]
@@ -172,13 +208,16 @@ mod tests {
             ..own
         };
         let adoption = Adoption::new(&folder);
-        adoption.note("auth", Some(own));
-        adoption.note("payment", Some(gone));
+        adoption.note("auth", Some(own), None);
+        adoption.note("payment", Some(gone), None);
         let next = Adoption::new(&folder);
-        assert_eq!(next.find("auth", u32::MAX, &[]), Some(own));
-        assert_eq!(next.find("payment", u32::MAX, &[]), None);
-        next.note("auth", None);
-        assert_eq!(Adoption::new(&folder).find("auth", u32::MAX, &[]), None);
+        assert_eq!(next.find("auth", u32::MAX, &[], None), Some(own));
+        assert_eq!(next.find("payment", u32::MAX, &[], None), None);
+        next.note("auth", None, None);
+        assert_eq!(
+            Adoption::new(&folder).find("auth", u32::MAX, &[], None),
+            None
+        );
         std::fs::remove_dir_all(folder).expect("it goes");
     }
 }

@@ -1,0 +1,219 @@
+//! Starts a program inside a cgroup, from its first instruction on (`CLONE_INTO_CGROUP`, 5.7).
+//!
+//! The standard library can only let the child move itself, and a move waits until every CPU has passed a quiet point: 8 to 12 ms,
+//! several times what a restart takes. Does what `std::process::Command` does in [`super::exec`], in the same order.
+//!
+//! Between `clone3` and `execve` the child has a copy of our memory and none of our threads: locks may be held for ever, so it
+//! allocates nothing and calls nothing but the kernel. `setuid` and its like by their numbers: libc's would wait for threads.
+
+#![expect(unsafe_code, reason = "clone3 and execve have no safe form")]
+
+use std::collections::BTreeMap;
+use std::ffi::{CString, OsStr, OsString};
+use std::fs::File;
+use std::io::{Error, Read};
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+
+use libc::{c_char, c_int, c_long};
+use rustix::pipe::{PipeFlags, pipe_with};
+use rustix::process::{Pid, WaitOptions, waitpid};
+
+use super::exec::Program;
+
+/// Why nothing was started.
+pub(super) enum Refused {
+    /// No process could be made there: an old kernel, or no right to. Another way may be open.
+    Clone,
+    /// The program could not be started.
+    Exec(Error),
+}
+
+impl From<Error> for Refused {
+    fn from(error: Error) -> Self {
+        Self::Exec(error)
+    }
+}
+
+/// What the child needs, made before it is.
+struct Prepared {
+    paths: Vec<CString>,
+    folder: Option<CString>,
+    user: Option<(u32, u32)>,
+    null: File,
+}
+
+/// Starts a program in this cgroup; its process id, once its `exec` is done. `path` is the program where it is not looked up.
+pub(super) fn start(
+    program: &Program,
+    path: Option<&Path>,
+    cgroup: BorrowedFd<'_>,
+) -> Result<u32, Refused> {
+    let first = program.command.first().map(OsStr::new).unwrap_or_default();
+    let environment = environment(program);
+    let prepared = Prepared {
+        paths: match path {
+            Some(path) => vec![text(path.as_os_str())?],
+            None => look_up(first, environment.get(OsStr::new("PATH")))?,
+        },
+        folder: program
+            .folder
+            .as_ref()
+            .map(|folder| text(folder.as_os_str()))
+            .transpose()?,
+        user: program.user,
+        null: File::open("/dev/null")?,
+    };
+    let arguments = program.command.iter().map(|word| text(OsStr::new(word)));
+    let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
+    let variables = environment.into_iter().map(|(name, value)| {
+        let mut pair = name;
+        pair.push("=");
+        pair.push(value);
+        text(&pair)
+    });
+    let variables = variables.collect::<Result<Vec<_>, _>>()?;
+    let (argv, envp) = (pointers(&arguments), pointers(&variables));
+    let (said, say) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::from)?;
+
+    // SAFETY: all zeros is what clone3 takes for "not asked for".
+    let mut how: libc::clone_args = unsafe { std::mem::zeroed() };
+    // Handlers of ours must not run in the child: they would write into pipes that it shares with us.
+    how.flags = CLONE_INTO_CGROUP | CLONE_CLEAR_SIGHAND;
+    how.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or(0);
+    how.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(0);
+    // SAFETY: the structure lives through the call and is as long as said. Without CLONE_VM the child gets a copy of our memory and
+    // of this stack, as with fork; it runs `child` alone, which returns never.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut how, size_of_val(&how)) };
+    if pid == 0 {
+        // SAFETY: this is the child of a clone without CLONE_VM; the arrays end with a null and point to strings that live on.
+        unsafe { child(&prepared, &argv, &envp, say.as_raw_fd()) }
+    }
+    let Some(pid) = i32::try_from(pid)
+        .ok()
+        .and_then(Pid::from_raw)
+        .filter(|_| pid > 0)
+    else {
+        return Err(Refused::Clone);
+    };
+    drop(say);
+    let mut number = [0; 4];
+    // It closes at exec, with nothing said.
+    if File::from(said).read_exact(&mut number).is_err() {
+        return Ok(pid.as_raw_nonzero().get().unsigned_abs());
+    }
+    let _ = waitpid(Some(pid), WaitOptions::empty());
+    Err(Error::from_raw_os_error(i32::from_ne_bytes(number)).into())
+}
+
+/// `include/uapi/linux/sched.h`; libc has them as signed numbers too small for them.
+const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+const CLONE_INTO_CGROUP: u64 = 1 << 33;
+
+/// Becomes the program, or says the error's number and ends.
+///
+/// # Safety
+///
+/// To be called in a process of its own. `argv` and `envp` end with a null, and point to strings.
+unsafe fn child(
+    prepared: &Prepared,
+    argv: &[*const c_char],
+    envp: &[*const c_char],
+    say: c_int,
+) -> ! {
+    // SAFETY: every call is async-signal-safe and allocates nothing; all pointers are to strings and arrays of the caller, which
+    // live in this copy of its memory until exec or exit.
+    unsafe {
+        let number = become_it(prepared, argv, envp).raw_os_error().unwrap_or(0);
+        let number = number.to_ne_bytes();
+        libc::write(say, number.as_ptr().cast(), number.len());
+        libc::_exit(127)
+    }
+}
+
+/// Returns only with an error.
+///
+/// # Safety
+///
+/// As [`child`].
+unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const c_char]) -> Error {
+    let done = |result: c_long| result >= 0;
+    // SAFETY: as in `child`.
+    unsafe {
+        if !done(libc::dup2(prepared.null.as_raw_fd(), 0).into()) {
+            return Error::last_os_error();
+        }
+        if let Some((user, group)) = prepared.user {
+            // As Command does: without the right to, the groups stay.
+            let groups = libc::getuid() != 0
+                || done(libc::syscall(
+                    libc::SYS_setgroups,
+                    0,
+                    std::ptr::null::<u32>(),
+                ));
+            let became = groups
+                && done(libc::syscall(libc::SYS_setgid, group))
+                && done(libc::syscall(libc::SYS_setuid, user));
+            if !became {
+                return Error::last_os_error();
+            }
+        }
+        if let Some(folder) = &prepared.folder
+            && !done(libc::chdir(folder.as_ptr()).into())
+        {
+            return Error::last_os_error();
+        }
+        // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
+        if !done(libc::setpgid(0, 0).into()) {
+            return Error::last_os_error();
+        }
+        // What Rust programs ignore, others do not expect to be ignored.
+        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        let mut none: libc::sigset_t = std::mem::zeroed();
+        libc::sigemptyset(&raw mut none);
+        libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
+        let mut denied = None;
+        for path in &prepared.paths {
+            libc::execve(path.as_ptr(), argv.as_ptr(), envp.as_ptr());
+            let error = Error::last_os_error();
+            match error.raw_os_error() {
+                // As execvp: the next folder may have one that can be run, and a denial is told rather than "no such file".
+                Some(libc::EACCES) => denied = Some(error),
+                Some(libc::ENOENT | libc::ENOTDIR) => {}
+                _ => return error,
+            }
+        }
+        denied.unwrap_or_else(|| Error::from_raw_os_error(libc::ENOENT))
+    }
+}
+
+fn text(word: &OsStr) -> Result<CString, Error> {
+    CString::new(word.as_bytes()).map_err(Error::from)
+}
+
+fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+    let pointers = strings.iter().map(|string| string.as_ptr());
+    pointers.chain([std::ptr::null()]).collect()
+}
+
+/// Ours, and what the service adds.
+fn environment(program: &Program) -> BTreeMap<OsString, OsString> {
+    let added = program.environment.iter();
+    std::env::vars_os()
+        .chain(added.map(|(name, value)| (name.into(), value.into())))
+        .collect()
+}
+
+/// Where a program may be: as written when there is a slash in it, else in every folder of `PATH`.
+fn look_up(program: &OsStr, path: Option<&OsString>) -> Result<Vec<CString>, Error> {
+    if program.as_bytes().contains(&b'/') {
+        return Ok(vec![text(program)?]);
+    }
+    let folders = path.map_or(b"/bin:/usr/bin".as_slice(), |path| path.as_bytes());
+    let paths = folders.split(|byte| *byte == b':').map(|folder| {
+        let path = Path::new(OsStr::from_bytes(folder)).join(program);
+        text(&OsString::from_vec(path.into_os_string().into_vec()))
+    });
+    paths.collect()
+}
