@@ -16,8 +16,8 @@ use monitor_common::Kind;
 use crate::detectors::{self, Detector};
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::{
-    Effect, Finding, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject, Time,
-    View, World,
+    Effect, Finding, Identity, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject,
+    Time, View, World,
 };
 use crate::policy::{self, Permit, Policy, Remedy};
 use book::Book;
@@ -243,6 +243,13 @@ impl Engine {
     /// A record in a ring could not be decoded.
     pub fn note_malformed(&mut self, records: u64) {
         self.counts.malformed += records;
+    }
+
+    /// Says who the process is that an incident is about.
+    pub fn identify(&mut self, id: IncidentId, who: Identity) {
+        self.book
+            .change(id, |incident| incident.evidence.who = Some(Box::new(who)));
+        self.changed = true;
     }
 
     /// Whether something changed since the last [`Engine::show`].

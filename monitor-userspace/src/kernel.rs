@@ -6,6 +6,7 @@
 
 mod bench;
 mod btf;
+mod budget;
 mod cgroups;
 mod counters;
 mod guards;
@@ -28,6 +29,7 @@ use thiserror::Error;
 
 pub use bench::BenchLoad;
 pub use btf::{Btf, BtfError, Member};
+pub use budget::{Estimate, Meter, Verdict};
 pub use cgroups::{CgroupFigures, CgroupWatch, CgroupWatchError};
 pub use counters::{CounterReader, PerProbe};
 pub use guards::{Guard, GuardError, Guarded, Guards};

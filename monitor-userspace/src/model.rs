@@ -24,3 +24,4 @@ pub use signal::{
 };
 pub use time::Time;
 pub use view::View;
+pub use who::Identity;

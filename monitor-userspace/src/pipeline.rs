@@ -4,12 +4,14 @@
 //! `journal` (forces entries to the disk), and the main thread with tokio (API, checks, signals). Everything reaches the core through the
 //! inbox, which blocks its senders rather than lose anything.
 
+mod budget;
 mod checking;
 mod daemon;
 mod hands;
 mod hot;
 mod inbox;
 mod kernel_view;
+mod knowing;
 mod live_host;
 mod options;
 mod sampling;

@@ -85,8 +85,11 @@ pub struct Kernel {
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
     pub forks_per_second: u32,
-    /// Let the kernel count the run time of the programs (adds some tens of nanoseconds to each run).
+    /// Let the kernel measure the run time of the programs, for 1 s of every 10 (each run then takes some 20 ns longer).
     pub run_time_stats: bool,
+    /// Share of all CPUs that the programs may take together, per cent. Over it, the costliest that is not essential is detached,
+    /// until there is room again. Needs `run_time_stats`.
+    pub cpu_budget: f64,
     /// For tests: probes whose programs the verifier is made to refuse.
     pub refuse: Vec<String>,
     /// For tests: `structure.member`s that are read 8 bytes off, for the self-check to find.
@@ -102,6 +105,7 @@ impl Default for Kernel {
             cgroup_events_per_second: 2_000,
             forks_per_second: 1_000,
             run_time_stats: true,
+            cpu_budget: 1.0,
             refuse: Vec::new(),
             break_offsets: Vec::new(),
         }

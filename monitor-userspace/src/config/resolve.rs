@@ -67,6 +67,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         groups: BTreeMap::new(),
     };
     kernel(&config.kernel, &mut mistakes);
+    budget(&config.kernel, &mut mistakes);
     limits(&config.policy, &mut mistakes);
     if let Err((name, why)) = config.samplers.resolve() {
         let message = format!("[samplers.{name}]: {why}");
@@ -131,6 +132,27 @@ fn kernel(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
                 help,
             });
         }
+    }
+}
+
+fn budget(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
+    let mut wrong = |message: &str| {
+        mistakes.0.push(Found {
+            span: 0..0,
+            message: format!("[kernel]: {message}"),
+            help: None,
+        });
+    };
+    if !(0.01..=100.0).contains(&kernel.cpu_budget) {
+        wrong("`cpu_budget` must be 0.01 to 100 (per cent of all CPUs)");
+    }
+    if kernel.cgroup_events_per_second < 10 {
+        wrong(
+            "`cgroup_events_per_second` must be at least 10, or the life of processes is not seen",
+        );
+    }
+    if kernel.forks_per_second == 0 {
+        wrong("`forks_per_second` must be at least 1");
     }
 }
 

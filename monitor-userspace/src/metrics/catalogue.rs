@@ -90,6 +90,7 @@ labels! {
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
+    Table, "table", "`process` or `cgroup`";
     Service, "service", "a service of the configuration";
     Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect` or `loss`";
     State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`)";
@@ -152,8 +153,11 @@ metrics! {
     RunQueue, Histogram, "smart_monitor_run_queue_latency", SECONDS, [], "Time a runnable task waited for a CPU, all tasks of the host; the sum is estimated from the buckets";
     ReclaimStalls, Counter, "smart_monitor_direct_reclaim_stalls", NONE, [], "Times a task had to free memory before it was given any";
     ReclaimSeconds, Counter, "smart_monitor_direct_reclaim_stall", SECONDS, [], "Time that tasks spent doing so";
-    BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program";
-    BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program";
+    BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
+    BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
+    BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";
+    KnownEntries, Gauge, "smart_monitor_identities", NONE, [Table], "Processes and cgroups of which the daemon knows whose they are";
+    KnownEvicted, Counter, "smart_monitor_identities_evicted", NONE, [Table], "Of these, those that had to make room before their time";
     DryRun, Gauge, "smart_monitor_dry_run", NONE, [], "1 while policy only says what it would have done";
     Halted, Gauge, "smart_monitor_halted", NONE, [], "1 while nothing may act, see /health for why";
     ProcessCpu, Counter, "process_cpu", SECONDS, [], "CPU time of the daemon, without its kernel programs";

@@ -209,6 +209,20 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     page.family(Metric::BpfRuns, |family| {
         let mut costs = costs.iter();
         costs.try_for_each(|cost| family.put(&[&cost.name], cost.runs))
+    })?;
+    page.family(Metric::BpfCpus, |family| {
+        let mut costs = costs.iter();
+        costs.try_for_each(|cost| family.put(&[&cost.name], cost.cpus))
+    })?;
+    let known = kernel.known();
+    let tables = [("process", known.processes), ("cgroup", known.cgroups)];
+    page.family(Metric::KnownEntries, |family| {
+        let mut tables = tables.iter();
+        tables.try_for_each(|(name, table)| family.put(&[name], table.entries))
+    })?;
+    page.family(Metric::KnownEvicted, |family| {
+        let mut tables = tables.iter();
+        tables.try_for_each(|(name, table)| family.put(&[name], table.evicted))
     })
 }
 

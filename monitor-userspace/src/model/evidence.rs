@@ -3,7 +3,7 @@
 use monitor_common::Kind;
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessKey, Subject, Time};
+use super::{Identity, ProcessKey, Subject, Time};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -28,6 +28,9 @@ pub struct Evidence {
     pub process: Option<ProcessKey>,
     /// That process's name.
     pub comm: Option<String>,
+    /// Who that is: unit, container, user, command line. Found out afterwards, so it decides nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub who: Option<Box<Identity>>,
     /// What was measured, in the order a person should read it: names with their units, values.
     pub facts: Vec<(String, String)>,
 }
@@ -41,6 +44,7 @@ impl Evidence {
             seen,
             process: None,
             comm: None,
+            who: None,
             facts: Vec::new(),
         }
     }

@@ -19,12 +19,17 @@ pub struct ProcessKey {
 }
 
 impl ProcessKey {
+    /// From a start time as kernel events have it: nanoseconds of `CLOCK_BOOTTIME`.
+    pub const fn at_start(pid: u32, start_time_ns: u64) -> Self {
+        Self {
+            pid,
+            start_ticks: start_time_ns / NANOS_PER_TICK,
+        }
+    }
+
     /// From a kernel event.
     pub const fn from_task(task: &monitor_common::Task) -> Self {
-        Self {
-            pid: task.pid,
-            start_ticks: task.start_time_ns / NANOS_PER_TICK,
-        }
+        Self::at_start(task.pid, task.start_time_ns)
     }
 }
 

@@ -45,10 +45,30 @@ pub struct RunQueue {
 pub struct ProgramCost {
     /// Its function name.
     pub name: String,
-    /// Seconds it ran.
+    /// CPUs it took when it was last measured: 0.01 is a hundredth of one.
+    pub cpus: f64,
+    /// Seconds it ran, estimated from measuring now and then.
     pub run_seconds: f64,
-    /// How often it ran.
+    /// How often it ran, estimated likewise.
     pub runs: u64,
+}
+
+/// How full a table of who is who is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownTable {
+    /// Entries it holds.
+    pub entries: u64,
+    /// Entries that had to make room before their time, since the daemon started.
+    pub evicted: u64,
+}
+
+/// The tables of who is who.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KnownTables {
+    /// Cgroups.
+    pub cgroups: KnownTable,
+    /// Processes.
+    pub processes: KnownTable,
 }
 
 /// The kernel half, as the slow side sees it. Every call may cost a few system calls; none may block.
@@ -67,6 +87,11 @@ pub trait KernelView: Send + Sync {
 
     /// Run time of the programs; empty when the kernel does not count it.
     fn costs(&self) -> Vec<ProgramCost>;
+
+    /// How full the tables of who is who are.
+    fn known(&self) -> KnownTables {
+        KnownTables::default()
+    }
 }
 
 /// A kernel half with nothing in it: no probe at all.

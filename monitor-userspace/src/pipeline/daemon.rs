@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::task::JoinSet;
 
+use super::budget::{self, Budget};
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::teller::Teller;
@@ -14,7 +15,7 @@ use crate::api;
 use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::clock;
-use crate::kernel::KernelLog;
+use crate::kernel::{KernelLog, Programs};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -24,6 +25,8 @@ pub(super) struct Daemon {
     pub(super) config: Config,
     pub(super) protected: Vec<u32>,
     pub(super) probes_off: Vec<(monitor_common::Kind, String)>,
+    pub(super) programs: Option<Programs>,
+    pub(super) budget: Option<Budget>,
     pub(super) inbox: Inbox,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
@@ -73,6 +76,11 @@ pub(super) async fn serve(
     };
     let api = tokio::spawn(api::serve(sources, Some(socket), http, shutdown));
     let diagnostics = tokio::spawn(flush(log));
+    let (changed, mut probes_changed) = tokio::sync::mpsc::channel(1);
+    let mut background = JoinSet::new();
+    if let Some(budget) = daemon.budget.take() {
+        background.spawn(budget::keep(budget, changed));
+    }
     daemon.start_services().await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -86,6 +94,10 @@ pub(super) async fn serve(
         let ending: &mut UnixSignal = tokio::select! {
             _ = hup.recv() => {
                 daemon.reload().await;
+                continue;
+            }
+            Some(()) = probes_changed.recv() => {
+                daemon.probes_changed();
                 continue;
             }
             _ = term.recv() => &mut term,
@@ -116,6 +128,25 @@ async fn flush(log: Option<KernelLog>) {
 }
 
 impl Daemon {
+    /// Detectors are told which probes they must do without now.
+    fn probes_changed(&mut self) {
+        let Some(programs) = &self.programs else {
+            return;
+        };
+        self.probes_off = settings::probes_off(&programs.probes());
+        self.send_settings();
+    }
+
+    fn send_settings(&self) {
+        let settings = settings::settings(
+            &self.config,
+            self.options.dry_run,
+            &self.protected,
+            &self.probes_off,
+        );
+        self.inbox.send(Message::Reload(Box::new(settings)));
+    }
+
     fn memory_max(&self) -> std::collections::BTreeMap<String, u64> {
         let services = self.config.services.iter();
         services
@@ -162,13 +193,7 @@ impl Daemon {
         apply_options(&mut config, &self.options);
         self.note_what_needs_a_start(&config);
         self.config = config;
-        let settings = settings::settings(
-            &self.config,
-            self.options.dry_run,
-            &self.protected,
-            &self.probes_off,
-        );
-        self.inbox.send(Message::Reload(Box::new(settings)));
+        self.send_settings();
         self.start_services().await;
         self.note_reloaded(&path);
     }

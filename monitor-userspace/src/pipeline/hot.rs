@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, TryLockError};
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
 use monitor_common::Kind;
@@ -15,10 +15,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hands::{Hands, Job};
 use super::inbox::{Delivered, Message};
+use super::knowing::Knowing;
 use crate::actions;
 use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
+use crate::identity::WhoStats;
 use crate::kernel::{CounterReader, Rings};
 use crate::model::{Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
@@ -31,6 +33,8 @@ const BULK: Duration = Duration::from_millis(100);
 const SOONEST: Duration = Duration::from_millis(1);
 /// How often counters are shown when nothing else changed.
 const SHOW: Duration = Duration::from_secs(1);
+/// How often what is known of processes that are gone is looked through.
+const COLLECT: Duration = Duration::from_secs(5);
 /// How often a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Most records taken from a ring, and messages from the inbox, before everything else gets its turn.
@@ -49,6 +53,9 @@ pub(super) struct Hot {
     pub(super) sync: SyncSender<()>,
     pub(super) board: Arc<Mutex<View>>,
     pub(super) recorder: Option<Recorder>,
+    pub(super) knowing: Knowing,
+    /// How full the tables of [`Knowing`] are, for the exporter.
+    pub(super) known: Arc<Mutex<WhoStats>>,
 }
 
 /// A service's process, until it has ended.
@@ -67,6 +74,7 @@ struct State {
     lost_total: u64,
     lost: BTreeMap<Kind, u64>,
     shown: Time,
+    collected: Time,
     halted: Option<Time>,
     quiet: bool,
     stop: bool,
@@ -84,6 +92,7 @@ pub(super) fn run(hot: Hot) {
         lost_total: 0,
         lost: BTreeMap::new(),
         shown: Time::default(),
+        collected: Time::default(),
         halted: None,
         quiet: false,
         stop: false,
@@ -97,6 +106,7 @@ pub(super) fn run(hot: Hot) {
             for ring in [&mut rings.urgent, &mut rings.bulk] {
                 let drained = ring.drain(BATCH, |event| {
                     let at = Time::from_kernel(event.time_ns());
+                    state.hot.knowing.feed(&event, at);
                     state.observe(&Signal::Kernel { event }, at);
                 });
                 if drained.malformed > 0 {
@@ -162,13 +172,28 @@ impl State {
         let mut orders = std::mem::take(&mut self.orders);
         for order in orders.drain(..) {
             match order {
-                Order::Record(incident) => {
+                Order::Record(mut incident) => {
+                    self.identify(&mut incident);
                     self.write(vec![Entry::Incident { incident }]);
                 }
-                Order::Execute { permit, incident } => self.execute(permit, incident),
+                Order::Execute {
+                    permit,
+                    mut incident,
+                } => {
+                    self.execute(permit, incident.clone());
+                    // After the strike, which does not wait for names.
+                    self.identify(&mut incident);
+                }
             }
         }
         self.orders = orders;
+    }
+
+    fn identify(&mut self, incident: &mut Incident) {
+        if let Some(who) = self.hot.knowing.identify(incident, clock::now()) {
+            self.hot.engine.identify(incident.id, who.clone());
+            incident.evidence.who = Some(Box::new(who));
+        }
     }
 
     /// Intent, strike, and the rest to a hand.
@@ -333,6 +358,15 @@ impl State {
             self.halted = None;
             tracing::info!("the journal can be written again");
             self.hot.engine.halt(None);
+        }
+        if now.since(self.collected) >= COLLECT {
+            self.collected = now;
+            let known = self.hot.knowing.collect(now);
+            *self
+                .hot
+                .known
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner) = known;
         }
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();

@@ -1,37 +1,45 @@
 //! The kernel half, as the API and the exporter see it.
 
+use std::sync::{Arc, Mutex, PoisonError};
+
 use monitor_common::Kind;
 use monitor_common::counters::ReclaimTotals;
 
-use crate::kernel::{CounterReader, ProbeState, ProbeStatus};
-use crate::model::kernel_view::{KernelView, ProbeCount, ProbeRow, ProgramCost, RunQueue};
+use super::budget::Estimates;
+use crate::identity::{TableStats, WhoStats};
+use crate::kernel::{CounterReader, Kernel, ProbeState, ProbeStatus, Programs};
+use crate::model::kernel_view::{
+    KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow, ProgramCost, RunQueue,
+};
 
 /// See the module.
 pub(super) struct LiveKernel {
-    rows: Vec<ProbeRow>,
-    on: Vec<Kind>,
+    programs: Programs,
     counters: CounterReader,
+    estimates: Estimates,
+    known: Arc<Mutex<WhoStats>>,
 }
 
 impl std::fmt::Debug for LiveKernel {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("LiveKernel")
-            .field("on", &self.on)
-            .finish_non_exhaustive()
+        f.debug_struct("LiveKernel").finish_non_exhaustive()
     }
 }
 
 impl LiveKernel {
-    pub(super) fn new(probes: &[ProbeStatus], counters: CounterReader) -> Self {
-        let on = probes
-            .iter()
-            .filter(|probe| probe.state.is_on())
-            .map(|probe| probe.kind);
+    pub(super) fn new(kernel: &Kernel, estimates: Estimates, known: Arc<Mutex<WhoStats>>) -> Self {
         Self {
-            rows: probes.iter().map(row).collect(),
-            on: on.collect(),
-            counters,
+            programs: kernel.programs(),
+            counters: kernel.counters(),
+            estimates,
+            known,
         }
+    }
+
+    fn on(&self) -> Vec<Kind> {
+        let probes = self.programs.probes();
+        let on = probes.iter().filter(|probe| probe.state.is_on());
+        on.map(|probe| probe.kind).collect()
     }
 }
 
@@ -65,15 +73,16 @@ pub(super) fn row(probe: &ProbeStatus) -> ProbeRow {
 
 impl KernelView for LiveKernel {
     fn probes(&self) -> Vec<ProbeRow> {
-        self.rows.clone()
+        self.programs.probes().iter().map(row).collect()
     }
 
     fn counters(&self) -> Vec<ProbeCount> {
+        let on = self.on();
         let loaded = self
             .counters
             .read()
             .into_iter()
-            .filter(|probe| self.on.contains(&probe.kind));
+            .filter(move |probe| on.contains(&probe.kind));
         let each = loaded.flat_map(|probe| {
             let name = probe.kind.name();
             (0_u32..)
@@ -88,29 +97,46 @@ impl KernelView for LiveKernel {
     }
 
     fn run_queue(&self) -> Option<RunQueue> {
-        let on = self.on.contains(&Kind::RunQueueLatency);
+        let on = self.on().contains(&Kind::RunQueueLatency);
         on.then(|| RunQueue {
             buckets: self.counters.run_queue_histogram(),
         })
     }
 
     fn reclaim(&self) -> Option<ReclaimTotals> {
-        self.on
+        self.on()
             .contains(&Kind::DirectReclaim)
             .then(|| self.counters.reclaim_totals())
     }
 
     fn costs(&self) -> Vec<ProgramCost> {
-        let seconds = |nanos: u64| std::time::Duration::from_nanos(nanos).as_secs_f64();
-        let costs = self
-            .counters
-            .program_costs()
-            .into_iter()
-            .map(|cost| ProgramCost {
-                name: cost.name,
-                run_seconds: seconds(cost.run_time_ns),
-                runs: cost.run_count,
-            });
+        let estimates = self
+            .estimates
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        let costs = estimates.iter().map(|(name, estimate)| ProgramCost {
+            name: name.clone(),
+            cpus: estimate.cpus,
+            run_seconds: estimate.seconds,
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a count, never below 0"
+            )]
+            runs: estimate.runs as u64,
+        });
         costs.collect()
+    }
+
+    fn known(&self) -> KnownTables {
+        let stats = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let table = |of: TableStats| KnownTable {
+            entries: u64::try_from(of.entries).unwrap_or(u64::MAX),
+            evicted: of.evicted,
+        };
+        KnownTables {
+            cgroups: table(stats.cgroups),
+            processes: table(stats.processes),
+        }
     }
 }

@@ -6,11 +6,13 @@ use std::thread::Builder;
 
 use tokio::task::JoinSet;
 
+use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
 use super::hands::Hands;
 use super::hot::{self, Hot};
 use super::inbox::{Delivered, Inbox, Message, inbox};
 use super::kernel_view::LiveKernel;
+use super::knowing::Knowing;
 use super::live_host::LiveHost;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::sampling::Sampling;
@@ -21,6 +23,7 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
 use crate::host::{Host, clock, own, procfs};
+use crate::identity::WhoStats;
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
@@ -80,11 +83,13 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     restore(&mut engine, recovered);
 
     let view = Arc::new(Mutex::new(View::default()));
+    let known = Arc::default();
     let core = Core {
         engine,
         delivered,
         journal: &journal,
         view: &view,
+        known: &known,
         recorder,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
@@ -99,14 +104,17 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
     let log = kernel.as_mut().ok().and_then(Kernel::take_log);
     let trouble = Arc::new(Mutex::new(trouble));
+    let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures);
-    let sources = sources(view, &kernel, &probes, cost, limitations);
+    let sources = sources(view, &kernel, shown.view, cost, limitations);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
         options,
         config,
         protected,
         probes_off,
+        programs: kernel.as_ref().ok().map(Kernel::programs),
+        budget: shown.budget,
         inbox: inbox.clone(),
         teller,
         commands,
@@ -142,6 +150,7 @@ struct Core<'a> {
     delivered: Delivered,
     journal: &'a Arc<Journal>,
     view: &'a Arc<Mutex<View>>,
+    known: &'a Arc<Mutex<WhoStats>>,
     recorder: Option<Recorder>,
 }
 
@@ -172,6 +181,8 @@ fn start_core(
         sync,
         board: Arc::clone(core.view),
         recorder: core.recorder,
+        knowing: Knowing::new(),
+        known: Arc::clone(core.known),
     };
     let core = thread("hot").spawn(move || hot::run(parts));
     Ok((
@@ -235,17 +246,44 @@ fn probes_off(
     }
 }
 
+/// The kernel half, as others see it, and what keeps its cost within the budget.
+struct Shown {
+    view: Arc<dyn KernelView>,
+    budget: Option<Budget>,
+}
+
+fn show_kernel(
+    kernel: &Result<Kernel, String>,
+    config: &Config,
+    known: Arc<Mutex<WhoStats>>,
+) -> Shown {
+    let Ok(kernel) = kernel else {
+        return Shown {
+            view: Arc::new(NoKernel),
+            budget: None,
+        };
+    };
+    let estimates = Estimates::default();
+    let cpus = std::thread::available_parallelism()
+        .map_or(1.0, |cpus| u32::try_from(cpus.get()).map_or(1.0, f64::from));
+    let budget = config.kernel.run_time_stats.then(|| Budget {
+        programs: kernel.programs(),
+        cpus: config.kernel.cpu_budget / 100.0 * cpus,
+        shown: Arc::clone(&estimates),
+    });
+    Shown {
+        view: Arc::new(LiveKernel::new(kernel, estimates, known)),
+        budget,
+    }
+}
+
 fn sources(
     view: Arc<Mutex<View>>,
     kernel: &Result<Kernel, String>,
-    probes: &[ProbeStatus],
+    shown: Arc<dyn KernelView>,
     own: Arc<Own>,
     limitations: impl Fn() -> Vec<String> + Send + Sync + 'static,
 ) -> Arc<api::Sources> {
-    let shown: Arc<dyn KernelView> = match kernel {
-        Ok(kernel) => Arc::new(LiveKernel::new(probes, kernel.counters())),
-        Err(_) => Arc::new(NoKernel),
-    };
     let without_kernel = kernel.as_ref().err().cloned();
     Arc::new(api::Sources {
         view,
@@ -273,7 +311,8 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         cgroup_events_per_second: wanted.cgroup_events_per_second,
         forks_per_second: wanted.forks_per_second,
         bench: false,
-        stats: wanted.run_time_stats,
+        // Measured now and then: see `budget`.
+        stats: false,
         refuse: wanted.refuse.clone(),
         break_offsets: wanted.break_offsets.clone(),
     };

@@ -129,6 +129,20 @@ fn evidence(out: &mut String, incident: &Incident, paint: Paint) {
         let comm = evidence.comm.as_deref().unwrap_or("?");
         facts.push(("process".to_owned(), format!("{comm} [{}]", process.pid)));
     }
+    if let Some(who) = &evidence.who {
+        let place = who.place.describe();
+        // The root is no place to name.
+        let elsewhere = who.cgroup.as_ref().filter(|path| *path != "/");
+        let named = [
+            ("in", place.as_ref().or(elsewhere)),
+            ("user", who.user.as_ref()),
+            ("command", who.argv.as_ref()),
+        ];
+        let said = named
+            .into_iter()
+            .filter_map(|(name, value)| Some((name, value?)));
+        facts.extend(said.map(|(name, value)| (name.to_owned(), value.clone())));
+    }
     if evidence.since < evidence.seen {
         let over = evidence.seen.since(evidence.since);
         facts.push(("observed for".to_owned(), render::duration(over)));
