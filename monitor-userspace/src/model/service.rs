@@ -123,3 +123,31 @@ impl World {
         })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::ServiceSignal;
+
+    #[test]
+    fn a_cgroup_is_one_services_and_none_is_nobodys() {
+        let mut world = World::default();
+        for (name, cgroup_id) in [("a", 7), ("b", 0), ("c", 9)] {
+            let mut service = Service::new(name);
+            service.cgroup_id = cgroup_id;
+            world.services.insert(name.to_owned(), service);
+        }
+        let name = |id| world.service_of_cgroup(id).map(|service| &*service.name);
+        assert_eq!(
+            [name(7), name(9), name(8), name(0)],
+            [Some("a"), Some("c"), None, None]
+        );
+    }
+
+    #[test]
+    fn recordings_from_before_cgroups_still_read() {
+        let old = r#"{"change":"started","process":{"pid":5,"start_ticks":7},"adopted":true}"#;
+        let read: ServiceSignal = serde_json::from_str(old).expect("it reads");
+        assert!(matches!(read, ServiceSignal::Started { cgroup_id: 0, .. }));
+    }
+}

@@ -99,3 +99,66 @@ impl Stalls {
         None
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::Service;
+
+    fn reading(second: i64, some_avg10: u32, alarm: bool) -> Reading {
+        Reading {
+            at: Time::from_nanos(second * 1_000_000_000),
+            some_avg10,
+            full_avg10: 0,
+            alarm,
+        }
+    }
+
+    #[test]
+    fn an_alarm_raises_it_once_and_only_quiet_clears_it() {
+        let mut world = World::default();
+        world
+            .services
+            .insert("web".to_owned(), Service::new("web"));
+        let mut stalls = Stalls::default();
+        let mut read = |now| stalls.read("web", now, Span::seconds(3), &world);
+        assert_eq!(read(reading(0, 0, false)), None, "nothing to clear");
+        let raised = read(reading(1, 0, true));
+        let warning = matches!(
+            raised,
+            Some(Finding::Raised {
+                severity: Severity::Warning,
+                ..
+            })
+        );
+        assert!(warning, "{raised:?}");
+        // The average is made every 2 s: nothing in it says nothing yet.
+        assert_eq!(read(reading(2, 0, false)), None);
+        assert_eq!(read(reading(3, 1500, true)), None, "raised already");
+        assert_eq!(read(reading(6, 1600, false)), None, "it does not fall");
+        let cleared = read(reading(7, 1200, false));
+        assert!(
+            matches!(cleared, Some(Finding::Cleared { .. })),
+            "{cleared:?}"
+        );
+        assert_eq!(read(reading(8, 900, false)), None);
+    }
+
+    #[test]
+    fn a_long_window_waits_no_longer_than_the_sampler_reads() {
+        let mut world = World::default();
+        world
+            .services
+            .insert("web".to_owned(), Service::new("web"));
+        let mut stalls = Stalls::default();
+        let mut read = |now| stalls.read("web", now, Span::seconds(60), &world);
+        assert!(read(reading(1, 0, true)).is_some());
+        assert_eq!(read(reading(9, 0, false)), None);
+        assert!(read(reading(11, 0, false)).is_some());
+        assert!(
+            stalls
+                .read("gone", reading(12, 0, true), Span::seconds(3), &world)
+                .is_none()
+        );
+    }
+}
