@@ -5,8 +5,6 @@
 //! then harms all alike. The loads run in processes that exist before anything is attached: they are nobody's news.
 //! Owns the order of the measurements; leaves out the daemon, whose cost the other sections measure.
 
-#[path = "kernel/empty.rs"]
-mod empty;
 #[path = "kernel/flood.rs"]
 mod flood;
 #[path = "kernel/grid.rs"]
@@ -108,10 +106,9 @@ pub(crate) fn measure(rounds: usize, install: bool, report: &mut Report) -> Resu
         flood::measure(rounds, cpus, report),
         report,
     );
-    // No program kills yet: whoever adds one hands in how it is armed.
     told(
         "guard in the kernel",
-        guard::measure(rounds, None, report),
+        guard::measure(rounds, report),
         report,
     );
     Ok(())

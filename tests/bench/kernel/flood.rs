@@ -1,18 +1,19 @@
 //! More events than a reader can take: what comes through, and whether every record that does not is counted.
 //!
-//! [`Source`] is the seam: anything that emits records into our rings and knows how many it tried. Today that is a loop of refused
-//! connections, of which the kernel itself makes far fewer than a ring takes; a program that emits as fast as a CPU can is another.
+//! A [`Source`] is anything that emits records into our rings and knows how many it tried: a loop of refused connections, of which
+//! the kernel itself makes far fewer than a ring takes, and a program that emits as fast as a CPU can.
 
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
+use monitor_common::probes::bench_load::MOST;
 use monitor_common::{Event, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use smart_monitor::kernel::Rings;
+use smart_monitor::kernel::{BenchLoad, Rings};
 
-use super::variant::{load, only};
+use super::variant::{for_bench, load, only};
 use super::{Cpus, pin};
 use crate::report::{Goal, Report, Values, progress};
 
@@ -37,6 +38,39 @@ pub(super) struct Source<'a> {
 
 pub(super) fn measure(rounds: usize, cpus: Cpus, report: &mut Report) -> Result<()> {
     ensure!(cpus.first != cpus.last, "needs two CPUs");
+    connections(rounds, cpus, report)?;
+    records(rounds, cpus, report)
+}
+
+fn records(rounds: usize, cpus: Cpus, report: &mut Report) -> Result<()> {
+    let mut kernel = for_bench(Kind::BenchLoad)?;
+    let mut rings = kernel.take_rings().context("no rings")?;
+    let counters = kernel.counters();
+    let load = kernel.bench();
+    let source = Source {
+        name: "records of a program",
+        generate: &mut |time| made(load, time),
+        is_own: &|event| matches!(event, Event::BenchLoad(_)),
+        lost: &|| counters.lost_total(),
+    };
+    flood(rounds, cpus, source, &mut rings, report)
+}
+
+/// Every system call of this process makes records; those of the reader do too, and are counted with the others.
+fn made(load: &mut BenchLoad, time: Duration) -> Result<u64> {
+    let before = load.made();
+    let begin = Instant::now();
+    load.set(std::process::id(), MOST)?;
+    while begin.elapsed() < time {
+        std::hint::black_box(rustix::process::getppid());
+    }
+    load.set(0, 0)?;
+    // A call that was under way is over by then.
+    std::thread::sleep(Duration::from_millis(1));
+    Ok(load.made() - before)
+}
+
+fn connections(rounds: usize, cpus: Cpus, report: &mut Report) -> Result<()> {
     let mut kernel = load(&only(Kind::TcpConnect))?;
     let mut rings = kernel.take_rings().context("no rings")?;
     let counters = kernel.counters();

@@ -3,11 +3,9 @@
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use aya::Ebpf;
 use monitor_common::Kind;
 use smart_monitor::kernel::{CounterReader, Kernel, Options, ProbeState};
 
-use super::empty;
 use super::reader::{Reader, Wakes};
 use super::tools::{Running, Tool, Tools};
 
@@ -42,9 +40,13 @@ impl Variant {
     pub(super) fn attach(self, tools: &Tools) -> Result<Attached> {
         let attached = match self {
             Self::None => Attached::Nothing,
-            Self::Empty => Attached::Empty(empty::attach()?),
+            Self::Empty => Attached::Empty(Box::new(for_bench(Kind::BenchEmpty)?)),
             Self::RunQueue => Attached::ours(&only(Kind::RunQueueLatency))?,
-            Self::Everything => Attached::ours(&Options::default())?,
+            Self::Everything => Attached::ours(&Options {
+                // Or the loop of short-lived processes would be an event itself.
+                forks_per_second: u32::MAX,
+                ..Options::default()
+            })?,
             Self::Other(tool) => Attached::Other(tools.start(tool)?),
         };
         std::thread::sleep(SETTLE);
@@ -62,6 +64,17 @@ pub(super) fn only(wanted: Kind) -> Options {
         disabled: others.map(|kind| kind.name().to_owned()).collect(),
         ..Options::default()
     }
+}
+
+/// A probe that only the benchmarks need, and nothing else, attached.
+pub(super) fn for_bench(wanted: Kind) -> Result<Kernel> {
+    let options = Options {
+        bench: true,
+        ..only(wanted)
+    };
+    let kernel = load(&options)?;
+    kernel.programs().attach(wanted)?;
+    Ok(kernel)
 }
 
 /// Loads; every probe that was not switched off must run.
@@ -82,7 +95,7 @@ pub(super) fn load(options: &Options) -> Result<Kernel> {
 /// Something attached; gone when it is dropped.
 pub(super) enum Attached {
     Nothing,
-    Empty(#[expect(dead_code, reason = "held until it is to be detached")] Ebpf),
+    Empty(#[expect(dead_code, reason = "held until it is to be detached")] Box<Kernel>),
     Ours(Box<Ours>),
     Other(#[expect(dead_code, reason = "held until it is to be detached")] Running),
 }
