@@ -4,6 +4,7 @@
 //! mistake is reported with file, line, column and what to do, all of them at once where that is possible.
 
 pub mod error;
+pub mod guard;
 pub mod raw;
 mod resolve;
 pub mod units;
@@ -44,6 +45,8 @@ pub struct Config {
     pub programs: BTreeMap<String, Program>,
     /// Services, for their checks.
     pub checks: BTreeMap<String, checks::Config>,
+    /// Limits that the kernel enforces.
+    pub guards: Vec<guard::GuardRule>,
     /// `[[process]]`: process name to the entry's name.
     pub groups: BTreeMap<String, String>,
 }

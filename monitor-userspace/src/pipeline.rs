@@ -7,6 +7,7 @@
 mod budget;
 mod checking;
 mod daemon;
+mod guarding;
 mod hands;
 mod hot;
 mod inbox;

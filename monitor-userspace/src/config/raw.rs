@@ -31,6 +31,8 @@ pub struct Root {
     pub process: Vec<Process>,
     /// `[[remedy]]`
     pub remedy: Vec<Remedy>,
+    /// `[[guard]]`
+    pub guard: Vec<super::guard::Raw>,
 }
 
 /// `[daemon]`: `state_dir`, `socket` and `http` take effect at the next start, not on reload.
@@ -90,6 +92,8 @@ pub struct Kernel {
     /// Share of all CPUs that the programs may take together, per cent. Over it, the costliest that is not essential is detached,
     /// until there is room again. Needs `run_time_stats`.
     pub cpu_budget: f64,
+    /// Count where services wait beside the CPU: for storage, for locks, asleep. Follows every sleep of their threads.
+    pub off_cpu: bool,
     /// For tests: probes whose programs the verifier is made to refuse.
     pub refuse: Vec<String>,
     /// For tests: `structure.member`s that are read 8 bytes off, for the self-check to find.
@@ -106,6 +110,7 @@ impl Default for Kernel {
             forks_per_second: 1_000,
             run_time_stats: true,
             cpu_budget: 1.0,
+            off_cpu: false,
             refuse: Vec::new(),
             break_offsets: Vec::new(),
         }

@@ -7,6 +7,7 @@ use monitor_common::Kind;
 use toml::Spanned;
 
 use super::error::{Found, nearest};
+use super::guard::{self, GuardKind, GuardRule, Target};
 use super::{Config, raw};
 use crate::host::exec::Program;
 use crate::model::Service;
@@ -15,6 +16,8 @@ use crate::{actions, detectors, supervisors};
 
 /// Longest process name the kernel keeps.
 const COMM: usize = monitor_common::event::COMM_LEN - 1;
+/// Least memory ceiling of a guard.
+const LEAST_CEILING: u64 = 1 << 20;
 /// Most services, `[[process]]` entries and remedies: what is bounded by the configuration is bounded.
 const MOST: usize = 1024;
 
@@ -64,6 +67,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         services: Vec::new(),
         programs: BTreeMap::new(),
         checks: BTreeMap::new(),
+        guards: Vec::new(),
         groups: BTreeMap::new(),
     };
     kernel(&config.kernel, &mut mistakes);
@@ -90,6 +94,9 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     }
     for entry in root.remedy {
         remedy(entry, &names, &mut config, &mut mistakes);
+    }
+    for entry in root.guard {
+        guard(&entry, &mut config, &mut mistakes);
     }
     if names.len() > MOST || config.remedies.len() > MOST {
         let message = format!("more than {MOST} services and processes, or remedies");
@@ -255,6 +262,104 @@ fn process(raw: &raw::Process, config: &mut Config, mistakes: &mut Mistakes) {
                 None,
             );
         }
+    }
+}
+
+fn guard(raw: &guard::Raw, config: &mut Config, mistakes: &mut Mistakes) {
+    let kind = *raw.kind.get_ref();
+    let mut wrong = |message: &str| mistakes.add(&raw.kind, message.to_owned(), None);
+    match kind {
+        GuardKind::MemoryCeiling if raw.per_second.is_some() => {
+            return wrong(
+                "`per_second` is for kind = \"fork_storm\"; a memory ceiling takes `limit`",
+            );
+        }
+        GuardKind::ForkStorm if raw.limit.is_some() => {
+            return wrong(
+                "`limit` is for kind = \"memory_ceiling\"; a fork limit takes `per_second`",
+            );
+        }
+        GuardKind::ForkStorm if raw.per_second.is_none_or(|limit| limit == 0) => {
+            return wrong("a fork limit needs `per_second`, at least 1");
+        }
+        _ => {}
+    }
+    if raw.limit.is_some_and(|limit| limit.0 < LEAST_CEILING) {
+        return wrong("a ceiling below 1MiB would end everything at its start");
+    }
+    if raw.on.is_empty() == raw.cgroup.is_none() {
+        return wrong("a guard needs either `on` (services) or `cgroup` (a path)");
+    }
+    if let Some(cgroup) = &raw.cgroup {
+        if kind == GuardKind::MemoryCeiling && raw.limit.is_none() {
+            return wrong("a ceiling on a cgroup needs `limit`");
+        }
+        let path = cgroup.get_ref();
+        if !path.is_absolute() || path == std::path::Path::new("/") {
+            let help = Some("for example \"/batch.slice\"".to_owned());
+            mistakes.add(
+                cgroup,
+                "`cgroup` must be the path of a cgroup below the root".to_owned(),
+                help,
+            );
+            return;
+        }
+    }
+    let services: Vec<(String, Option<u64>)> = config
+        .services
+        .iter()
+        .map(|service| (service.name.clone(), service.memory_max))
+        .collect();
+    for on in &raw.on {
+        let named = |name: &String| on.get_ref() == "*" || name == on.get_ref();
+        let mut any = false;
+        for (name, memory_max) in services.iter().filter(|(name, _)| named(name)) {
+            any = true;
+            let limit = match kind {
+                GuardKind::MemoryCeiling => raw.limit.map(|limit| limit.0).or(*memory_max),
+                GuardKind::ForkStorm => raw.per_second.map(u64::from),
+            };
+            let Some(limit) = limit else {
+                let message =
+                    format!("service `{name}` has no `memory_max`, and the guard no `limit`");
+                mistakes.add(on, message, None);
+                continue;
+            };
+            let target = Target::Service(name.clone());
+            let rule = GuardRule {
+                kind,
+                target,
+                limit,
+            };
+            config.guards.push(rule);
+        }
+        if !any && on.get_ref() != "*" {
+            mistakes.unknown(
+                "service",
+                on,
+                services.iter().map(|(name, _)| name.as_str()),
+            );
+        }
+    }
+    if let Some(cgroup) = &raw.cgroup {
+        let limit = raw.limit.map(|limit| limit.0);
+        config.guards.push(GuardRule {
+            kind,
+            target: Target::Cgroup(cgroup.get_ref().clone()),
+            limit: limit.or(raw.per_second.map(u64::from)).unwrap_or(u64::MAX),
+        });
+    }
+    let mut seen = BTreeSet::new();
+    let twice = config
+        .guards
+        .iter()
+        .any(|rule| !seen.insert((rule.kind, rule.target.clone())));
+    if twice {
+        mistakes.add(
+            &raw.kind,
+            "two guards of this kind are on the same target".to_owned(),
+            None,
+        );
     }
 }
 

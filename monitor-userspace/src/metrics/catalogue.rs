@@ -90,6 +90,7 @@ labels! {
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
+    Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
     Service, "service", "a service of the configuration";
     Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect` or `loss`";
@@ -151,6 +152,9 @@ metrics! {
     ProbeImplausible, Counter, "smart_monitor_probe_implausible", NONE, [Probe], "Measurements that cannot be true and were thrown away";
     RingMalformed, Counter, "smart_monitor_ring_malformed", NONE, [], "Records in a ring that could not be decoded";
     RunQueue, Histogram, "smart_monitor_run_queue_latency", SECONDS, [], "Time a runnable task waited for a CPU, all tasks of the host; the sum is estimated from the buckets";
+    ServiceRunQueue, Histogram, "smart_monitor_service_run_queue_latency", SECONDS, [Service], "Time runnable tasks of the service waited for a CPU, all processes of its cgroup; the sum is estimated likewise";
+    ServiceWaits, Counter, "smart_monitor_service_off_cpu_waits", NONE, [Service, Wait], "Waits of the service's tasks that were not for a CPU; needs `off_cpu` in `[kernel]`";
+    ServiceWaitSeconds, Counter, "smart_monitor_service_off_cpu", SECONDS, [Service, Wait], "Time in them";
     ReclaimStalls, Counter, "smart_monitor_direct_reclaim_stalls", NONE, [], "Times a task had to free memory before it was given any";
     ReclaimSeconds, Counter, "smart_monitor_direct_reclaim_stall", SECONDS, [], "Time that tasks spent doing so";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_common::counters::ProbeCounters;
+use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::upper_bound_ns;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
@@ -14,7 +15,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::catalogue::Metric;
 use super::own::Own;
 use super::page::{Family, Page};
-use crate::model::kernel_view::RunQueue;
+use crate::model::kernel_view::CgroupWaits;
 use crate::model::view::{Counts, Durations};
 use crate::model::{KernelView, Outcome, ServiceState, State, View};
 
@@ -40,6 +41,7 @@ impl Collector for Sources {
         })?;
         core.write(page)?;
         write_kernel(page, &*self.kernel)?;
+        write_service_waits(page, &core.services, &*self.kernel)?;
         write_own(page, &self.own)
     }
 }
@@ -59,6 +61,7 @@ struct Service {
     state: ServiceState,
     up: bool,
     starts: u64,
+    cgroup_id: u64,
 }
 
 impl Core {
@@ -74,6 +77,7 @@ impl Core {
             state: row.state,
             up: row.service.process.is_some(),
             starts: row.service.starts,
+            cgroup_id: row.service.cgroup_id,
         });
         let detectors = view.detectors.iter();
         Self {
@@ -195,7 +199,7 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     write(Metric::ProbeImplausible, |sum| sum.implausible)?;
     page.family(Metric::RunQueue, |family| {
         let run_queue = kernel.run_queue();
-        run_queue.map_or(Ok(()), |waits| write_run_queue(family, &waits))
+        run_queue.map_or(Ok(()), |waits| write_run_queue(family, &[], &waits.buckets))
     })?;
     if let Some(totals) = kernel.reclaim() {
         page.single(Metric::ReclaimStalls, totals.stalls)?;
@@ -226,10 +230,10 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     })
 }
 
-fn write_run_queue(family: &mut Family<'_>, waits: &RunQueue) -> fmt::Result {
-    let mut buckets = Vec::with_capacity(waits.buckets.len());
+fn write_run_queue(family: &mut Family<'_>, labels: &[&str], counts: &[u64]) -> fmt::Result {
+    let mut buckets = Vec::with_capacity(counts.len());
     let (mut sum, mut below) = (0.0, 0.0);
-    for (at, count) in waits.buckets.iter().enumerate() {
+    for (at, count) in counts.iter().enumerate() {
         let bound = upper_bound_ns(at).map_or(f64::INFINITY, seconds);
         // The kernel keeps no sum: it would cost a second counter at every switch. The middle of each bucket stands in;
         // the last has no middle, its lower bound does.
@@ -242,7 +246,36 @@ fn write_run_queue(family: &mut Family<'_>, waits: &RunQueue) -> fmt::Result {
         below = bound;
         buckets.push((bound, *count));
     }
-    family.histogram(&[], sum, &buckets)
+    family.histogram(labels, sum, &buckets)
+}
+
+/// What the kernel counts of services that have a cgroup of their own.
+fn write_service_waits(
+    page: &mut Page<'_>,
+    services: &[Service],
+    kernel: &dyn KernelView,
+) -> fmt::Result {
+    let cgroups = kernel.cgroups();
+    let known: Vec<_> = services
+        .iter()
+        .filter_map(|service| Some((&*service.name, cgroups.get(&service.cgroup_id)?)))
+        .collect();
+    page.family(Metric::ServiceRunQueue, |family| {
+        let mut known = known.iter();
+        known.try_for_each(|(name, waits)| write_run_queue(family, &[name], &waits.run_queue))
+    })?;
+    let by_kind = |page: &mut Page<'_>, metric, value: fn(&CgroupWaits) -> [f64; 4]| {
+        page.family(metric, |family| {
+            known.iter().try_for_each(|(name, waits)| {
+                let mut kinds = Wait::ALL.iter().zip(value(waits));
+                kinds.try_for_each(|(kind, value)| family.put(&[name, kind.name()], value))
+            })
+        })
+    };
+    by_kind(page, Metric::ServiceWaits, |waits| waits.waits.map(float))?;
+    by_kind(page, Metric::ServiceWaitSeconds, |waits| {
+        waits.wait_ns.map(seconds)
+    })
 }
 
 fn write_own(page: &mut Page<'_>, own: &Own) -> fmt::Result {

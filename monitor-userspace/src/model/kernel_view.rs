@@ -1,7 +1,10 @@
 //! What the kernel half shows the slow side. The loader implements [`KernelView`]; the API and the exporter read it, at most
 //! once a request, and know nothing of maps or programs.
 
+use std::collections::BTreeMap;
+
 use monitor_common::counters::{ProbeCounters, ReclaimTotals};
+use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
 
@@ -53,6 +56,17 @@ pub struct ProgramCost {
     pub runs: u64,
 }
 
+/// Of one cgroup, since it is watched.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CgroupWaits {
+    /// Waits of its tasks for a CPU per bucket, as in [`RunQueue`].
+    pub run_queue: [u64; BUCKETS],
+    /// Other waits, by kind.
+    pub waits: [u64; Wait::ALL.len()],
+    /// Nanoseconds in them.
+    pub wait_ns: [u64; Wait::ALL.len()],
+}
+
 /// How full a table of who is who is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownTable {
@@ -87,6 +101,11 @@ pub trait KernelView: Send + Sync {
 
     /// Run time of the programs; empty when the kernel does not count it.
     fn costs(&self) -> Vec<ProgramCost>;
+
+    /// Waits of the watched cgroups, by the cgroup's id.
+    fn cgroups(&self) -> BTreeMap<u64, CgroupWaits> {
+        BTreeMap::new()
+    }
 
     /// How full the tables of who is who are.
     fn known(&self) -> KnownTables {

@@ -78,6 +78,7 @@ pub(super) async fn serve(
     let diagnostics = tokio::spawn(flush(log));
     let (changed, mut probes_changed) = tokio::sync::mpsc::channel(1);
     let mut background = JoinSet::new();
+    background.spawn(look_for_cgroups(Arc::clone(&daemon.teller)));
     if let Some(budget) = daemon.budget.take() {
         background.spawn(budget::keep(budget, changed));
     }
@@ -114,6 +115,15 @@ pub(super) async fn serve(
             what: "serve the API".to_owned(),
             source: error.into(),
         }),
+    }
+}
+
+/// Cgroups that guards name by path come and go.
+async fn look_for_cgroups(teller: Arc<Teller>) {
+    let mut every = tokio::time::interval(std::time::Duration::from_secs(5));
+    loop {
+        every.tick().await;
+        teller.guarding().look();
     }
 }
 
@@ -156,6 +166,9 @@ impl Daemon {
 
     async fn start_services(&mut self) {
         self.teller.configure(self.memory_max());
+        let dry_run = self.options.dry_run || self.config.policy.dry_run;
+        let guarding = self.teller.guarding();
+        guarding.configure(self.config.guards.clone(), dry_run);
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;

@@ -21,7 +21,7 @@ use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::identity::WhoStats;
-use crate::kernel::{CounterReader, Rings};
+use crate::kernel::{CounterReader, Guards, Rings};
 use crate::model::{Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
@@ -45,6 +45,8 @@ pub(super) struct Hot {
     pub(super) engine: Engine,
     pub(super) rings: Option<Rings>,
     pub(super) counters: Option<CounterReader>,
+    /// Those in the kernel, which must not act either when nothing may.
+    pub(super) guards: Option<Guards>,
     pub(super) inbox: Delivered,
     pub(super) hands: Hands,
     pub(super) host: Arc<dyn Host>,
@@ -258,10 +260,17 @@ impl State {
         if self.halted.is_none() {
             tracing::error!(%reason, "nothing acts");
         }
+        self.hold_fire(true);
         // Asked again later; said only once.
         self.halted = Some(clock::now());
         if !self.quiet {
             self.hot.engine.halt(Some(reason));
+        }
+    }
+
+    fn hold_fire(&self, on: bool) {
+        if let Some(guards) = &self.hot.guards {
+            guards.hold_fire(on);
         }
     }
 
@@ -320,6 +329,7 @@ impl State {
                 Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
                 Message::Quiesce => {
                     self.quiet = true;
+                    self.hold_fire(true);
                     self.hot
                         .engine
                         .halt(Some("the daemon is ending".to_owned()));
@@ -356,6 +366,7 @@ impl State {
         let due = self.halted.is_some_and(|since| now.since(since) >= RETRY);
         if due && !self.quiet && self.write(vec![Entry::Resumed]) {
             self.halted = None;
+            self.hold_fire(false);
             tracing::info!("the journal can be written again");
             self.hot.engine.halt(None);
         }

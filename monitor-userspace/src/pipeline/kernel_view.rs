@@ -1,5 +1,6 @@
 //! The kernel half, as the API and the exporter see it.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_common::Kind;
@@ -7,15 +8,18 @@ use monitor_common::counters::ReclaimTotals;
 
 use super::budget::Estimates;
 use crate::identity::{TableStats, WhoStats};
-use crate::kernel::{CounterReader, Kernel, ProbeState, ProbeStatus, Programs};
+use crate::kernel::{
+    CgroupFigures, CgroupWatch, CounterReader, Kernel, ProbeState, ProbeStatus, Programs,
+};
 use crate::model::kernel_view::{
-    KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow, ProgramCost, RunQueue,
+    CgroupWaits, KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow, ProgramCost, RunQueue,
 };
 
 /// See the module.
 pub(super) struct LiveKernel {
     programs: Programs,
     counters: CounterReader,
+    cgroups: CgroupWatch,
     estimates: Estimates,
     known: Arc<Mutex<WhoStats>>,
 }
@@ -31,6 +35,7 @@ impl LiveKernel {
         Self {
             programs: kernel.programs(),
             counters: kernel.counters(),
+            cgroups: kernel.cgroups(),
             estimates,
             known,
         }
@@ -126,6 +131,19 @@ impl KernelView for LiveKernel {
             runs: estimate.runs as u64,
         });
         costs.collect()
+    }
+
+    fn cgroups(&self) -> BTreeMap<u64, CgroupWaits> {
+        let figures = self.cgroups.read().into_iter();
+        let waits = |(id, figures): (u64, CgroupFigures)| {
+            let waits = CgroupWaits {
+                run_queue: figures.run_queue,
+                waits: figures.waits.waits,
+                wait_ns: figures.waits.wait_ns,
+            };
+            (id, waits)
+        };
+        figures.map(waits).collect()
     }
 
     fn known(&self) -> KnownTables {

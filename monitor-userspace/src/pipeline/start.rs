@@ -4,10 +4,12 @@ use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Builder;
 
+use monitor_common::Kind;
 use tokio::task::JoinSet;
 
 use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
+use super::guarding::Guarding;
 use super::hands::Hands;
 use super::hot::{self, Hot};
 use super::inbox::{Delivered, Inbox, Message, inbox};
@@ -72,6 +74,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         inbox.clone(),
         ceilings.clone(),
         pressures.clone(),
+        guarding(&kernel, &config, &journal),
         watch_list,
     ));
     let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
@@ -174,6 +177,7 @@ fn start_core(
         engine: core.engine,
         rings: kernel.as_mut().ok().and_then(Kernel::take_rings),
         counters: kernel.as_ref().ok().map(Kernel::counters),
+        guards: kernel.as_ref().ok().map(Kernel::guards),
         inbox: core.delivered,
         hands: Hands::start(&host, inbox).map_err(system("start a thread"))?,
         host,
@@ -233,17 +237,28 @@ fn force(asked: &Receiver<()>, journal: &Journal, inbox: &Inbox) {
     }
 }
 
-fn probes_off(
-    kernel: &Result<Kernel, String>,
-    probes: &[ProbeStatus],
-) -> Vec<(monitor_common::Kind, String)> {
+fn probes_off(kernel: &Result<Kernel, String>, probes: &[ProbeStatus]) -> Vec<(Kind, String)> {
     match kernel {
         Ok(_) => settings::probes_off(probes),
-        Err(reason) => monitor_common::Kind::ALL
+        Err(reason) => Kind::ALL
             .iter()
             .map(|kind| (*kind, reason.clone()))
             .collect(),
     }
+}
+
+fn guarding(kernel: &Result<Kernel, String>, config: &Config, journal: &Arc<Journal>) -> Guarding {
+    let kernel = kernel.as_ref().ok();
+    if let Some(kernel) = kernel.filter(|_| config.kernel.off_cpu)
+        && let Err(error) = kernel.programs().attach(Kind::OffCpu)
+    {
+        tracing::warn!(%error, "where services wait is not counted");
+    }
+    Guarding::new(
+        kernel.map(Kernel::guards),
+        kernel.map(Kernel::cgroups),
+        Arc::clone(journal),
+    )
 }
 
 /// The kernel half, as others see it, and what keeps its cost within the budget.

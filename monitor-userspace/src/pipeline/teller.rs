@@ -1,4 +1,5 @@
-//! Passes on what supervisors say: to the core, to the samplers of ceilings and of pressure, to the checks, and to the kernel's watch list.
+//! Passes on what supervisors say: to the core, to the samplers of ceilings and of pressure, to the checks, and to the kernel's
+//! watch list and guards.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -7,6 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::watch;
 
+use super::guarding::Guarding;
 use super::inbox::{Inbox, Message};
 use crate::host::clock;
 use crate::kernel::WatchList;
@@ -21,6 +23,7 @@ pub(super) struct Teller {
     inbox: Inbox,
     ceilings: Ceilings,
     pressures: Pressures,
+    guarding: Guarding,
     state: Mutex<State>,
 }
 
@@ -37,6 +40,7 @@ impl Teller {
         inbox: Inbox,
         ceilings: Ceilings,
         pressures: Pressures,
+        guarding: Guarding,
         watch_list: Option<WatchList>,
     ) -> Self {
         let state = State {
@@ -49,6 +53,7 @@ impl Teller {
             inbox,
             ceilings,
             pressures,
+            guarding,
             state: Mutex::new(state),
         }
     }
@@ -65,6 +70,11 @@ impl Teller {
             .entry(service.to_owned())
             .or_insert_with(|| watch::channel(0).0)
             .subscribe()
+    }
+
+    /// What is guarded in the kernel.
+    pub(super) const fn guarding(&self) -> &Guarding {
+        &self.guarding
     }
 
     /// Ceilings, as configured.
@@ -91,10 +101,15 @@ impl Notify for Teller {
         }
         self.ceilings.clear(service);
         self.pressures.clear(service);
+        let for_good = matches!(change, ServiceSignal::Stopped);
+        self.guarding.ended(service, for_good);
         if let ServiceSignal::Started {
-            process, adopted, ..
+            process,
+            adopted,
+            cgroup_id,
         } = &change
         {
+            self.guarding.started(service, *process, *cgroup_id);
             state.running.insert(service.to_owned(), *process);
             if let Some(ceiling) = state.memory_max.get(service) {
                 self.ceilings.set(service, *process, *ceiling);

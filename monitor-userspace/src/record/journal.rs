@@ -60,6 +60,17 @@ pub enum Entry {
     },
     /// The journal can be written again.
     Resumed,
+    /// A guard is armed in the kernel, which acts on it by itself from now on: the intent of all it will do.
+    Guarded {
+        /// What it limits: `memory_ceiling` or `fork_storm`.
+        guard: String,
+        /// The service, or the path of the cgroup.
+        target: String,
+        /// Bytes, or processes and threads a second.
+        limit: u64,
+        /// Whether the kernel kills whoever crosses it; otherwise it only reports.
+        enforce: bool,
+    },
     /// The configuration was loaded anew.
     Reloaded {
         /// The file.

@@ -123,7 +123,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 }
                 incidents.insert(id, (shift, *incident));
             }
-            Entry::Reloaded { .. } | Entry::Resumed => {}
+            Entry::Reloaded { .. } | Entry::Guarded { .. } | Entry::Resumed => {}
         }
         // Bounded while reading, too.
         while incidents.len() > INCIDENTS {
