@@ -72,14 +72,22 @@ impl Cgroups {
         Ok(Self { folder })
     }
 
-    fn path(&self, service: &str) -> PathBuf {
-        self.folder.join(file_name(service))
+    /// A service has two names in turn: removing a folder that has a pressure alarm takes the kernel some 15 ms, which no start is
+    /// to wait for. No service's name has a `+`.
+    fn paths(&self, service: &str) -> [PathBuf; 2] {
+        names(service).map(|name| self.folder.join(name))
     }
 
-    /// A new cgroup for a service. What an earlier one still holds is ended, and its folder removed; one that cannot be removed is
-    /// used again.
-    pub fn make(&self, service: &str) -> Result<ServiceCgroup, HostError> {
-        let path = self.path(service);
+    /// A new cgroup for a service, in another place than `old`. What is there from earlier is ended, and its folder removed; one
+    /// that cannot be removed is used again.
+    pub fn make(
+        &self,
+        service: &str,
+        old: Option<&ServiceCgroup>,
+    ) -> Result<ServiceCgroup, HostError> {
+        let [first, second] = self.paths(service);
+        let taken = old.is_some_and(|old| old.path == first);
+        let path = if taken { second } else { first };
         if let Ok(old) = ServiceCgroup::open(&path) {
             old.end()?;
             if old.remove().is_err() {
@@ -102,12 +110,16 @@ impl Cgroups {
 
     /// The cgroup that is where a service's would be made, if there is one.
     pub fn earlier(&self, service: &str) -> Option<ServiceCgroup> {
-        ServiceCgroup::open(&self.path(service)).ok()
+        let mut found = self
+            .paths(service)
+            .map(|path| ServiceCgroup::open(&path).ok());
+        found.sort_by_key(|cgroup| !cgroup.as_ref().is_some_and(ServiceCgroup::populated));
+        found.into_iter().flatten().next()
     }
 
     /// Removes what is left of services that are not wanted any more, as far as it is empty.
     pub fn sweep<'a>(&self, wanted: impl Iterator<Item = &'a str>) {
-        let wanted: Vec<String> = wanted.map(file_name).collect();
+        let wanted: Vec<String> = wanted.flat_map(names).collect();
         for path in below(&self.folder) {
             let name = path.file_name().unwrap_or_default();
             let is_wanted = wanted.iter().any(|wanted| name == wanted.as_str());
@@ -356,6 +368,11 @@ fn file_name(service: &str) -> String {
     } else {
         service.to_owned()
     }
+}
+
+fn names(service: &str) -> [String; 2] {
+    let name = file_name(service);
+    [name.clone(), name + "+"]
 }
 
 /// FNV-1a: stable, and good enough to tell folders apart.

@@ -44,6 +44,8 @@ struct Managed {
     program: Program,
     held: Option<Held>,
     cgroup: Option<ServiceCgroup>,
+    /// The one before, empty: removed when that costs no start its time.
+    last_cgroup: Option<ServiceCgroup>,
     wanted: bool,
 }
 
@@ -122,6 +124,7 @@ impl Commands {
                 program: program.clone(),
                 held: None,
                 cgroup: None,
+                last_cgroup: None,
                 wanted: true,
             };
             let managed = Arc::new(Mutex::new(managed));
@@ -182,13 +185,18 @@ impl Commands {
 
     /// A new cgroup for a start. Nothing of the process before is left in the old one after this.
     fn renew_cgroup(&self, name: &str, managed: &mut Managed) {
-        if let Some(old) = managed.cgroup.take() {
-            end_rest(name, &old);
+        if let Some(last) = managed.last_cgroup.take() {
+            end_rest(name, &last);
+        }
+        managed.last_cgroup = managed.cgroup.take();
+        let old = managed.last_cgroup.as_ref();
+        if let Some(old) = old {
+            end_workers(name, old);
         }
         let Some(cgroups) = &self.cgroups else {
             return;
         };
-        match cgroups.make(name) {
+        match cgroups.make(name, old) {
             Ok(cgroup) => managed.cgroup = Some(cgroup),
             Err(error) => self.limited(&error),
         }
@@ -270,7 +278,8 @@ impl Commands {
             tracing::error!(service = %name, %error, "cannot stop the service");
             return;
         }
-        if let Some(cgroup) = managed.cgroup.take() {
+        let cgroups = [managed.last_cgroup.take(), managed.cgroup.take()];
+        for cgroup in cgroups.into_iter().flatten() {
             end_rest(name, &cgroup);
         }
         self.adoption.note(name, None, None);

@@ -8,7 +8,9 @@ use anyhow::{Context as _, Result, ensure};
 use rustix::process::Signal;
 use smart_monitor::host::procfs;
 use smart_monitor::model::{ProcessKey, Severity};
-use smart_monitor_tests::{Daemon, PATIENCE, Simulated, Site, program, send, wait_until};
+use smart_monitor_tests::{
+    Daemon, PATIENCE, Simulated, Site, file_name, program, send, wait_until,
+};
 
 use super::{is, restarts};
 
@@ -64,7 +66,8 @@ fn all_in_one(all: &BTreeSet<ProcessKey>, name: &str) -> Result<PathBuf> {
     let folders = folders.collect::<Result<BTreeSet<_>>>()?;
     ensure!(folders.len() == 1, "{folders:?}");
     let folder = folders.into_iter().next().context("none")?;
-    ensure!(folder.ends_with(name), "{}", folder.display());
+    let last = file_name(&folder);
+    ensure!(last.trim_end_matches('+') == name, "{}", folder.display());
     Ok(folder)
 }
 
