@@ -2,6 +2,8 @@
 
 #[path = "live/daemon.rs"]
 mod daemon;
+#[path = "live/events.rs"]
+mod events;
 #[path = "live/identity.rs"]
 mod identity;
 #[path = "live/kernel.rs"]

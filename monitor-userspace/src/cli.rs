@@ -4,6 +4,7 @@ mod ask;
 mod check_config;
 mod demo;
 mod doctor;
+mod events;
 mod explain;
 mod generate_docs;
 mod incidents;
@@ -37,6 +38,8 @@ enum Command {
     Status(status::Args),
     /// List incidents, or show one.
     Incidents(incidents::Args),
+    /// Watch kernel events as they happen: programs, signals, connections, waits, lack of memory, cgroups.
+    Events(events::Args),
     /// The story of an incident, from kernel event to outcome.
     Explain(explain::Args),
     /// A simulated service that misbehaves on request.
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => Ok(check_config::run(&args)),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
+        Command::Events(args) => events::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),

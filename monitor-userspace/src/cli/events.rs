@@ -1,0 +1,241 @@
+//! `smart-monitor events`: what the kernel programs see, as it happens, one line an event.
+//!
+//! Loads kernel programs of its own, only those that are asked for: it needs no daemon, changes nothing of one that runs, and
+//! is gone with the last of them when it ends.
+
+mod describe;
+mod filter;
+mod json;
+mod line;
+mod names;
+mod output;
+mod resolve;
+#[cfg(test)]
+mod samples;
+mod select;
+mod stop;
+mod stream;
+mod text;
+mod words;
+
+use std::io::IsTerminal as _;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use monitor_common::Kind;
+use monitor_common::probes::run_queue_latency::WATCHED_CGROUPS;
+
+use super::render::Paint;
+use crate::host::clock;
+use crate::kernel::{Kernel, Options, ProbeState};
+use filter::{Cgroup, Filter};
+use line::{Clock, Columns, TimeForm};
+use output::{Output, say};
+use resolve::Resolver;
+use stream::{Form, Stream, Tally, Until};
+
+/// Said below the options.
+const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to standard output; notices (a probe that is off, events that \
+were lost or held back) and the summary in the end go to standard error. The fields of JSON: docs/events.md.";
+
+/// Watch kernel events as they happen: programs started and ended, signals, connections, waits for a CPU, lack of memory, cgroups.
+#[derive(Debug, clap::Args)]
+#[command(after_help = MORE)]
+pub(super) struct Args {
+    /// Only events of this probe; more than one may be named. `off_cpu` needs --cgroup or --pid.
+    #[arg(long, short, value_name = "NAME", value_delimiter = ',')]
+    probe: Vec<String>,
+    /// Only events that this process has a part in: its own, signals it sent, children it made.
+    #[arg(long, value_name = "PID")]
+    pid: Option<u32>,
+    /// The same, by the name of the process.
+    #[arg(long, value_name = "NAME")]
+    comm: Option<String>,
+    /// Only events in this cgroup (v2) and those below it.
+    #[arg(long, value_name = "PATH|ID")]
+    cgroup: Option<String>,
+    /// Only events in this systemd unit.
+    #[arg(long, value_name = "UNIT", conflicts_with = "no_resolve")]
+    unit: Option<String>,
+    /// Only events in the container whose id begins so.
+    #[arg(long, value_name = "ID", conflicts_with = "no_resolve")]
+    container: Option<String>,
+    /// How long a wait must be to be an event, such as 5ms: of `run_queue_latency` and `off_cpu` (20ms without it) and of
+    /// `direct_reclaim` (1ms).
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    threshold: Option<Duration>,
+    /// Of connections and exits, only those that failed; without --probe, nothing else.
+    #[arg(long)]
+    failed: bool,
+    /// End after so many events.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// End after so long, such as 10s.
+    #[arg(long, value_name = "TIME", value_parser = span)]
+    duration: Option<Duration>,
+    /// How times are shown; JSON always has them in UTC.
+    #[arg(long, value_enum, default_value = "clock")]
+    time: TimeForm,
+    /// Do not find out units, containers and users: cgroups by number, users by id.
+    #[arg(long)]
+    no_resolve: bool,
+    /// Print JSON, one object a line.
+    #[arg(long)]
+    json: bool,
+}
+
+/// A length of time above zero.
+fn span(text: &str) -> Result<Duration, String> {
+    let signed: Option<jiff::SignedDuration> = text.trim().parse().ok();
+    signed
+        .and_then(|signed| Duration::try_from(signed).ok())
+        .filter(|time| !time.is_zero())
+        .ok_or_else(|| "not a length of time such as 500us, 5ms, 10s or 1m".to_owned())
+}
+
+/// See [`Args`].
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let mut kinds = select::choose(&args.probe, args.failed)?;
+    check_threshold(&args, &kinds)?;
+    let cgroup = args.cgroup.as_deref().map(Cgroup::named).transpose()?;
+    let watched = if kinds.contains(&Kind::OffCpu) {
+        watched(cgroup.as_ref(), args.pid)?
+    } else {
+        Vec::new()
+    };
+    let options = options(&kinds, args.threshold);
+    // Its message holds its causes.
+    let mut kernel = Kernel::load(&options).map_err(|error| anyhow::anyhow!("{error}"))?;
+    for id in watched {
+        kernel.cgroups().watch(id)?;
+    }
+    leave_out_what_is_off(&kernel, &mut kinds);
+    if kinds.is_empty() {
+        say("none of the probes that are asked for works here: nothing to watch");
+        return Ok(ExitCode::FAILURE);
+    }
+    if kinds.contains(&Kind::OffCpu) {
+        kernel.programs().attach(Kind::OffCpu)?;
+    }
+    let rings = kernel.take_rings();
+    let rings = rings.ok_or_else(|| anyhow::anyhow!("the rings are taken already"))?;
+    let stream = Stream {
+        rings,
+        counters: kernel.counters(),
+        resolver: if args.no_resolve {
+            Resolver::none()
+        } else {
+            Resolver::of_host()
+        },
+        form: if args.json {
+            Form::Json
+        } else {
+            let screen = std::io::stdout().is_terminal();
+            Form::Lines(Columns::new(&kinds, screen, Paint::for_stdout()))
+        },
+        clock: Clock::measure(args.time),
+        until: Until {
+            count: args.count,
+            deadline: args.duration.map(|time| clock::now().after(time)),
+            stop: stop::listen()?,
+        },
+        filter: Filter {
+            pid: args.pid,
+            comm: args.comm,
+            cgroup,
+            unit: args.unit.map(filter::unit),
+            container: args.container,
+            failed: args.failed,
+        },
+        out: Output::stdout(),
+        tally: Tally::default(),
+    };
+    stream.run()
+}
+
+fn check_threshold(args: &Args, kinds: &[Kind]) -> anyhow::Result<()> {
+    let waits = [Kind::RunQueueLatency, Kind::OffCpu, Kind::DirectReclaim];
+    anyhow::ensure!(
+        args.threshold.is_none() || waits.iter().any(|kind| kinds.contains(kind)),
+        "--threshold is about run_queue_latency, off_cpu and direct_reclaim, and none of them is asked for"
+    );
+    Ok(())
+}
+
+/// Everything else stays off, so that the kernel does no more than is asked for.
+fn options(kinds: &[Kind], threshold: Option<Duration>) -> Options {
+    let default = Options::default();
+    let unwanted = |kind: &&Kind| **kind != Kind::EventThrottle && !kinds.contains(kind);
+    Options {
+        disabled: (Kind::ALL.iter().filter(unwanted))
+            .map(|kind| kind.name().to_owned())
+            .collect(),
+        run_queue_threshold: threshold.unwrap_or(default.run_queue_threshold),
+        reclaim_threshold: threshold.unwrap_or(default.reclaim_threshold),
+        ..default
+    }
+}
+
+/// The cgroups of which every wait is followed.
+fn watched(cgroup: Option<&Cgroup>, pid: Option<u32>) -> anyhow::Result<Vec<u64>> {
+    let most = usize::try_from(WATCHED_CGROUPS)?;
+    let ids = match (cgroup, pid) {
+        (Some(cgroup), _) => cgroup.all(most + 1)?,
+        (None, Some(pid)) => Cgroup::of_process(pid)?.id.into_iter().collect(),
+        (None, None) => anyhow::bail!(
+            "off_cpu follows every wait of a cgroup's threads: say of which with --cgroup PATH or --pid PID"
+        ),
+    };
+    anyhow::ensure!(
+        !ids.is_empty(),
+        "there is no such cgroup for off_cpu to watch"
+    );
+    if ids.len() > most {
+        say(&format!(
+            "off_cpu watches {most} cgroups at most: some of those below this one are left out"
+        ));
+    }
+    Ok(ids.into_iter().take(most).collect())
+}
+
+/// Says of each probe that is off why, and what to do.
+fn leave_out_what_is_off(kernel: &Kernel, kinds: &mut Vec<Kind>) {
+    for status in kernel.probes() {
+        if let ProbeState::Off { reason, fix } = &status.state
+            && kinds.contains(&status.kind)
+        {
+            kinds.retain(|kind| *kind != status.kind);
+            say(&format!("{} is off: {reason}; {fix}", status.kind.name()));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use monitor_common::spec::Mode;
+
+    use super::*;
+
+    #[test]
+    fn lengths_of_time_have_a_unit_and_are_above_zero() {
+        assert_eq!(span("500us"), Ok(Duration::from_micros(500)));
+        assert_eq!(span("1m 30s"), Ok(Duration::from_secs(90)));
+        for bad in ["", "5", "0s", "-1s", "ms"] {
+            assert!(span(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_loaded() {
+        let asked = options(&[Kind::ProcessExit], Some(Duration::from_millis(5)));
+        let on = Kind::ALL.iter().filter(|kind| {
+            let name = kind.name().to_owned();
+            kind.spec().mode != Mode::Bench && !asked.disabled.contains(&name)
+        });
+        let on: Vec<_> = on.copied().collect();
+        assert_eq!(on, [Kind::ProcessExit, Kind::EventThrottle]);
+        assert_eq!(asked.run_queue_threshold, Duration::from_millis(5));
+        let default = options(&[Kind::ProcessExit], None);
+        assert_eq!(default.reclaim_threshold, Duration::from_millis(1));
+    }
+}

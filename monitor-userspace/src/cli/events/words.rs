@@ -1,0 +1,72 @@
+//! Numbers of events as stable words: the same ones in JSON and, with spaces, for people.
+
+use monitor_common::probes::{cgroup_change, direct_reclaim, memory_ceiling, oom_kill};
+
+/// How a signal got on (`TRACE_SIGNAL_*` of the kernel's `include/trace/events/signal.h`).
+pub(super) const fn signal_result(number: u32) -> &'static str {
+    match number {
+        0 => "delivered",
+        1 => "ignored",
+        2 => "already_pending",
+        3 => "lost",
+        4 => "delivered_without_details",
+        _ => "unknown",
+    }
+}
+
+/// Whose memory was short when the kernel killed.
+pub(super) const fn oom_cause(number: u32) -> &'static str {
+    match number {
+        oom_kill::CAUSE_HOST => "host",
+        oom_kill::CAUSE_CGROUP => "cgroup",
+        _ => "unknown",
+    }
+}
+
+/// Whose memory was short when a process had to free some.
+pub(super) const fn reclaim_scope(number: u32) -> &'static str {
+    match number {
+        direct_reclaim::SCOPE_HOST => "host",
+        direct_reclaim::SCOPE_CGROUP => "cgroup",
+        _ => "unknown",
+    }
+}
+
+/// What a ceiling is on.
+pub(super) const fn ceiling_scope(number: u32) -> &'static str {
+    match number {
+        memory_ceiling::SCOPE_PROCESS => "process",
+        memory_ceiling::SCOPE_CGROUP => "cgroup",
+        _ => "unknown",
+    }
+}
+
+/// What came of crossing a ceiling.
+pub(super) const fn ceiling_verdict(number: u32) -> &'static str {
+    match number {
+        memory_ceiling::OBSERVED => "observed",
+        memory_ceiling::KILLED => "killed",
+        memory_ceiling::SPARED => "spared",
+        memory_ceiling::REFUSED => "refused",
+        _ => "unknown",
+    }
+}
+
+/// What became of a cgroup.
+pub(super) const fn cgroup_change(number: u32) -> &'static str {
+    match number {
+        cgroup_change::MADE => "made",
+        cgroup_change::RENAMED => "renamed",
+        cgroup_change::REMOVED => "removed",
+        _ => "changed",
+    }
+}
+
+/// What a guard against fork storms does.
+pub(super) const fn fork_guard(number: u32) -> &'static str {
+    match number {
+        0 => "none",
+        1 => "observes",
+        _ => "kills",
+    }
+}
