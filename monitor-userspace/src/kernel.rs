@@ -74,7 +74,7 @@ impl Default for Options {
             disabled: Vec::new(),
             run_queue_threshold: Duration::from_millis(20),
             reclaim_threshold: Duration::from_millis(1),
-            cgroup_events_per_second: 2_000,
+            cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             bench: false,
             stats: false,

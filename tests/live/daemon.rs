@@ -7,6 +7,8 @@
 mod cgroups;
 #[path = "daemon/guards.rs"]
 mod guards;
+#[path = "daemon/kernel_guards.rs"]
+mod kernel_guards;
 #[path = "daemon/pressure.rs"]
 mod pressure;
 #[path = "daemon/reload.rs"]

@@ -106,7 +106,7 @@ impl Default for Kernel {
             disabled: Vec::new(),
             run_queue_threshold: Span::millis(20),
             reclaim_threshold: Span::millis(1),
-            cgroup_events_per_second: 2_000,
+            cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             run_time_stats: true,
             cpu_budget: 1.0,

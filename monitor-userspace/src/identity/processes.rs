@@ -150,6 +150,10 @@ impl Processes {
         cgroup_id: Option<u64>,
         at: Time,
     ) {
+        // Known already: by its exec, which overtook the fork on the urgent ring, or by a look into `/proc`. Both are newer.
+        if self.table.peek(child).is_some() {
+            return;
+        }
         if self.table.peek(parent).is_none() {
             self.get(parent, at);
         }

@@ -34,6 +34,8 @@ struct State {
     dry_run: bool,
     /// Services that run: main process and cgroup.
     running: BTreeMap<String, (ProcessKey, u64)>,
+    /// Cgroups whose figures are kept: each start of a service has one of its own.
+    watched: BTreeMap<String, u64>,
     armed: BTreeMap<Target, Vec<(Guarded, Guard)>>,
 }
 
@@ -85,6 +87,10 @@ impl Guarding {
             .running
             .insert(service.to_owned(), (process, cgroup_id));
         self.arm_service(&mut state, service);
+        let before = state.watched.insert(service.to_owned(), cgroup_id);
+        if let Some(before) = before.filter(|before| *before != cgroup_id) {
+            self.unwatch(before);
+        }
         if let Some(cgroups) = self.cgroups.as_ref().filter(|_| cgroup_id != 0)
             && let Err(error) = cgroups.watch(cgroup_id)
         {
@@ -96,11 +102,17 @@ impl Guarding {
     pub(super) fn ended(&self, service: &str, for_good: bool) {
         let mut state = self.lock();
         self.disarm(&mut state, &Target::Service(service.to_owned()));
-        let known = state.running.remove(service);
-        if let (true, Some((_, cgroup_id)), Some(cgroups)) = (for_good, known, &self.cgroups)
+        state.running.remove(service);
+        if for_good && let Some(cgroup_id) = state.watched.remove(service) {
+            self.unwatch(cgroup_id);
+        }
+    }
+
+    fn unwatch(&self, cgroup_id: u64) {
+        if let Some(cgroups) = &self.cgroups
             && let Err(error) = cgroups.unwatch(cgroup_id)
         {
-            tracing::debug!(%service, %error, "its figures stay");
+            tracing::debug!(cgroup_id, %error, "its figures stay");
         }
     }
 

@@ -22,6 +22,7 @@ fn peak(daemon: &Daemon) -> Result<u64> {
     Ok(kib.parse::<u64>()? << 10)
 }
 
+/// Ends of processes that were seen, and those that were counted only: lost, or held back for their cgroup made too many.
 fn exits(daemon: &Daemon) -> Option<(f64, f64)> {
     let exit = "probe=\"process_exit\"";
     let seen = daemon
@@ -30,7 +31,10 @@ fn exits(daemon: &Daemon) -> Option<(f64, f64)> {
     let lost = daemon
         .metric("smart_monitor_probe_lost_events_total", exit)
         .ok()?;
-    Some((seen, lost))
+    let held_back = daemon
+        .metric("smart_monitor_probe_suppressed_events_total", exit)
+        .ok()?;
+    Some((seen, lost + held_back))
 }
 
 #[test]

@@ -211,3 +211,13 @@ fn a_user_that_the_event_does_not_tell_is_the_one_of_before() {
     processes.exec(key(2, 10), &untold, at(0));
     assert_eq!(user_of(&mut processes, key(2, 10)), (None, None));
 }
+
+#[test]
+fn a_fork_that_its_exec_overtook_changes_nothing() {
+    let mut processes = processes();
+    processes.exec(key(1, 10), &exec(b"parent\0", b"parent"), at(0));
+    processes.exec(key(2, 11), &exec(b"child\0", b"child"), at(0));
+    processes.fork(key(2, 11), key(1, 10), Some(5), at(0));
+    let child = processes.get(key(2, 11), at(0)).expect("it was told");
+    assert_eq!(&child.argv[..], b"child\0");
+}
