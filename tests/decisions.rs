@@ -2,6 +2,9 @@
 
 #![expect(clippy::panic, reason = "a test's helper fails by panicking")]
 
+#[path = "decisions/killed.rs"]
+mod killed;
+
 use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;

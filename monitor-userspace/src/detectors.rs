@@ -3,9 +3,9 @@
 //! Consumes [`Signal`]s in the order of their arrival, emits [`Finding`]s. Pure and synchronous: no I/O, no clock (time is an
 //! argument), so that a recorded run replays to the same findings. Whether anything is done about a finding is policy's business.
 
-use monitor_common::Kind;
+use monitor_common::{Kind, Task};
 
-use crate::model::{Finding, Signal, Time, World};
+use crate::model::{Finding, ProcessKey, Service, Signal, Subject, Time, World};
 
 /// What a detector says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -32,6 +32,25 @@ pub trait Detector: Send + std::fmt::Debug {
     /// When [`Detector::tick`] has something to look at again.
     fn wake(&self) -> Option<Time> {
         None
+    }
+}
+
+/// The service that the task of a kernel event belongs to.
+fn service_of_task<'a>(world: &'a World, task: &Task) -> Option<&'a Service> {
+    world
+        .service_of(ProcessKey::from_task(task))
+        .or_else(|| world.service_of_cgroup(task.cgroup_id))
+}
+
+/// Whom to name for a process: the service whose main process it is, else the process itself.
+fn subject_of(world: &World, process: ProcessKey, comm: &str) -> Subject {
+    match world.service_of(process) {
+        Some(service) => Subject::service(&service.name),
+        None => Subject::Process {
+            process,
+            comm: comm.to_owned(),
+            group: world.groups.get(comm).cloned(),
+        },
     }
 }
 
@@ -66,4 +85,5 @@ detectors! {
     runaway_cpu,
     latency_spike,
     connect_failure,
+    oom_killed,
 }

@@ -42,6 +42,10 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
             return Err(format!("{} is no process", incident.subject));
         }
     };
+    let evidence = &incident.evidence;
+    if evidence.killed_in_kernel && evidence.process == Some(process) {
+        return Err("a guard in the kernel has sent its SIGKILL already".to_owned());
+    }
     Ok(Plan::KillProcess {
         process,
         comm,

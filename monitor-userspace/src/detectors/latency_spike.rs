@@ -1,15 +1,19 @@
 //! A service answers too slowly or not at all, or its threads wait too long for a CPU.
 //!
 //! Critical: `checks` health checks in a row took longer than `threshold` or timed out, and the service has answered
-//! since it started (or `grace` is over). Warning: `outliers` waits in the run queue over the probe's threshold within `window`.
+//! since it started (or `grace` is over). Warning: `outliers` waits in the run queue over the probe's threshold within `window`, with
+//! who held the CPU during the longest of them.
 //! Cleared by a check that is fast again, or by a window without outliers. A refused connection is `connect_failure`'s.
+
+mod waits;
 
 use std::collections::BTreeMap;
 
+use monitor_common::probes::run_queue_latency::RunQueueLatency;
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Spec};
+use super::{Detector, Spec, service_of_task};
 use crate::config::units::Span;
 use crate::model::{
     CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time,
@@ -60,10 +64,10 @@ struct Track {
     slow: u32,
     slow_since: Option<Time>,
     slow_raised: bool,
-    /// Outliers in the window that began then, and the worst wait among them.
+    /// Outliers in the window that began then, and the longest wait among them.
     outliers: u32,
     window_start: Option<Time>,
-    worst_ns: u64,
+    longest: Option<Box<RunQueueLatency>>,
     starved_raised: bool,
 }
 
@@ -146,46 +150,50 @@ impl Detect {
     }
 }
 
+impl Detect {
+    fn waited(&mut self, outlier: &RunQueueLatency, world: &World, out: &mut Vec<Finding>) {
+        let Some(service) = service_of_task(world, &outlier.task) else {
+            return;
+        };
+        let seen = Time::from_kernel(outlier.header.time_ns);
+        let track = self.tracks.entry(service.name.clone()).or_default();
+        let start = *track.window_start.get_or_insert(seen);
+        if seen.since(start) > self.config.window.0 {
+            track.window_start = Some(seen);
+            track.outliers = 0;
+            track.longest = None;
+        }
+        track.outliers = track.outliers.saturating_add(1);
+        let longest = track.longest.as_ref().map(|longest| longest.wait_ns);
+        if longest.is_none_or(|longest| outlier.wait_ns > longest) {
+            match &mut track.longest {
+                Some(longest) => **longest = *outlier,
+                longest => *longest = Some(Box::new(*outlier)),
+            }
+        }
+        if track.outliers == self.config.outliers {
+            track.starved_raised = true;
+            let evidence = Evidence::at(seen)
+                .from_probe(Kind::RunQueueLatency)
+                .since(track.window_start.unwrap_or(seen))
+                .about(ProcessKey::from_task(&outlier.task), outlier.task.comm())
+                .fact("waits for a CPU over the threshold", track.outliers);
+            out.push(Finding::Raised {
+                subject: Subject::service(&service.name),
+                severity: Severity::Warning,
+                evidence: waits::facts(evidence, track.longest.as_deref().unwrap_or(outlier)),
+            });
+        }
+    }
+}
+
 impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         match signal {
             Signal::Check { result } => self.check(result, at, world, out),
             Signal::Kernel {
                 event: Event::RunQueueLatency(outlier),
-            } => {
-                let process = ProcessKey::from_task(&outlier.task);
-                let Some(service) = world.service_of(process) else {
-                    return;
-                };
-                let window = self.config.window.0;
-                let seen = Time::from_kernel(outlier.header.time_ns);
-                let track = self.tracks.entry(service.name.clone()).or_default();
-                let start = *track.window_start.get_or_insert(seen);
-                if seen.since(start) > window {
-                    track.window_start = Some(seen);
-                    track.outliers = 0;
-                    track.worst_ns = 0;
-                }
-                track.outliers += 1;
-                track.worst_ns = track.worst_ns.max(outlier.wait_ns);
-                if track.outliers == self.config.outliers {
-                    track.starved_raised = true;
-                    let worst = std::time::Duration::from_nanos(track.worst_ns);
-                    let evidence = Evidence::at(seen)
-                        .from_probe(Kind::RunQueueLatency)
-                        .since(track.window_start.unwrap_or(seen))
-                        .about(process, outlier.task.comm())
-                        .fact("waits for a CPU over the threshold", track.outliers)
-                        .fact("longest wait", format!("{worst:.1?}"))
-                        .fact("CPU held last by", format!("pid {}", outlier.previous_pid));
-                    let subject = Subject::service(&service.name);
-                    out.push(Finding::Raised {
-                        subject,
-                        severity: Severity::Warning,
-                        evidence,
-                    });
-                }
-            }
+            } => self.waited(outlier, world, out),
             _ => {}
         }
     }
@@ -202,7 +210,7 @@ impl Detector for Detect {
             let still = track.outliers >= self.config.outliers;
             track.window_start = None;
             track.outliers = 0;
-            track.worst_ns = 0;
+            track.longest = None;
             if still && track.starved_raised {
                 // One more window must pass without a spike before it is over.
                 track.window_start = Some(at);

@@ -1,24 +1,24 @@
-//! Memory is running out: a service crossed its ceiling, or the host stalls for lack of memory.
+//! Memory is running out: a service crossed its ceiling, or the host stalls for lack of memory. See [`ceiling`] for what the kernel
+//! itself tells, and does, at the crossing.
 //!
-//! Ceiling: resident memory of a service's main process over its `memory_max`. Host: the kernel's pressure trigger fired within
-//! `window`, less than `available_min` is left, and what is left is shrinking or the pressure persists (level and trend together: a trigger alone
-//! also fires for I/O, a level alone for a cache that could be dropped). The host's victim is the fastest grower that the
-//! configuration names and whose end would cover the deficit; if none would, the largest grower of all is named, which
-//! policy will only propose. A service that stalls by the alarm of its own cgroup: see [`stalls`].
+//! Ceiling: resident memory of a service's main process over its `memory_max`. The host: see [`host`]. A service that stalls by the alarm of its own cgroup: see [`stalls`].
 
+mod ceiling;
+mod host;
 mod stalls;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
-use monitor_common::Kind;
+use monitor_common::probes::memory_ceiling::{KILLED, MemoryCeiling, Scope};
+use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, Spec};
+use super::{Detector, Spec, service_of_task};
 use crate::config::units::{Bytes, Percent, Span};
 use crate::model::{
-    Evidence, Finding, ProcessKey, ProcessUsage, Sample, ServiceSignal, Severity, Signal, Subject,
-    Time, World,
+    Evidence, Finding, ProcessKey, Sample, ServiceSignal, Severity, Signal, Subject, Time, World,
 };
+use host::Host;
 use stalls::Stalls;
 
 /// See the module.
@@ -50,6 +50,14 @@ impl Default for Config {
     }
 }
 
+/// A service over its ceiling.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Over {
+    process: ProcessKey,
+    /// It is being killed: only its end is the end of it.
+    killed: bool,
+}
+
 #[derive(Clone, Copy, Debug)]
 struct Reading {
     at: Time,
@@ -63,18 +71,12 @@ pub struct Detect {
     /// Last reading of each service with a ceiling.
     ceilings: BTreeMap<String, (ProcessKey, Reading)>,
     /// Services over their ceiling, with the process it was.
-    over: BTreeMap<String, ProcessKey>,
+    over: BTreeMap<String, Over>,
     /// Services that stall.
     stalls: Stalls,
-    /// The two last tables, to see who grows.
-    table: Vec<ProcessUsage>,
-    growth: HashMap<ProcessKey, f64>,
-    table_at: Option<Time>,
-    memory: Option<Reading>,
-    shrinking: bool,
-    triggered: Option<(Time, u32)>,
-    /// The subject raised for the host's memory, and the victim's process.
-    host: Option<(Subject, Option<ProcessKey>)>,
+    /// What else the kernel has told of.
+    crossings: ceiling::Crossings,
+    host: Host,
 }
 
 impl Detect {
@@ -85,13 +87,8 @@ impl Detect {
             ceilings: BTreeMap::new(),
             over: BTreeMap::new(),
             stalls: Stalls::default(),
-            table: Vec::new(),
-            growth: HashMap::new(),
-            table_at: None,
-            memory: None,
-            shrinking: false,
-            triggered: None,
-            host: None,
+            crossings: ceiling::Crossings::default(),
+            host: Host::default(),
         }
     }
 
@@ -111,10 +108,14 @@ impl Detect {
         else {
             return;
         };
+        let dying = self.over.get(name).copied();
+        if dying.is_some_and(|over| over.killed && over.process == process) {
+            return;
+        }
         let subject = Subject::service(name);
         if now.resident <= ceiling {
-            // One incident for both: it is over when neither holds.
-            if self.over.remove(name).is_some() && !self.stalls.has(name) {
+            // One incident for all: it is over when none holds.
+            if self.over.remove(name).is_some() && !self.holds(&subject) {
                 let because = format!("its resident memory is {}", mib(now.resident));
                 out.push(Finding::Cleared {
                     subject,
@@ -124,7 +125,11 @@ impl Detect {
             }
             return;
         }
-        if self.over.insert(name.to_owned(), process) == Some(process) {
+        let over = Over {
+            process,
+            killed: false,
+        };
+        if self.over.insert(name.to_owned(), over) == Some(over) {
             return;
         }
         let earlier = before
@@ -147,110 +152,63 @@ impl Detect {
         });
     }
 
-    fn processes(&mut self, table: &[ProcessUsage], at: Time) {
-        let elapsed = self
-            .table_at
-            .map_or(0.0, |last| at.since(last).as_secs_f64());
-        let before: HashMap<ProcessKey, u64> = self
-            .table
-            .iter()
-            .map(|usage| (usage.process, usage.resident))
-            .collect();
-        self.growth = table
-            .iter()
-            .filter_map(|usage| {
-                let grown = usage.resident.saturating_sub(*before.get(&usage.process)?);
-                (elapsed > 0.0).then(|| (usage.process, float(grown) / elapsed))
-            })
-            .collect();
-        self.table = table.to_vec();
-        self.table_at = Some(at);
+    /// The kernel saw a ceiling crossed.
+    fn crossed(&mut self, event: &MemoryCeiling, world: &World, out: &mut Vec<Finding>) {
+        let process = ProcessKey::from_task(&event.task);
+        let own = world.service_of(process);
+        let Some(service) = own.filter(|_| event.scope() == Scope::Process) else {
+            let cgroup = event.scope() == Scope::Cgroup;
+            let service = service_of_task(world, &event.task).filter(|_| cgroup);
+            let name = service.map(|service| service.name.as_str());
+            return self.crossings.take(event, name, world, out);
+        };
+        let killed = event.verdict == KILLED;
+        let over = Over { process, killed };
+        let known = self.over.insert(service.name.clone(), over);
+        // That it is killed is news, also of a crossing that is known.
+        if known.is_some_and(|known| known == over || (known.process == process && !killed)) {
+            return;
+        }
+        out.push(Finding::Raised {
+            subject: Subject::service(&service.name),
+            severity: Severity::Critical,
+            evidence: ceiling::evidence(event),
+        });
     }
 
-    fn memory(
-        &mut self,
-        total: u64,
-        available: u64,
-        at: Time,
-        world: &World,
-        out: &mut Vec<Finding>,
-    ) {
-        let now = Reading {
-            at,
-            resident: available,
+    /// Whether anything is wrong with the memory of this service. One incident for all that can be.
+    fn holds(&self, subject: &Subject) -> bool {
+        let Subject::Service { name } = subject else {
+            return false;
         };
-        self.shrinking = self
-            .memory
-            .is_none_or(|before| available <= before.resident);
-        self.memory = Some(now);
-        let minimum = float(total) * self.config.available_min.share();
-        let enough = float(available) >= minimum;
-        if enough {
-            if let Some((subject, _)) = self.host.take() {
-                let because = format!("{} of memory are available", mib(available));
+        self.over.contains_key(name) || self.stalls.has(name) || self.crossings.has(name)
+    }
+
+    /// Crossings that are over.
+    fn below(&self, over: Vec<(Subject, String)>, seen: Time, out: &mut Vec<Finding>) {
+        for (subject, because) in over {
+            if !self.holds(&subject) {
                 out.push(Finding::Cleared {
                     subject,
-                    seen: at,
+                    seen,
                     because,
                 });
             }
-            return;
         }
-        // One victim at a time: the next only when the last is gone and it was not enough.
-        let gone = |process: &ProcessKey| !self.table.iter().any(|usage| usage.process == *process);
-        let last_is_gone = matches!(&self.host, Some((_, Some(process))) if gone(process));
-        if last_is_gone && let Some((subject, _)) = self.host.take() {
-            let because = "that process is gone; the host is still short of memory".to_owned();
-            out.push(Finding::Cleared {
-                subject,
-                seen: at,
-                because,
-            });
-        }
-        let Some((triggered, some_avg10)) = self.triggered else {
-            return;
-        };
-        if at.since(triggered) > self.config.window.0 || !self.shrinking || self.host.is_some() {
-            return;
-        }
-        let evidence = Evidence::at(at)
-            .since(triggered)
-            .fact("available memory", mib(available))
-            .fact("least wanted", format!("{:.0} MiB", minimum / MIB))
-            .fact(
-                "stalled for memory (avg10)",
-                format!("{:.2}%", f64::from(some_avg10) / 100.0),
-            );
-        let (subject, evidence) = match self.victim(minimum - float(available), world) {
-            Some((subject, usage)) => {
-                let growth = self.growth.get(&usage.process).copied().unwrap_or(0.0);
-                let evidence = evidence
-                    .about(usage.process, &usage.comm)
-                    .fact("victim", format!("{} [{}]", usage.comm, usage.process.pid))
-                    .fact("its resident memory", mib(usage.resident))
-                    .fact("its growth", format!("{:.0} MiB/s", growth / MIB));
-                (subject, evidence)
-            }
-            None => (Subject::Host, evidence.fact("victim", "none known")),
-        };
-        self.host = Some((subject.clone(), evidence.process));
-        out.push(Finding::Raised {
-            subject,
-            severity: Severity::Critical,
-            evidence,
-        });
     }
 
     /// What held for the process before holds no longer.
     fn changed(&mut self, service: &str, change: &ServiceSignal, at: Time, out: &mut Vec<Finding>) {
         let stalled = self.stalls.forget(service);
+        let crossed = self.crossings.forget(service);
         // Reaped: unlike at the kernel's exit event, its memory is free by now.
-        let over = matches!(change, ServiceSignal::Exited { process, .. } if self.over.get(service) == Some(process));
+        let over = matches!(change, ServiceSignal::Exited { process, .. }
+            if self.over.get(service).is_some_and(|over| over.process == *process));
         if over {
             self.over.remove(service);
             self.ceilings.remove(service);
         }
-        if over || (stalled && !self.over.contains_key(service)) {
+        if over || ((stalled || crossed) && !self.over.contains_key(service)) {
             let because = match change {
                 ServiceSignal::Started { .. } => "it was started anew",
                 _ => "its process is gone and its memory is back",
@@ -261,32 +219,6 @@ impl Detect {
                 because: because.to_owned(),
             });
         }
-    }
-
-    /// Who should go to free this many bytes: what ten seconds of growth will have made the largest.
-    fn victim(&self, deficit: f64, world: &World) -> Option<(Subject, &ProcessUsage)> {
-        let score = |usage: &ProcessUsage| {
-            let growth = self.growth.get(&usage.process).copied().unwrap_or(0.0);
-            growth.mul_add(10.0, float(usage.resident))
-        };
-        let largest = |named: bool| {
-            let candidates = self.table.iter().filter(|usage| {
-                let group = world.groups.contains_key(&usage.comm);
-                let is_named = group || world.service_of(usage.process).is_some();
-                !named || (is_named && float(usage.resident) >= deficit)
-            });
-            candidates.max_by(|a, b| score(a).total_cmp(&score(b)))
-        };
-        let usage = largest(true).or_else(|| largest(false))?;
-        let subject = match world.service_of(usage.process) {
-            Some(service) => Subject::service(&service.name),
-            None => Subject::Process {
-                process: usage.process,
-                comm: usage.comm.clone(),
-                group: world.groups.get(&usage.comm).cloned(),
-            },
-        };
-        Some((subject, usage))
     }
 }
 
@@ -318,20 +250,44 @@ impl Detector for Detect {
                         alarm: *alarm,
                     };
                     let found = self.stalls.read(service, now, self.config.window, world);
-                    let over = self.over.contains_key(service);
-                    out.extend(found.filter(|_| !over));
+                    let held = self.over.contains_key(service) || self.crossings.has(service);
+                    out.extend(found.filter(|_| !held));
                 }
-                Sample::Processes { processes } => self.processes(processes, at),
+                Sample::Processes { processes } => {
+                    self.host.processes(processes, at);
+                    let below = self.crossings.table(processes);
+                    self.below(below, at, out);
+                }
                 Sample::MemoryPressure { some_avg10, .. } => {
-                    self.triggered = Some((at, *some_avg10));
+                    self.host.triggered(at, *some_avg10);
                 }
                 Sample::Memory { total, available } => {
-                    self.memory(*total, *available, at, world, out);
+                    let memory = (*total, *available);
+                    self.host.memory(memory, at, &self.config, world, out);
                 }
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),
+            Signal::Kernel {
+                event: Event::MemoryCeiling(event),
+            } => self.crossed(event, world, out),
+            Signal::Kernel {
+                event: Event::ProcessExit(exit),
+            } => {
+                let seen = Time::from_kernel(exit.header.time_ns);
+                let ended = self.crossings.ended(ProcessKey::from_task(&exit.task));
+                self.below(ended, seen, out);
+            }
             _ => {}
         }
+    }
+
+    fn tick(&mut self, at: Time, _world: &World, out: &mut Vec<Finding>) {
+        let quiet = self.crossings.quiet(at);
+        self.below(quiet, at, out);
+    }
+
+    fn wake(&self) -> Option<Time> {
+        self.crossings.wake()
     }
 
     fn reconfigure(&mut self, config: &super::Config) {
@@ -339,9 +295,9 @@ impl Detector for Detect {
     }
 }
 
-const MIB: f64 = 1_048_576.0;
+pub(super) const MIB: f64 = 1_048_576.0;
 
-fn mib(bytes: u64) -> String {
+pub(super) fn mib(bytes: u64) -> String {
     format!("{:.0} MiB", float(bytes) / MIB)
 }
 
@@ -359,6 +315,6 @@ fn rate(earlier: Reading, later: Reading) -> f64 {
     clippy::cast_precision_loss,
     reason = "memory sizes need no more than 52 bits"
 )]
-fn float(bytes: u64) -> f64 {
+pub(super) fn float(bytes: u64) -> f64 {
     bytes as f64
 }

@@ -1,8 +1,11 @@
 //! A service of the configuration does not run: from the kernel's exit event itself, not from polling.
 //!
-//! Consumes `process_exit`, what supervisors say, and health checks. An exit that an action of ours brings about (a
+//! Consumes `process_exit`, what supervisors say, and health checks; `process_signal`, `oom_kill` and `memory_ceiling` tell before the
+//! end who brought it about. An exit that an action of ours brings about (a
 //! restart) is no finding; one that a kill of ours brings about is. Cleared when the new process answers its check, or, without
 //! a check, when it has run for `settle`.
+
+mod cause;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -49,6 +52,8 @@ pub struct Detect {
     config: Config,
     /// Services that are down, with what was started since.
     down: BTreeMap<String, Option<Started>>,
+    /// What the kernel told of the main processes that may be about to end; bounded by the configuration.
+    told: BTreeMap<String, cause::Told>,
 }
 
 /// A process that is to bring a service back.
@@ -66,6 +71,7 @@ impl Detect {
         Self {
             config,
             down: BTreeMap::new(),
+            told: BTreeMap::new(),
         }
     }
 
@@ -85,6 +91,39 @@ impl Detect {
             seen,
             because,
         });
+    }
+
+    /// Something that may end a service's process was done to it.
+    fn tells(&mut self, event: &Event, world: &World) {
+        let Some(process) = cause::Told::of(event) else {
+            return;
+        };
+        let Some(service) = world.service_of(process) else {
+            return;
+        };
+        let told = self
+            .told
+            .entry(service.name.clone())
+            .or_insert_with(|| cause::Told::nothing(process));
+        if !told.is_of(process) {
+            *told = cause::Told::nothing(process);
+        }
+        told.take(event);
+    }
+
+    /// Evidence of an end, with who brought it about.
+    fn because(
+        &mut self,
+        service: &str,
+        process: ProcessKey,
+        status: Option<u32>,
+        evidence: Evidence,
+    ) -> Evidence {
+        let at = evidence.seen;
+        match self.told.remove(service) {
+            Some(told) if told.is_of(process) => told.facts(evidence, status, at),
+            _ => evidence,
+        }
     }
 
     fn supervisor_says(
@@ -113,13 +152,11 @@ impl Detect {
                     .is_some_and(|service| service.process == Some(*process) && !service.in_action);
                 if current {
                     let how = status.map_or_else(|| "ended".to_owned(), describe);
-                    let evidence = Evidence::at(at)
-                        .about(*process, name)
-                        .fact("ending", how)
-                        .fact(
-                            "source",
-                            "supervisor (no exit event of the kernel was matched to it)",
-                        );
+                    let evidence = Evidence::at(at).about(*process, name).fact("ending", how);
+                    let evidence = self.because(name, *process, *status, evidence).fact(
+                        "source",
+                        "supervisor (no exit event of the kernel was matched to it)",
+                    );
                     self.raise(name, evidence, out);
                 }
             }
@@ -158,13 +195,16 @@ impl Detector for Detect {
                 let evidence = Evidence::at(Time::from_kernel(exit.header.time_ns))
                     .from_probe(Kind::ProcessExit)
                     .about(process, exit.task.comm())
-                    .fact("ending", describe(exit.status))
+                    .fact("ending", describe(exit.status));
+                let evidence = self
+                    .because(&name, process, Some(exit.status), evidence)
                     .fact(
                         "ran for",
                         format!("{:.1?}", Duration::from_nanos(exit.lifetime_ns)),
                     );
                 self.raise(&name, evidence, out);
             }
+            Signal::Kernel { event } => self.tells(event, world),
             Signal::Service { service, change } => {
                 self.supervisor_says(service, change, at, world, out);
             }

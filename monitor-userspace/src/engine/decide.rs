@@ -15,6 +15,8 @@ use crate::{actions, verify};
 pub(super) const CONSENT: &str = "consent";
 /// The guard that stands for an action that cannot do anything about this incident.
 pub(super) const PLAN: &str = "plan";
+/// The step of an incident whose process a guard in the kernel killed.
+const KILLED_IN_KERNEL: &str = "SIGKILL sent in the kernel";
 
 impl Engine {
     pub(super) fn handle(
@@ -60,8 +62,12 @@ impl Engine {
             }
             let worse = self.book.change(id, |incident| {
                 let worse = severity > incident.severity;
-                if worse {
-                    incident.severity = severity;
+                let killed = evidence.killed_in_kernel && !incident.evidence.killed_in_kernel;
+                if killed {
+                    incident.step(evidence.seen, StepKind::Acted, KILLED_IN_KERNEL);
+                }
+                if worse || killed {
+                    incident.severity = severity.max(incident.severity);
                     incident.evidence = evidence;
                 }
                 worse
@@ -93,19 +99,30 @@ impl Engine {
             .map_or("sample or check", monitor_common::Kind::name);
         incident.step(incident.evidence.seen, StepKind::Seen, source);
         incident.step(now, StepKind::Detected, detector);
+        if incident.evidence.killed_in_kernel {
+            let seen = incident.evidence.seen;
+            incident.step(seen, StepKind::Acted, KILLED_IN_KERNEL);
+        }
         self.count_opened(&incident, now);
         self.counts.forgotten += self.book.insert(incident);
         self.changed = true;
         self.decide(id, now, orders);
     }
 
-    /// The incident whose action ended the process that this evidence is about.
+    /// The incident whose action, or whose guard in the kernel, ended the process that this evidence is about.
     fn cause(&self, evidence: &Evidence) -> Option<IncidentId> {
         let ended = evidence.process?;
         let cause = self.acts.iter().find(
             |(_, act)| matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended),
         );
-        cause.map(|(id, _)| *id)
+        let guarded = || {
+            self.book.open().find(|incident| {
+                incident.evidence.killed_in_kernel && incident.evidence.process == Some(ended)
+            })
+        };
+        cause
+            .map(|(id, _)| *id)
+            .or_else(|| guarded().map(|incident| incident.id))
     }
 
     pub(super) fn decide(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {

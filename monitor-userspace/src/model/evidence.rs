@@ -31,6 +31,9 @@ pub struct Evidence {
     /// Who that is: unit, container, user, command line. Found out afterwards, so it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Box<Identity>>,
+    /// A guard in the kernel has killed that process already: no action need do so.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub killed_in_kernel: bool,
     /// What was measured, in the order a person should read it: names with their units, values.
     pub facts: Vec<(String, String)>,
 }
@@ -45,6 +48,7 @@ impl Evidence {
             process: None,
             comm: None,
             who: None,
+            killed_in_kernel: false,
             facts: Vec::new(),
         }
     }
