@@ -2,8 +2,12 @@
 
 #![expect(clippy::panic, reason = "a test's helper fails by panicking")]
 
+#[path = "decisions/growth.rs"]
+mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/storms.rs"]
+mod storms;
 
 use std::path::Path;
 use std::sync::Mutex;

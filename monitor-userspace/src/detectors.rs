@@ -85,5 +85,9 @@ detectors! {
     runaway_cpu,
     latency_spike,
     connect_failure,
+    fork_storm,
     oom_killed,
+    hung_task,
+    major_fault_storm,
+    memory_growth,
 }
