@@ -158,7 +158,8 @@ fn ended(exit: &ProcessExit) -> String {
 fn signalled(signal: &ProcessSignal) -> String {
     let name = signal_name(signal.signal);
     let from = if signal.sender_pid == signal.task.pid {
-        "itself".to_owned()
+        // The kernel sends in the name of whoever runs.
+        "itself, or the kernel".to_owned()
     } else {
         process(&signal.sender_comm, signal.sender_pid)
     };
@@ -260,7 +261,7 @@ fn waited(wait: &RunQueueLatency, resolver: &mut Resolver) -> String {
     let share = |held: u64| held.saturating_mul(100) / wait.wait_ns.max(1);
     let mut parts = Vec::new();
     let ranked = wait.ranked();
-    let mut held = ranked.iter().filter(|culprit| culprit.held_ns > 0);
+    let mut held = ranked.iter().filter(|culprit| share(culprit.held_ns) > 0);
     for culprit in held.by_ref().take(NAMED) {
         parts.push(named(culprit, share(culprit.held_ns), wait, resolver));
     }

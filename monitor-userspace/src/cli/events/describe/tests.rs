@@ -61,7 +61,7 @@ fn a_signal_says_who_sent_it() {
     );
     assert_eq!(
         said(&samples::signal(11, samples::PID, b"web")),
-        "SIGSEGV from itself: delivered"
+        "SIGSEGV from itself, or the kernel: delivered"
     );
     let pending = event!(ProcessSignal, signal: 9,
         result: 2,
