@@ -19,6 +19,8 @@ mod repair;
 mod start;
 #[path = "daemon/survive.rs"]
 mod survive;
+#[path = "daemon/told.rs"]
+mod told;
 
 use serde_json::Value;
 use smart_monitor::model::incident::StepKind;
