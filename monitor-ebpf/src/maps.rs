@@ -141,6 +141,8 @@ pub(crate) struct Turns {
 pub(crate) struct Waiter {
     pub(crate) since_ns: u64,
     pub(crate) syscall: i64,
+    /// How often the thread had been switched away from, this time included.
+    pub(crate) switches: u64,
     pub(crate) wait: u32,
     pub(crate) slot: u32,
 }

@@ -20,7 +20,12 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     offsets: &[
         TASK,
         CGROUP,
-        &[offsets::TASK_STATE, offsets::TASK_IN_IOWAIT],
+        &[
+            offsets::TASK_STATE,
+            offsets::TASK_IN_IOWAIT,
+            offsets::TASK_VOLUNTARY_SWITCHES,
+            offsets::TASK_INVOLUNTARY_SWITCHES,
+        ],
     ],
     optional: &[&[offsets::REGISTERS_SYSCALL]],
 };

@@ -22,8 +22,9 @@ use crate::task::{describe_current, resident_in};
 
 const SIGKILL: u32 = 9;
 const TICK_NS: u64 = 10_000_000;
-/// Signals that the kernel would not take are reported this often a second and CPU; they are tried again at the next page.
-const REFUSALS_PER_SECOND: u64 = 10;
+/// Crossings that nobody is killed for although somebody should be are reported this often a second and CPU: they are judged again at
+/// the next page, whoever takes it.
+const MISSES_PER_SECOND: u64 = 10;
 
 /// `rss_stat(mm, member)`, with a third argument before 6.2
 #[btf_tracepoint(function = "rss_stat")]
@@ -130,8 +131,8 @@ fn of_cgroup(mm: KernelPtr) {
     });
 }
 
-/// Kills the current process where that is wanted, and notes the crossing; not when the signal was refused, so that the next page
-/// tries again.
+/// Kills the current process where that is wanted, and notes the crossing; not when the signal was refused or the process is not to
+/// blame, so that the next page tries again: a small neighbour must not win time for the culprit.
 #[inline(always)]
 fn judge(ceiling: &mut Ceiling, now_ns: u64, blamed: bool) -> u32 {
     let pid = (bpf_get_current_pid_tgid() >> 32) as u32;
@@ -145,7 +146,7 @@ fn judge(ceiling: &mut Ceiling, now_ns: u64, blamed: bool) -> u32 {
     } else {
         REFUSED
     };
-    if verdict != REFUSED {
+    if verdict != REFUSED && verdict != SPARED {
         ceiling.crossed_ns = now_ns;
     }
     verdict
@@ -153,7 +154,8 @@ fn judge(ceiling: &mut Ceiling, now_ns: u64, blamed: bool) -> u32 {
 
 #[inline(always)]
 fn report(verdict: u32, now_ns: u64, fill: impl FnOnce(monitor_common::Header) -> MemoryCeiling) {
-    if verdict == REFUSED && !admitted(Kind::MemoryCeiling, now_ns, REFUSALS_PER_SECOND) {
+    let missed = verdict == REFUSED || verdict == SPARED;
+    if missed && !admitted(Kind::MemoryCeiling, now_ns, MISSES_PER_SECOND) {
         return;
     }
     emit(Lane::Urgent, now_ns, fill);

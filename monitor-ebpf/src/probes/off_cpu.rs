@@ -9,9 +9,15 @@ use monitor_common::probes::off_cpu::{OffCpu, Wait, classify};
 
 use crate::emit::{Lane, emit, has_share, now_ns};
 use crate::maps::{CGROUP_WAITS, WAITERS, Waiter};
-use crate::offsets::{KernelPtr, REGISTERS_SYSCALL, TASK_IN_IOWAIT, TASK_PID, TASK_STATE, known};
+use crate::offsets::{
+    KernelPtr, REGISTERS_SYSCALL, TASK_IN_IOWAIT, TASK_INVOLUNTARY_SWITCHES, TASK_PID, TASK_STATE,
+    TASK_VOLUNTARY_SWITCHES, known,
+};
 use crate::settings::{FUTEX, FUTEX_WAITV, RUN_QUEUE_THRESHOLD_NS, refuse_if_asked};
 use crate::task::{describe, watched_slot};
+
+/// `TASK_DEAD`
+const DEAD: u32 = 0x80;
 
 /// `sched_switch(preempt, prev, next)`, since 5.18 also `prev_state`
 #[btf_tracepoint(function = "sched_switch")]
@@ -30,7 +36,8 @@ fn off_cpu(ctx: BtfTracePointContext) -> i32 {
 fn leaves(ctx: &BtfTracePointContext) {
     let previous = KernelPtr::new(ctx.arg(1));
     let state: u32 = previous.load(&TASK_STATE);
-    if state == 0 {
+    // The dead do not return, and would leave their entries to whoever has their number next.
+    if state == 0 || state & DEAD != 0 {
         return;
     }
     let Some(slot) = watched_slot(previous) else {
@@ -48,6 +55,7 @@ fn leaves(ctx: &BtfTracePointContext) {
     let waiter = Waiter {
         since_ns: now_ns(),
         syscall,
+        switches: switches(previous),
         wait: wait as u32,
         slot,
     };
@@ -55,17 +63,28 @@ fn leaves(ctx: &BtfTracePointContext) {
     let _ = WAITERS.insert(previous.load::<u32>(&TASK_PID), waiter, u64::from(BPF_ANY));
 }
 
+/// How often the thread was switched away from.
+#[inline(always)]
+fn switches(task: KernelPtr) -> u64 {
+    task.load::<u64>(&TASK_VOLUNTARY_SWITCHES)
+        .wrapping_add(task.load(&TASK_INVOLUNTARY_SWITCHES))
+}
+
 #[inline(always)]
 fn returns(ctx: &BtfTracePointContext) -> Option<()> {
     let next = KernelPtr::new(ctx.arg(2));
-    watched_slot(next)?;
+    let slot = watched_slot(next)?;
     let tid: u32 = next.load(&TASK_PID);
     // SAFETY: only the CPU that the thread is on writes the entry, and the value is copied at once.
     let waiter = unsafe { WAITERS.get(tid).copied() }?;
     let _ = WAITERS.remove(tid);
+    // It has run in between, while the program was detached or the thread elsewhere; or the slot is another cgroup's by now.
+    if waiter.switches != switches(next) || waiter.slot != slot {
+        return None;
+    }
     let now_ns = now_ns();
     let wait_ns = now_ns.saturating_sub(waiter.since_ns);
-    let totals = CGROUP_WAITS.get_ptr_mut(waiter.slot)?;
+    let totals = CGROUP_WAITS.get_ptr_mut(slot)?;
     // The compiler knows the number to be in bounds and would leave the check out, which the verifier needs.
     let kind = core::hint::black_box(waiter.wait) as usize;
     // SAFETY: a slot of this CPU, valid while the program runs.
