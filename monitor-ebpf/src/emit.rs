@@ -110,11 +110,41 @@ pub(crate) fn has_share(kind: Kind, lane: Lane, who: &Task, now_ns: u64) -> bool
     began == 0
 }
 
-/// True when this probe may do one more of what is limited to so many a second on this CPU.
+/// Writes zeros, a word at a time. As one write, the compiler makes it a call of a loop over bytes, which takes long, and which older
+/// verifiers walk through byte by byte.
+///
+/// # Safety
+///
+/// The place must be writable, and a multiple of 8 bytes in address and size.
 #[inline(always)]
-pub(crate) fn admitted(kind: Kind, now_ns: u64, per_second: u64) -> bool {
+pub(crate) unsafe fn zero<T>(place: *mut T) {
+    let words = place.cast::<u64>();
+    for number in 0..size_of::<T>() / 8 {
+        // SAFETY: within the place, by the caller's word.
+        unsafe { words.add(number).write_volatile(0) };
+    }
+}
+
+/// Copies a name, a word at a time, for the same reason.
+///
+/// # Safety
+///
+/// Both must be valid and lie at a multiple of 8 bytes.
+#[inline(always)]
+pub(crate) unsafe fn copy_comm(from: *const [u8; 16], to: *mut [u8; 16]) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    // SAFETY: two words each, by the caller's word.
+    unsafe {
+        to.write_volatile(from.read_volatile());
+        to.add(1).write_volatile(from.add(1).read_volatile());
+    }
+}
+
+/// True when this probe (by its number) may do one more of what is limited to so many a second on this CPU.
+#[inline(always)]
+pub(crate) fn admitted(number: u16, now_ns: u64, per_second: u64) -> bool {
     LIMITS
-        .get_ptr_mut(u32::from(kind.number()))
+        .get_ptr_mut(u32::from(number))
         // SAFETY: a slot of this CPU, valid while the program runs.
         .is_some_and(|limit| unsafe { (*limit).admit(now_ns, per_second) })
 }

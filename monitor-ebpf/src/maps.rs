@@ -129,6 +129,9 @@ pub(crate) struct Turns {
     pub(crate) since_ns: u64,
     /// Address of the run queue that was looked at last.
     pub(crate) queue: u64,
+    /// The longest wait told of in that second of `CLOCK_MONOTONIC`.
+    pub(crate) longest_ns: u64,
+    pub(crate) second: u64,
     /// Number of the latest slice.
     pub(crate) latest: u64,
     pub(crate) slices: [Slice; SLICES],

@@ -1,7 +1,8 @@
 //! A cgroup makes processes and threads faster than it should.
 //!
 //! Counted in the kernel, per cgroup and second. Where a guard is armed for the cgroup, whoever forks beyond the limit is killed as it
-//! does: every member of a fork bomb ends at its own next fork.
+//! does, so that the storm stops growing in that microsecond. The children are there by then, and the daemon, woken by the event, ends
+//! all of the cgroup at once.
 
 use crate::event::{Header, Task};
 use crate::offsets::{self, CGROUP, TASK};
@@ -43,6 +44,9 @@ pub struct ForkStorm {
     /// 1 when a guard is armed, 2 when it also kills.
     pub guard: u32,
 }
+
+/// [`ForkStorm::guard`]: a guard is armed, and kills.
+pub const ENFORCED: u32 = 2;
 
 /// A guard on a cgroup.
 #[repr(C)]

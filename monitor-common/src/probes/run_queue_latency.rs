@@ -146,6 +146,9 @@ pub struct RunQueueLatency {
     pub culprits: [Culprit; CULPRITS],
 }
 
+// Names are copied by words.
+const _: () = assert!(core::mem::offset_of!(Slice, comm) % 8 == 0);
+const _: () = assert!(core::mem::offset_of!(Culprit, comm) % 8 == 0);
 const _: () = assert!(size_of::<Slice>() == 56);
 const _: () = assert!(size_of::<Culprit>() == 40);
 const _: () = assert!(size_of::<RunQueueLatency>() == 440);
@@ -165,7 +168,7 @@ pub enum Cause {
     Neighbour,
     /// Kernel threads had it.
     System,
-    /// Nobody had it, or nobody remembers.
+    /// Nobody had it, or nothing is remembered.
     Unknown,
 }
 
@@ -211,10 +214,8 @@ impl RunQueueLatency {
         {
             return Cause::Quota;
         }
-        let mut most = (
-            Cause::Unknown,
-            self.idle_ns.saturating_add(self.forgotten_ns),
-        );
+        // Of what the CPU remembers: a very long wait is judged by its end.
+        let mut most = (Cause::Unknown, self.idle_ns);
         for cause in [
             Cause::OwnThreads,
             Cause::OwnCgroup,

@@ -8,7 +8,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::Kind;
 use monitor_common::probes::cgroup_change::{CgroupChange, MADE, PATH_LEN, REMOVED, RENAMED};
 
-use crate::emit::{Lane, emit_in_place, has_share, now_ns};
+use crate::emit::{Lane, emit_in_place, has_share, now_ns, zero};
 use crate::offsets::{CGROUP_NODE, CGROUP_ROOT, CGROUP_ROOT_HIERARCHY, KernelPtr, NODE_ID};
 use crate::settings::refuse_if_asked;
 use crate::task::describe_current;
@@ -59,7 +59,7 @@ fn changed(ctx: &BtfTracePointContext, change: u32) {
             (&raw mut (*record).hierarchy).write(hierarchy);
             (&raw mut (*record).padding).write(0);
             let into = &raw mut (*record).path;
-            into.cast::<[u64; PATH_LEN / 8]>().write([0; PATH_LEN / 8]);
+            zero(into);
             let read = bpf_probe_read_kernel_str(into.cast::<c_void>(), PATH_LEN as u32, path);
             let length = match u32::try_from(read) {
                 Ok(read) if read < PATH_LEN as u32 => read.saturating_sub(1),

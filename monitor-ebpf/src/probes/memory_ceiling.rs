@@ -155,7 +155,7 @@ fn judge(ceiling: &mut Ceiling, now_ns: u64, blamed: bool) -> u32 {
 #[inline(always)]
 fn report(verdict: u32, now_ns: u64, fill: impl FnOnce(monitor_common::Header) -> MemoryCeiling) {
     let missed = verdict == REFUSED || verdict == SPARED;
-    if missed && !admitted(Kind::MemoryCeiling, now_ns, MISSES_PER_SECOND) {
+    if missed && !admitted(Kind::MemoryCeiling.number(), now_ns, MISSES_PER_SECOND) {
         return;
     }
     emit(Lane::Urgent, now_ns, fill);

@@ -8,7 +8,7 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::Kind;
 use monitor_common::probes::process_exec::{ARGV_LEN, ProcessExec};
 
-use crate::emit::{emit_in_place, has_share, now_ns};
+use crate::emit::{emit_in_place, has_share, now_ns, zero};
 use crate::offsets::{KernelPtr, MM_ARGUMENTS, MM_ARGUMENTS_END, TASK_MM, known};
 use crate::settings::refuse_if_asked;
 use crate::task::{describe, lane, parent_pid, uid};
@@ -47,8 +47,7 @@ fn try_process_exec(ctx: &BtfTracePointContext) {
 fn arguments(task: KernelPtr, record: *mut ProcessExec) {
     // SAFETY: as above. The words before the argv are written by the caller, so that none is left from an earlier record.
     unsafe {
-        let words = (&raw mut (*record).argv).cast::<[u64; ARGV_LEN / 8]>();
-        words.write([0; ARGV_LEN / 8]);
+        zero(&raw mut (*record).argv);
         (&raw mut (*record).argv_total).write(0);
         (&raw mut (*record).argv_len).write(0);
     }

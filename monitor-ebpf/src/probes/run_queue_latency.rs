@@ -8,7 +8,7 @@ use monitor_common::probes::run_queue_latency::{
     SLICE_SPAN_NS, SLICES, Slice, THROTTLES, Throttle, bucket,
 };
 
-use crate::emit::{Lane, admitted, count, emit_in_place, now_ns};
+use crate::emit::{Lane, admitted, copy_comm, count, emit_in_place, now_ns, zero};
 use crate::maps::{CGROUP_HISTOGRAM, RUN_QUEUE_HISTOGRAM, TURNS, Turns};
 use crate::offsets::{
     CFS_RQ_GROUP, CFS_RQ_RQ, CFS_RQ_THROTTLED_TIME, GROUP_QUOTA, KernelPtr, RQ_CLOCK, TASK_CFS_RQ,
@@ -17,6 +17,8 @@ use crate::offsets::{
 use crate::settings::{RUN_QUEUE_THRESHOLD_NS, refuse_if_asked};
 use crate::task::{cgroup_id, comm, describe, watched_slot};
 
+/// The limit of watched cgroups' outliers: number 0 is no probe's.
+const WATCHED_OUTLIERS: u16 = 0;
 /// `PF_KTHREAD`
 const KERNEL_THREAD: u32 = 0x0020_0000;
 
@@ -172,7 +174,7 @@ struct Wait {
 #[inline(always)]
 fn outlier(next: KernelPtr, previous: KernelPtr, turns: &mut Turns, wait: &Wait) {
     let now_ns = now_ns();
-    if !admitted(Kind::RunQueueLatency, now_ns, OUTLIERS_PER_SECOND) {
+    if !is_told(next, turns, wait.wait_ns, now_ns) {
         count(Kind::RunQueueLatency, |counters| counters.suppressed += 1);
         return;
     }
@@ -189,19 +191,36 @@ fn outlier(next: KernelPtr, previous: KernelPtr, turns: &mut Turns, wait: &Wait)
                 (&raw mut (*record).quota).write(u32::from(wait.quota));
                 (&raw mut (*record).previous_comm).write(comm(previous));
                 (&raw mut (*record).throttled_ns).write(wait.throttled_ns);
-                (&raw mut (*record).idle_ns).write(0);
-                (&raw mut (*record).others_ns).write(0);
                 let oldest_ns = oldest(turns);
                 (&raw mut (*record).forgotten_ns)
                     .write(oldest_ns.saturating_sub(wait.queued_ns).min(wait.wait_ns));
-                let words = (&raw mut (*record).culprits)
-                    .cast::<[u64; CULPRITS * size_of::<Culprit>() / 8]>();
-                words.write([0; CULPRITS * size_of::<Culprit>() / 8]);
+                zero(&raw mut (*record).idle_ns);
+                zero(&raw mut (*record).others_ns);
+                zero(&raw mut (*record).culprits);
                 &mut *record
             };
             attribute(turns, wait.queued_ns, record);
         },
     );
+}
+
+/// So many outliers a second are told; of a watched cgroup as many again; and beyond that one that is twice as long as any before it.
+#[inline(always)]
+fn is_told(next: KernelPtr, turns: &mut Turns, wait_ns: u64, now_ns: u64) -> bool {
+    let second = now_ns / 1_000_000_000;
+    if turns.second != second {
+        turns.second = second;
+        turns.longest_ns = 0;
+    }
+    let exceeds = wait_ns / 2 > turns.longest_ns;
+    if wait_ns > turns.longest_ns {
+        turns.longest_ns = wait_ns;
+    }
+    if admitted(Kind::RunQueueLatency.number(), now_ns, OUTLIERS_PER_SECOND) {
+        return true;
+    }
+    let watched = watched_slot(next).is_some();
+    exceeds || (watched && admitted(WATCHED_OUTLIERS, now_ns, OUTLIERS_PER_SECOND))
 }
 
 /// When the oldest remembered slice began.
@@ -243,13 +262,12 @@ fn attribute(turns: &mut Turns, since_ns: u64, record: &mut RunQueueLatency) {
 fn credit(culprits: &mut [Culprit; CULPRITS], slice: &Slice, held_ns: u64) -> bool {
     for culprit in culprits {
         if culprit.held_ns == 0 {
-            *culprit = Culprit {
-                held_ns,
-                cgroup_id: slice.cgroup_id,
-                pid: slice.pid,
-                kernel_thread: slice.kernel_thread,
-                comm: slice.comm,
-            };
+            culprit.held_ns = held_ns;
+            culprit.cgroup_id = slice.cgroup_id;
+            culprit.pid = slice.pid;
+            culprit.kernel_thread = slice.kernel_thread;
+            // SAFETY: both names lie at a multiple of 8 bytes.
+            unsafe { copy_comm(&raw const slice.comm, &raw mut culprit.comm) };
             return true;
         }
         if culprit.pid == slice.pid {

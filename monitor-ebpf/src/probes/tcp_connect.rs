@@ -72,7 +72,7 @@ fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
         _ => return None,
     };
     let now_ns = now_ns();
-    let lane = if error != 0 && admitted(Kind::TcpConnect, now_ns, URGENT_PER_SECOND) {
+    let lane = if error != 0 && admitted(Kind::TcpConnect.number(), now_ns, URGENT_PER_SECOND) {
         Lane::Urgent
     } else {
         Lane::Bulk

@@ -37,8 +37,8 @@ pub struct Cgroups {
 /// Which cgroup a service has, for the next start of the daemon. Means something within one boot.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Place {
-    path: PathBuf,
-    id: u64,
+    pub(crate) path: PathBuf,
+    pub(crate) id: u64,
 }
 
 /// The cgroup of one service.

@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::config::guard::{GuardKind, GuardRule, Target};
+use crate::host::cgroupfs::{CgroupFs, Lookup};
 use crate::host::clock;
+use crate::host::service_cgroup::{Place, ServiceCgroup};
 use crate::kernel::{CgroupWatch, Guard, Guarded, Guards};
 use crate::model::ProcessKey;
 use crate::record::{Entry, Journal};
@@ -105,6 +107,41 @@ impl Guarding {
         state.running.remove(service);
         if for_good && let Some(cgroup_id) = state.watched.remove(service) {
             self.unwatch(cgroup_id);
+        }
+    }
+
+    /// The kernel has killed whoever forked beyond the limit, but a fork that is killed leaves its child: all of the cgroup goes at once.
+    pub(super) fn end_storm(&self, cgroup_id: u64) {
+        let armed = self
+            .lock()
+            .armed
+            .values()
+            .flatten()
+            .any(|(guarded, guard)| *guarded == Guarded::Forks(cgroup_id) && guard.enforce);
+        if !armed {
+            return;
+        }
+        let found = CgroupFs::open().ok().flatten().and_then(|tree| {
+            let Lookup::Found(path) = tree.path_of(cgroup_id) else {
+                return None;
+            };
+            let path = tree.mount().join(path.trim_start_matches('/'));
+            ServiceCgroup::at(&Place {
+                path,
+                id: cgroup_id,
+            })
+        });
+        let Some(cgroup) = found else {
+            tracing::warn!(
+                cgroup_id,
+                "a fork storm cannot be ended as a whole: its cgroup is gone, or is another user's; its forking processes are killed one by one"
+            );
+            return;
+        };
+        match cgroup.end() {
+            Ok(true) => tracing::warn!(cgroup_id, "a fork storm was ended with all of its cgroup"),
+            Ok(false) => {}
+            Err(error) => tracing::error!(cgroup_id, %error, "a fork storm is not ended"),
         }
     }
 

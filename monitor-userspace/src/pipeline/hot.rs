@@ -10,7 +10,8 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 use std::time::Duration;
 
-use monitor_common::Kind;
+use monitor_common::probes::fork_storm::ENFORCED;
+use monitor_common::{Event, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use super::hands::{Hands, Job};
@@ -55,6 +56,8 @@ pub(super) struct Hot {
     pub(super) sync: SyncSender<()>,
     pub(super) board: Arc<Mutex<View>>,
     pub(super) recorder: Option<Recorder>,
+    /// Cgroups whose fork storms are to be ended.
+    pub(super) storms: SyncSender<u64>,
     pub(super) knowing: Knowing,
     /// How full the tables of [`Knowing`] are, for the exporter.
     pub(super) known: Arc<Mutex<WhoStats>>,
@@ -108,6 +111,12 @@ pub(super) fn run(hot: Hot) {
             for ring in [&mut rings.urgent, &mut rings.bulk] {
                 let drained = ring.drain(BATCH, |event| {
                     let at = Time::from_kernel(event.time_ns());
+                    if let Event::ForkStorm(storm) = event
+                        && storm.guard == ENFORCED
+                    {
+                        // Full means that others are being ended; this one tells of itself again in a second.
+                        let _ = state.hot.storms.try_send(storm.task.cgroup_id);
+                    }
                     state.hot.knowing.feed(&event, at);
                     state.observe(&Signal::Kernel { event }, at);
                 });

@@ -93,6 +93,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         journal: &journal,
         view: &view,
         known: &known,
+        teller: &teller,
         recorder,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
@@ -145,6 +146,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     served
 }
 
+/// Fork storms that wait to be ended.
+const STORMS: usize = 16;
+
 type Thread = std::thread::JoinHandle<()>;
 
 /// What the hot thread takes along.
@@ -154,6 +158,7 @@ struct Core<'a> {
     journal: &'a Arc<Journal>,
     view: &'a Arc<Mutex<View>>,
     known: &'a Arc<Mutex<WhoStats>>,
+    teller: &'a Arc<Teller>,
     recorder: Option<Recorder>,
 }
 
@@ -173,11 +178,21 @@ fn start_core(
     let host: Arc<dyn Host> = Arc::new(LiveHost {
         commands: Arc::clone(commands),
     });
+    let (storms, to_end) = sync_channel(STORMS);
+    let teller = Arc::clone(core.teller);
+    thread("guard")
+        .spawn(move || {
+            for cgroup_id in to_end {
+                teller.guarding().end_storm(cgroup_id);
+            }
+        })
+        .map_err(system("start a thread"))?;
     let parts = Hot {
         engine: core.engine,
         rings: kernel.as_mut().ok().and_then(Kernel::take_rings),
         counters: kernel.as_ref().ok().map(Kernel::counters),
         guards: kernel.as_ref().ok().map(Kernel::guards),
+        storms,
         inbox: core.delivered,
         hands: Hands::start(&host, inbox).map_err(system("start a thread"))?,
         host,
