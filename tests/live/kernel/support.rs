@@ -122,6 +122,11 @@ impl Live {
         }
     }
 
+    /// Both rings, and what was kept of them, for who reads them otherwise.
+    pub(super) fn parts(&mut self) -> (&mut Rings, &mut Vec<(Lane, Event)>) {
+        (&mut self.rings, &mut self.seen)
+    }
+
     pub(super) fn drain(&mut self) {
         drain(&mut self.rings, &mut self.seen);
     }
