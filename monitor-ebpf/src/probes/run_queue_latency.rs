@@ -94,8 +94,8 @@ fn note_turn(turns: &mut Turns, previous: KernelPtr, clock_ns: u64) {
     let pid: u32 = previous.load(&TASK_TGID);
     let latest = turns.latest;
     for back in 0..MERGE_BACK as u64 {
-        if let Some(slice) = slice_mut(turns, latest.wrapping_sub(back))
-            && slice.pid == pid
+        let slice = slice_mut(turns, latest.wrapping_sub(back));
+        if slice.pid == pid
             && slice.last_ns != 0
             && clock_ns.wrapping_sub(slice.first_ns) < SLICE_SPAN_NS
         {
@@ -105,25 +105,25 @@ fn note_turn(turns: &mut Turns, previous: KernelPtr, clock_ns: u64) {
         }
     }
     turns.latest = latest.wrapping_add(1);
-    if let Some(slice) = slice_mut(turns, latest.wrapping_add(1)) {
-        *slice = Slice {
-            first_ns: since_ns,
-            last_ns: clock_ns,
-            held_ns,
-            cgroup_id: cgroup_id(previous),
-            pid,
-            kernel_thread: u32::from(previous.load::<u32>(&TASK_FLAGS) & KERNEL_THREAD != 0),
-            comm: comm(previous),
-        };
-    }
+    *slice_mut(turns, latest.wrapping_add(1)) = Slice {
+        first_ns: since_ns,
+        last_ns: clock_ns,
+        held_ns,
+        cgroup_id: cgroup_id(previous),
+        pid,
+        kernel_thread: u32::from(previous.load::<u32>(&TASK_FLAGS) & KERNEL_THREAD != 0),
+        comm: comm(previous),
+    };
 }
 
 #[inline(always)]
-fn slice_mut(turns: &mut Turns, number: u64) -> Option<&mut Slice> {
-    // As above.
-    turns
-        .slices
-        .get_mut(core::hint::black_box(number as usize & (SLICES - 1)))
+fn slice_mut(turns: &mut Turns, number: u64) -> &mut Slice {
+    // SAFETY: the mask keeps it in bounds, for the verifier too.
+    unsafe {
+        turns
+            .slices
+            .get_unchecked_mut(number as usize & (SLICES - 1))
+    }
 }
 
 /// For how long this queue (or one above it) was throttled since one of its tasks last had this CPU; 0 when that is not known.
@@ -227,11 +227,12 @@ fn is_told(next: KernelPtr, turns: &mut Turns, wait_ns: u64, now_ns: u64) -> boo
 #[inline(always)]
 fn oldest(turns: &mut Turns) -> u64 {
     let after_latest = turns.latest.wrapping_add(1);
-    match slice_mut(turns, after_latest) {
-        Some(slice) if slice.last_ns != 0 => slice.first_ns,
-        // Not once round yet: the first slice is number 1.
-        _ => slice_mut(turns, 1).map_or(0, |slice| slice.first_ns),
+    let oldest = slice_mut(turns, after_latest);
+    if oldest.last_ns != 0 {
+        return oldest.first_ns;
     }
+    // Not once round yet: the first slice is number 1.
+    slice_mut(turns, 1).first_ns
 }
 
 /// Adds up who had the CPU since then, latest first. Sums stay in the record: in registers, each would be another case to the verifier.
@@ -239,9 +240,7 @@ fn oldest(turns: &mut Turns) -> u64 {
 fn attribute(turns: &mut Turns, since_ns: u64, record: &mut RunQueueLatency) {
     let latest = turns.latest;
     for back in 0..SLICES as u64 {
-        let Some(slice) = slice_mut(turns, latest.wrapping_sub(back)) else {
-            continue;
-        };
+        let slice = slice_mut(turns, latest.wrapping_sub(back));
         if slice.last_ns <= since_ns {
             continue;
         }

@@ -3,8 +3,10 @@
 //! The standard library can only let the child move itself, and a move waits until every CPU has passed a quiet point: 8 to 12 ms,
 //! several times what a restart takes. Does what `std::process::Command` does in [`super::exec`], in the same order.
 //!
-//! Between `clone3` and `execve` the child has a copy of our memory and none of our threads: locks may be held for ever, so it
+//! Between `clone3` and `execve` the child has our memory, or a copy of it, and none of our threads: locks may be held for ever, so it
 //! allocates nothing and calls nothing but the kernel. `setuid` and its like by their numbers: libc's would wait for threads.
+//! It shares our memory as a child of `vfork` does, since a copy takes 1 to 3 ms; not where it becomes another user, who could
+//! then look into it.
 
 #![expect(unsafe_code, reason = "clone3 and execve have no safe form")]
 
@@ -83,13 +85,19 @@ pub(super) fn start(
     how.flags = CLONE_INTO_CGROUP | CLONE_CLEAR_SIGHAND;
     how.exit_signal = u64::try_from(libc::SIGCHLD).unwrap_or(0);
     how.cgroup = u64::try_from(cgroup.as_raw_fd()).unwrap_or(0);
-    // SAFETY: the structure lives through the call and is as long as said. Without CLONE_VM the child gets a copy of our memory and
-    // of this stack, as with fork; it runs `child` alone, which returns never.
-    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw mut how, size_of_val(&how)) };
-    if pid == 0 {
-        // SAFETY: this is the child of a clone without CLONE_VM; the arrays end with a null and point to strings that live on.
-        unsafe { child(&prepared, &argv, &envp, say.as_raw_fd()) }
-    }
+    let part = Part {
+        prepared: &prepared,
+        argv: &argv,
+        envp: &envp,
+        say: say.as_raw_fd(),
+    };
+    // SAFETY: the arrays end with a null, and point to strings that live on.
+    let pid = unsafe {
+        match program.user {
+            None => clone_sharing(&mut how, &part),
+            Some(_) => clone_copying(&mut how, &part),
+        }
+    };
     let Some(pid) = i32::try_from(pid)
         .ok()
         .and_then(Pid::from_raw)
@@ -105,6 +113,79 @@ pub(super) fn start(
     }
     let _ = waitpid(Some(pid), WaitOptions::empty());
     Err(Error::from_raw_os_error(i32::from_ne_bytes(number)).into())
+}
+
+/// What the child is to do.
+struct Part<'a> {
+    prepared: &'a Prepared,
+    argv: &'a [*const c_char],
+    envp: &'a [*const c_char],
+    say: c_int,
+}
+
+/// The child gets a copy of our memory. Its process id, or -1.
+///
+/// # Safety
+///
+/// As [`child`].
+unsafe fn clone_copying(how: &mut libc::clone_args, part: &Part<'_>) -> c_long {
+    // SAFETY: the structure lives through the call and is as long as said. Without CLONE_VM the child gets a copy of our memory and
+    // of this stack, as with fork; it runs `child` alone, which returns never.
+    unsafe {
+        let pid = libc::syscall(libc::SYS_clone3, std::ptr::from_mut(how), size_of_val(how));
+        if pid == 0 {
+            child(part.prepared, part.argv, part.envp, part.say)
+        }
+        pid
+    }
+}
+
+/// The child shares our memory, and this thread waits until it is done with it (exec or exit). Its process id, or -1.
+///
+/// # Safety
+///
+/// As [`child`].
+#[cfg(target_arch = "x86_64")]
+unsafe fn clone_sharing(how: &mut libc::clone_args, part: &Part<'_>) -> c_long {
+    unsafe extern "C" fn run(part: *const Part<'_>) -> ! {
+        // SAFETY: the parent waits, and with it everything that the pointer leads to.
+        unsafe {
+            let part = &*part;
+            child(part.prepared, part.argv, part.envp, part.say)
+        }
+    }
+    let both = libc::CLONE_VM | libc::CLONE_VFORK;
+    how.flags |= u64::try_from(both).unwrap_or(0);
+    let pid: c_long;
+    // SAFETY: without a stack of its own the child goes on at ours, below everything that this thread has there; it returns from
+    // nothing, so that what lies above stays as it was when the parent goes on. No register of the parent is changed but those of
+    // the system call. Other threads go on meanwhile, and share nothing with what the child touches.
+    unsafe {
+        std::arch::asm!(
+            "syscall",
+            "test rax, rax",
+            "jnz 2f",
+            "and rsp, -16",
+            "mov rdi, r12",
+            "call {run}",
+            "ud2",
+            "2:",
+            run = sym run,
+            inlateout("rax") libc::SYS_clone3 => pid,
+            in("rdi") std::ptr::from_mut(how),
+            in("rsi") size_of_val(how),
+            in("r12") std::ptr::from_ref(part),
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    pid
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+unsafe fn clone_sharing(how: &mut libc::clone_args, part: &Part<'_>) -> c_long {
+    // SAFETY: by the caller's word.
+    unsafe { clone_copying(how, part) }
 }
 
 /// `include/uapi/linux/sched.h`; libc has them as signed numbers too small for them.
