@@ -8,7 +8,8 @@ use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
 use monitor_common::probes::memory_ceiling::{CEILINGS, Ceiling};
 use monitor_common::probes::off_cpu::{WAITING, WaitTotals};
 use monitor_common::probes::run_queue_latency::{
-    BUCKETS, CgroupFilter, SLICES, Slice, THROTTLES, Throttle, WATCHED_CGROUPS,
+    BUCKETS, CgroupFilter, HISTOGRAM, SLICES, Slice, THROTTLES, TURNS_WORDS, Throttle,
+    WATCHED_CGROUPS,
 };
 use monitor_common::{Kind, Task};
 
@@ -45,11 +46,6 @@ pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 
 #[map]
 pub(crate) static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Run-queue waits, see `monitor_common::probes::run_queue_latency::bucket`.
-#[map]
-pub(crate) static RUN_QUEUE_HISTOGRAM: PerCpuArray<[u64; BUCKETS]> =
-    PerCpuArray::with_max_entries(1, 0);
-
 /// Connections under way, by the address of their socket.
 #[map]
 pub(crate) static CONNECTING: LruHashMap<u64, Connecting> = LruHashMap::with_max_entries(4_096, 0);
@@ -67,13 +63,17 @@ pub(crate) static RECLAIM_TOTALS: PerCpuArray<ReclaimTotals> = PerCpuArray::with
 pub(crate) static CGROUP_LIMITS: LruPerCpuHashMap<LimitKey, CgroupLimit> =
     LruPerCpuHashMap::with_max_entries(4_096, 0);
 
-/// What each CPU remembers of who had it.
+/// Each CPU's histogram, and what it remembers of who had it.
 #[map]
 pub(crate) static TURNS: PerCpuArray<Turns> = PerCpuArray::with_max_entries(1, 0);
 
 /// Which cgroups are watched, at a glance.
 #[map]
 pub(crate) static CGROUP_FILTER: Array<CgroupFilter> = Array::with_max_entries(1, 0);
+
+/// How many cgroups are watched: the only global that changes, the section `.bss` as userspace knows it.
+#[unsafe(no_mangle)]
+pub(crate) static mut CGROUPS_WATCHED: u64 = 0;
 
 /// Watched cgroups: id to slot.
 #[map]
@@ -125,6 +125,9 @@ pub(crate) static BENCH_MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1
 /// Value of [`TURNS`].
 #[repr(C)]
 pub(crate) struct Turns {
+    /// Run-queue waits, see `monitor_common::probes::run_queue_latency::bucket`. First, since userspace reads it, and here, since one
+    /// look-up at each switch is cheaper than two.
+    pub(crate) histogram: [u64; HISTOGRAM],
     /// When the task that has the CPU was given it; run-queue clock.
     pub(crate) since_ns: u64,
     /// Address of the run queue that was looked at last.
@@ -149,6 +152,8 @@ pub(crate) struct Waiter {
     pub(crate) wait: u32,
     pub(crate) slot: u32,
 }
+
+const _: () = assert!(size_of::<Turns>() == TURNS_WORDS * 8);
 
 /// Key of [`ENDED`].
 #[repr(C)]

@@ -248,6 +248,13 @@ pub struct Throttle {
 /// Run queues of cgroups with a quota that each CPU remembers, by their address.
 pub const THROTTLES: usize = 64;
 
+/// Words of a CPU's histogram, of which [`BUCKETS`] are used: a power of two, so that a mask keeps an index in bounds.
+pub const HISTOGRAM: usize = 32;
+
+/// Words of 8 bytes in what each CPU remembers, its histogram first.
+pub const TURNS_WORDS: usize =
+    HISTOGRAM + 5 + (SLICES * size_of::<Slice>() + THROTTLES * size_of::<Throttle>()) / 8;
+
 /// Most cgroups with a histogram of their own.
 pub const WATCHED_CGROUPS: u32 = 256;
 

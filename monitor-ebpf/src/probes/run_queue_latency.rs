@@ -4,15 +4,15 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::Kind;
 use monitor_common::probes::run_queue_latency::{
-    BUCKETS, CULPRITS, Culprit, IMPLAUSIBLE_NS, MERGE_BACK, OUTLIERS_PER_SECOND, RunQueueLatency,
-    SLICE_SPAN_NS, SLICES, Slice, THROTTLES, Throttle, bucket,
+    BUCKETS, CULPRITS, Culprit, HISTOGRAM, IMPLAUSIBLE_NS, MERGE_BACK, OUTLIERS_PER_SECOND,
+    RunQueueLatency, SLICE_SPAN_NS, SLICES, Slice, THROTTLES, Throttle, bucket,
 };
 
 use crate::emit::{Lane, admitted, copy_comm, count, emit_in_place, now_ns, zero};
-use crate::maps::{CGROUP_HISTOGRAM, RUN_QUEUE_HISTOGRAM, TURNS, Turns};
+use crate::maps::{CGROUP_HISTOGRAM, TURNS, Turns};
 use crate::offsets::{
     CFS_RQ_GROUP, CFS_RQ_RQ, CFS_RQ_THROTTLED_TIME, GROUP_QUOTA, KernelPtr, RQ_CLOCK, TASK_CFS_RQ,
-    TASK_FLAGS, TASK_LAST_QUEUED, TASK_PID, TASK_TGID, known,
+    TASK_FLAGS, TASK_LAST_QUEUED, TASK_TGID, known,
 };
 use crate::settings::{RUN_QUEUE_THRESHOLD_NS, refuse_if_asked};
 use crate::task::{cgroup_id, comm, describe, watched_slot};
@@ -42,7 +42,7 @@ fn try_run_queue_latency(ctx: &BtfTracePointContext) -> Option<()> {
     note_turn(turns, previous, clock_ns);
     let queued_ns: u64 = next.load(&TASK_LAST_QUEUED);
     // The idle task never queues, and a task the scheduler gave back the CPU at once has no stamp.
-    if queued_ns == 0 || next.load::<u32>(&TASK_PID) == 0 {
+    if queued_ns == 0 {
         return None;
     }
     // Negative waits wrap round to huge ones.
@@ -52,9 +52,13 @@ fn try_run_queue_latency(ctx: &BtfTracePointContext) -> Option<()> {
         return None;
     }
     let bucket = bucket(wait_ns);
-    add(RUN_QUEUE_HISTOGRAM.get_ptr_mut(0), bucket);
-    if let Some(slot) = watched_slot(next) {
-        add(CGROUP_HISTOGRAM.get_ptr_mut(slot), bucket);
+    // SAFETY: the mask keeps it in bounds, for the verifier too.
+    unsafe { *turns.histogram.get_unchecked_mut(bucket & (HISTOGRAM - 1)) += 1 };
+    if let Some(slot) = watched_slot(next)
+        && let Some(buckets) = CGROUP_HISTOGRAM.get_ptr_mut(slot)
+    {
+        // SAFETY: a slot of this CPU, valid while the program runs.
+        add(unsafe { &mut *buckets }, bucket);
     }
     let throttled_ns = throttled_since(turns, queue);
     if wait_ns > RUN_QUEUE_THRESHOLD_NS.load() {
@@ -70,14 +74,10 @@ fn try_run_queue_latency(ctx: &BtfTracePointContext) -> Option<()> {
 }
 
 #[inline(always)]
-fn add(buckets: Option<*mut [u64; BUCKETS]>, bucket: usize) {
-    if let Some(buckets) = buckets {
-        // The compiler knows that the bucket is in bounds and would leave the check out, which the verifier needs.
-        let bucket = core::hint::black_box(bucket);
-        // SAFETY: a slot of this CPU, valid while the program runs.
-        if let Some(waits) = unsafe { &mut *buckets }.get_mut(bucket) {
-            *waits += 1;
-        }
+fn add(buckets: &mut [u64; BUCKETS], bucket: usize) {
+    // The compiler knows that the bucket is in bounds and would leave the check out, which the verifier needs.
+    if let Some(waits) = buckets.get_mut(core::hint::black_box(bucket)) {
+        *waits += 1;
     }
 }
 
@@ -95,10 +95,8 @@ fn note_turn(turns: &mut Turns, previous: KernelPtr, clock_ns: u64) {
     let latest = turns.latest;
     for back in 0..MERGE_BACK as u64 {
         let slice = slice_mut(turns, latest.wrapping_sub(back));
-        if slice.pid == pid
-            && slice.last_ns != 0
-            && clock_ns.wrapping_sub(slice.first_ns) < SLICE_SPAN_NS
-        {
+        // One that was never used began at 0, which is too long ago.
+        if slice.pid == pid && clock_ns.wrapping_sub(slice.first_ns) < SLICE_SPAN_NS {
             slice.held_ns += held_ns;
             slice.last_ns = clock_ns;
             return;

@@ -20,6 +20,8 @@ const WAIT_WORDS: usize = 8;
 
 pub(super) struct Maps {
     filter: Array<MapData, [u64; FILTER_WORDS]>,
+    /// How many there are, for a look at it at every switch.
+    watched: Array<MapData, u64>,
     slots: HashMap<MapData, u64, u32>,
     histogram: PerCpuArray<MapData, [u64; BUCKETS]>,
     waits: PerCpuArray<MapData, [u64; WAIT_WORDS]>,
@@ -29,6 +31,7 @@ impl Maps {
     pub(super) fn take(object: &mut Ebpf) -> Result<Self, MapError> {
         Ok(Self {
             filter: take_map(object, "CGROUP_FILTER")?.try_into()?,
+            watched: take_map(object, ".bss")?.try_into()?,
             slots: take_map(object, "WATCHED_SLOTS")?.try_into()?,
             histogram: take_array(object, "CGROUP_HISTOGRAM")?,
             waits: take_array(object, "CGROUP_WAITS")?,
@@ -158,6 +161,8 @@ impl State {
                 *word |= bit;
             }
         }
-        self.maps.filter.set(0, words, 0)
+        let watched = words.first().copied().unwrap_or(0);
+        self.maps.filter.set(0, words, 0)?;
+        self.maps.watched.set(0, watched, 0)
     }
 }

@@ -9,7 +9,7 @@ use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use monitor_common::Kind;
 use monitor_common::counters::{ProbeCounters, ReclaimTotals};
-use monitor_common::probes::run_queue_latency::BUCKETS;
+use monitor_common::probes::run_queue_latency::{BUCKETS, TURNS_WORDS};
 
 use super::programs::{ProgramCost, Programs};
 
@@ -24,7 +24,7 @@ pub struct CounterReader {
 pub(super) struct Maps {
     counters: PerCpuArray<MapData, [u64; 4]>,
     lost_total: PerCpuArray<MapData, u64>,
-    histogram: PerCpuArray<MapData, [u64; BUCKETS]>,
+    turns: PerCpuArray<MapData, [u64; TURNS_WORDS]>,
     reclaim: PerCpuArray<MapData, [u64; 2]>,
 }
 
@@ -34,7 +34,7 @@ impl Maps {
         Ok(Self {
             counters: take_array(object, "COUNTERS")?,
             lost_total: take_array(object, "LOST_TOTAL")?,
-            histogram: take_array(object, "RUN_QUEUE_HISTOGRAM")?,
+            turns: take_array(object, "TURNS")?,
             reclaim: take_array(object, "RECLAIM_TOTALS")?,
         })
     }
@@ -101,7 +101,8 @@ impl CounterReader {
 
     /// Waits for a CPU since loading, all CPUs together; see `monitor_common::probes::run_queue_latency::bucket`.
     pub fn run_queue_histogram(&self) -> [u64; BUCKETS] {
-        sum(&self.maps.histogram, 0)
+        let words = sum(&self.maps.turns, 0);
+        std::array::from_fn(|at| words.get(at).copied().unwrap_or(0))
     }
 
     /// Direct reclaim since loading, all CPUs together.
@@ -142,10 +143,10 @@ pub(super) fn per_cpu<V: Pod>(array: &PerCpuArray<MapData, V>, index: u32) -> Ve
 
 /// One slot of all CPUs together.
 pub(super) fn sum<const N: usize>(array: &PerCpuArray<MapData, [u64; N]>, slot: u32) -> [u64; N] {
-    let mut total = [0; N];
+    let mut total = [0_u64; N];
     for cpu in per_cpu(array, slot) {
         for (sum, value) in total.iter_mut().zip(cpu) {
-            *sum += value;
+            *sum = sum.wrapping_add(value);
         }
     }
     total
