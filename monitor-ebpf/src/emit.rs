@@ -131,6 +131,7 @@ pub(crate) unsafe fn zero<T>(place: *mut T) {
 ///
 /// Both must be valid and lie at a multiple of 8 bytes.
 #[inline(always)]
+#[expect(clippy::cast_ptr_alignment, reason = "the caller's word")]
 pub(crate) unsafe fn copy_comm(from: *const [u8; 16], to: *mut [u8; 16]) {
     let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
     // SAFETY: two words each, by the caller's word.

@@ -62,7 +62,7 @@ fn try_run_queue_latency(ctx: &BtfTracePointContext) -> Option<()> {
     }
     let throttled_ns = throttled_since(turns, queue);
     if wait_ns > RUN_QUEUE_THRESHOLD_NS.load() {
-        let wait = Wait {
+        let wait = Outlier {
             queued_ns,
             wait_ns,
             throttled_ns: throttled_ns.min(wait_ns),
@@ -162,7 +162,7 @@ fn has_quota(queue: KernelPtr) -> bool {
         && queue.follow(&CFS_RQ_GROUP).load::<u64>(&GROUP_QUOTA) != u64::MAX
 }
 
-struct Wait {
+struct Outlier {
     queued_ns: u64,
     wait_ns: u64,
     throttled_ns: u64,
@@ -170,7 +170,7 @@ struct Wait {
 }
 
 #[inline(always)]
-fn outlier(next: KernelPtr, previous: KernelPtr, turns: &mut Turns, wait: &Wait) {
+fn outlier(next: KernelPtr, previous: KernelPtr, turns: &mut Turns, wait: &Outlier) {
     let now_ns = now_ns();
     if !is_told(next, turns, wait.wait_ns, now_ns) {
         count(Kind::RunQueueLatency, |counters| counters.suppressed += 1);

@@ -1,7 +1,7 @@
 //! A process's memory grows steadily, and will be too much within the `horizon`: of the host's, or of its service's `memory_max`.
 //!
 //! Consumes process tables, thinned to 60 in `window`, and the host's available memory. Raised when over at least half of `window` it
-//! grew by `min_growth`, steadily (see [`trend`]), and that growth, carried on, reaches a limit; the host's counts only while its
+//! grew by `min_growth`, steadily (see `trend`), and that growth, carried on, reaches a limit; the host's counts only while its
 //! available memory shrinks too. Cleared when it would take more than twice the horizon, or the process is gone. Only processes
 //! over `min_resident`, the 256 largest. That memory is lost rather than used is more than growth can show: a warning.
 

@@ -1,7 +1,7 @@
-//! Memory is running out: a service crossed its ceiling, or the host stalls for lack of memory. See [`ceiling`] for what the kernel
+//! Memory is running out: a service crossed its ceiling, or the host stalls for lack of memory. See `ceiling` for what the kernel
 //! itself tells, and does, at the crossing.
 //!
-//! Ceiling: resident memory of a service's main process over its `memory_max`. The host: see [`host`]. A service that stalls by the alarm of its own cgroup: see [`stalls`].
+//! Ceiling: resident memory of a service's main process over its `memory_max`. The host: see `host`. A service that stalls by the alarm of its own cgroup: see `stalls`.
 
 mod ceiling;
 mod host;
