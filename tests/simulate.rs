@@ -268,12 +268,15 @@ fn errors_come_at_their_ratio_until_they_are_ended() {
 #[test]
 fn a_leak_stops_at_its_bound_and_can_be_given_back() {
     let auth = Service::start("auth", &[]);
+    // What an unoptimised program takes by itself grows with it.
+    let own = auth.resident_mib();
     auth.fault("leak?mib_per_s=500&max_mib=64");
-    eventually(|| auth.resident_mib() >= 64);
+    eventually(|| auth.resident_mib() >= own + 60);
     sleep(Duration::from_millis(500));
-    assert!(auth.resident_mib() < 80, "{} MiB", auth.resident_mib());
+    let full = auth.resident_mib();
+    assert!(full < own + 76, "{full} MiB, {own} before");
     auth.fault("none");
-    eventually(|| auth.resident_mib() < 16);
+    eventually(|| auth.resident_mib() < own + 12);
 }
 
 #[test]

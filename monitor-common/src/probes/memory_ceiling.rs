@@ -100,6 +100,9 @@ pub struct Ceiling {
     pub start_ticks: u64,
     /// When it was crossed, `CLOCK_MONOTONIC` nanoseconds; 0 when it was not. Written by the kernel.
     pub crossed_ns: u64,
+    /// What was held at the last look, pages; at first `u64::MAX`. Written by the kernel: only who takes more is judged, so that one who
+    /// was over the ceiling when it was armed may give back.
+    pub seen_pages: u64,
     /// 1 when whoever crosses it is killed.
     pub enforce: u32,
     /// Always 0.
@@ -117,7 +120,7 @@ pub const fn to_blame(resident_pages: u64, limit_pages: u64) -> bool {
 }
 
 const _: () = assert!(size_of::<MemoryCeiling>() == 96);
-const _: () = assert!(size_of::<Ceiling>() == 32);
+const _: () = assert!(size_of::<Ceiling>() == 40);
 
 #[cfg(test)]
 mod tests {

@@ -51,7 +51,9 @@ fn of_process(mm: KernelPtr) {
     }
     let pages = resident_in(mm);
     let used = pages.file + pages.anon + pages.shmem;
-    if used <= ceiling.pages {
+    let grows = used > ceiling.seen_pages;
+    ceiling.seen_pages = used;
+    if used <= ceiling.pages || !grows {
         return;
     }
     let task = current();
@@ -109,7 +111,10 @@ fn of_cgroup(mm: KernelPtr) {
     let ceiling = unsafe { &mut *ceiling };
     // A `struct mem_cgroup` begins with its subsystem state.
     let used: u64 = subsystem.load_checked(&MEMORY_CGROUP_USAGE, 0);
-    if used <= ceiling.pages || task.load_checked::<u64>(&TASK_MM, 0) != mm.address() {
+    let grows = used > ceiling.seen_pages;
+    ceiling.seen_pages = used;
+    let own = task.load_checked::<u64>(&TASK_MM, 0) == mm.address();
+    if used <= ceiling.pages || !grows || !own {
         return;
     }
     let now_ns = now_ns();

@@ -35,7 +35,8 @@ pub(super) fn run(args: &Args) -> ExitCode {
 }
 
 fn mode(config: &Config) -> &'static str {
-    match (config.remedies.is_empty(), config.policy.dry_run) {
+    let nothing = config.remedies.is_empty() && config.guards.is_empty();
+    match (nothing, config.policy.dry_run) {
         (true, _) => "only observes",
         (false, true) => "dry run",
         (false, false) => "acts",

@@ -53,6 +53,15 @@ pub enum Target {
     Cgroup(PathBuf),
 }
 
+impl std::fmt::Display for Target {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Service(name) => write!(f, "service {name}"),
+            Self::Cgroup(path) => write!(f, "cgroup {}", path.display()),
+        }
+    }
+}
+
 /// As it is meant: one limit on one target.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GuardRule {

@@ -1,7 +1,7 @@
 //! From what is written to what is meant: names that exist, values that make sense.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
+use std::path::{Component, PathBuf};
 
 use monitor_common::Kind;
 use toml::Spanned;
@@ -295,11 +295,13 @@ fn guard(raw: &guard::Raw, config: &mut Config, mistakes: &mut Mistakes) {
             return wrong("a ceiling on a cgroup needs `limit`");
         }
         let path = cgroup.get_ref();
-        if !path.is_absolute() || path == std::path::Path::new("/") {
+        let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+        let below_root = path.components().count() > 1;
+        if !path.is_absolute() || !below_root || !path.components().all(plain) {
             let help = Some("for example \"/batch.slice\"".to_owned());
             mistakes.add(
                 cgroup,
-                "`cgroup` must be the path of a cgroup below the root".to_owned(),
+                "`cgroup` must be the path of a cgroup below the root, without `..`".to_owned(),
                 help,
             );
             return;

@@ -151,7 +151,8 @@ impl Processes {
         at: Time,
     ) {
         // Known already: by its exec, which overtook the fork on the urgent ring, or by a look into `/proc`. Both are newer.
-        if self.table.peek(child).is_some() {
+        // One that has ended had the same number in the same hundredth of a second.
+        if self.table.peek(child).is_some() && !self.table.has_ended(child, at) {
             return;
         }
         if self.table.peek(parent).is_none() {

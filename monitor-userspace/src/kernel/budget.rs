@@ -17,6 +17,8 @@ use crate::model::Time;
 const PATIENCE: u32 = 3;
 /// A probe comes back only when the whole is then below this share of the budget.
 const ROOM: f64 = 0.8;
+/// A probe that takes a smaller share of the whole is not worth its loss: the cost is another's, which must stay.
+const WORTH: f64 = 0.1;
 /// How long a probe stays away the first time; doubled each time.
 const REST: Duration = Duration::from_mins(5);
 /// Longest rest.
@@ -164,7 +166,7 @@ impl Meter {
         self.over = 0;
         let optional = by_probe
             .iter()
-            .filter(|(probe, cpus)| probe.spec().mode == Mode::Optional && **cpus > 0.0);
+            .filter(|(probe, cpus)| probe.spec().mode == Mode::Optional && **cpus > total * WORTH);
         let costliest = optional.max_by(|a, b| a.1.total_cmp(b.1));
         let Some((probe, cpus, state)) =
             costliest.and_then(|(probe, cpus)| Some((*probe, *cpus, state(*probe)?)))

@@ -16,8 +16,8 @@ use super::counters::take_map;
 use super::programs::{Programs, SwitchError};
 use crate::model::ProcessKey;
 
-/// Words of a `monitor_common::probes::memory_ceiling::Ceiling`: pages, start, crossed, and two numbers of 4 bytes.
-type CeilingWords = [u64; 4];
+/// Words of a `monitor_common::probes::memory_ceiling::Ceiling`: pages, start, crossed, seen, and two numbers of 4 bytes.
+type CeilingWords = [u64; 5];
 /// Words of a `monitor_common::probes::fork_storm::ForkLimit`.
 type ForkWords = [u32; 2];
 
@@ -122,16 +122,15 @@ impl Guards {
         {
             return Err(GuardError::Ourselves(cgroup_id));
         }
+        let probe = match guarded {
+            Guarded::Forks(_) => Kind::ForkStorm,
+            Guarded::ProcessMemory(_) | Guarded::CgroupMemory(_) => Kind::MemoryCeiling,
+        };
+        self.programs.attach(probe)?;
         let mut state = self.lock();
         state.put(guarded, guard)?;
         state.armed.insert(guarded, guard);
         state.count_cgroups()?;
-        if !matches!(guarded, Guarded::Forks(_))
-            && let Err(error) = self.programs.attach(Kind::MemoryCeiling)
-        {
-            state.take_out(guarded);
-            return Err(error.into());
-        }
         Ok(())
     }
 
@@ -180,11 +179,11 @@ impl State {
         let pages = guard.limit / page;
         match guarded {
             Guarded::ProcessMemory(process) => {
-                let words = [pages, process.start_ticks, 0, number(enforce)];
+                let words = [pages, process.start_ticks, 0, u64::MAX, number(enforce)];
                 self.maps.processes.insert(process.pid, words, 0)
             }
             Guarded::CgroupMemory(cgroup_id) => {
-                let words = [pages, 0, 0, number(enforce)];
+                let words = [pages, 0, 0, u64::MAX, number(enforce)];
                 self.maps.cgroups.insert(cgroup_id, words, 0)
             }
             Guarded::Forks(cgroup_id) => {

@@ -145,7 +145,7 @@ metrics! {
     ServiceUp, Gauge, "smart_monitor_service_up", NONE, [Service], "1 while the service's main process runs";
     ServiceStarts, Counter, "smart_monitor_service_starts", NONE, [Service], "Starts of the service since the daemon began";
     DetectorDegraded, Gauge, "smart_monitor_detector_degraded", NONE, [Detector], "1 while the detector sees less than it should";
-    ProbeOn, Gauge, "smart_monitor_probe_on", NONE, [Probe], "1 while the probe's kernel programs are attached";
+    ProbeOn, Gauge, "smart_monitor_probe_on", NONE, [Probe], "1 while the probe works: its kernel programs are attached, or are ready to be when they are asked for";
     ProbeEvents, Counter, "smart_monitor_probe_events", NONE, [Probe], "Records that the probe handed to the daemon";
     ProbeLost, Counter, "smart_monitor_probe_lost_events", NONE, [Probe, Cpu], "Records that found no room in their ring";
     ProbeSuppressed, Counter, "smart_monitor_probe_suppressed_events", NONE, [Probe], "Records held back by a rate limit";

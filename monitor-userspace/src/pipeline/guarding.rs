@@ -39,6 +39,7 @@ struct State {
     /// Cgroups whose figures are kept: each start of a service has one of its own.
     watched: BTreeMap<String, u64>,
     armed: BTreeMap<Target, Vec<(Guarded, Guard)>>,
+    complaints: BTreeMap<(GuardKind, Target), String>,
 }
 
 impl Guarding {
@@ -71,6 +72,7 @@ impl Guarding {
         }
         state.rules = rules;
         state.dry_run = dry_run;
+        state.complaints.clear();
         let armed: Vec<Target> = state.armed.keys().cloned().collect();
         for target in armed {
             self.disarm(&mut state, &target);
@@ -139,7 +141,14 @@ impl Guarding {
             return;
         };
         match cgroup.end() {
-            Ok(true) => tracing::warn!(cgroup_id, "a fork storm was ended with all of its cgroup"),
+            Ok(true) => {
+                tracing::warn!(cgroup_id, "a fork storm was ended with all of its cgroup");
+                let entry = Entry::StormEnded { cgroup_id };
+                let (now, wall) = (clock::now(), clock::unix_nanos());
+                if let Err(error) = self.journal.append(now, wall, vec![entry]) {
+                    tracing::error!(cgroup_id, %error, "the end of a fork storm is not in the journal");
+                }
+            }
             Ok(false) => {}
             Err(error) => tracing::error!(cgroup_id, %error, "a fork storm is not ended"),
         }
@@ -170,7 +179,8 @@ impl Guarding {
             let guarded = match rule.kind {
                 GuardKind::MemoryCeiling => Guarded::ProcessMemory(process),
                 GuardKind::ForkStorm if cgroup_id == 0 => {
-                    tracing::error!(%service, "no guard against fork storms: it has no cgroup of its own");
+                    let why = "is not armed: the service has no cgroup of its own";
+                    Self::complain(state, &rule, Some(why.to_owned()));
                     continue;
                 }
                 GuardKind::ForkStorm => Guarded::Forks(cgroup_id),
@@ -197,52 +207,87 @@ impl Guarding {
                 .filter(same_kind)
                 .collect();
             if found.as_slice() == before.as_slice() {
+                if found.is_none() {
+                    Self::waits(state, &rule);
+                }
                 continue;
             }
             for guarded in before {
                 self.disarm_one(state, &rule.target, guarded);
             }
-            if let Some(guarded) = found {
-                self.arm(state, &rule, guarded);
+            match found {
+                Some(guarded) => self.arm(state, &rule, guarded),
+                None => Self::waits(state, &rule),
             }
         }
     }
 
-    /// The intent first; where it cannot be written, the guard only reports.
+    fn waits(state: &mut State, rule: &GuardRule) {
+        let why = "waits: there is no such cgroup yet";
+        Self::complain(state, rule, Some(why.to_owned()));
+    }
+
+    /// First as one that only reports, which shows whether it can be armed at all; then the intent; then in earnest. Where the intent
+    /// cannot be written, it stays at reporting.
     fn arm(&self, state: &mut State, rule: &GuardRule, guarded: Guarded) {
         let Some(guards) = &self.guards else { return };
-        let target = match &rule.target {
-            Target::Service(name) => name.clone(),
-            Target::Cgroup(path) => path.display().to_string(),
-        };
+        let target = rule.target.to_string();
         let mut guard = Guard {
             limit: rule.limit,
-            enforce: !state.dry_run,
+            enforce: false,
         };
+        if let Err(error) = guards.arm(guarded, guard) {
+            Self::complain(state, rule, Some(format!("is not armed: {error}")));
+            return;
+        }
+        let enforce = !state.dry_run;
         let entry = Entry::Guarded {
             guard: rule.kind.name().to_owned(),
             target: target.clone(),
             limit: guard.limit,
-            enforce: guard.enforce,
+            enforce,
         };
         let written = self
             .journal
             .append(clock::now(), clock::unix_nanos(), vec![entry])
             .and_then(|()| self.journal.sync());
-        if let Err(error) = written {
-            tracing::error!(%target, %error, "this guard only reports: its arming cannot be written into the journal");
-            guard.enforce = false;
-        }
-        match guards.arm(guarded, guard) {
-            Ok(()) => {
-                tracing::debug!(guard = rule.kind.name(), %target, limit = guard.limit, enforce = guard.enforce, "armed in the kernel");
-                let armed = state.armed.entry(rule.target.clone()).or_default();
-                armed.push((guarded, guard));
-            }
+        let mut complaint = None;
+        match written {
             Err(error) => {
-                tracing::error!(guard = rule.kind.name(), %target, %error, "not armed");
+                let why = "only reports: its arming cannot be written into the journal";
+                complaint = Some(format!("{why} ({error})"));
             }
+            Ok(()) if enforce => {
+                guard.enforce = true;
+                if let Err(error) = guards.arm(guarded, guard) {
+                    guard.enforce = false;
+                    complaint = Some(format!("only reports: {error}"));
+                }
+            }
+            Ok(()) => {}
         }
+        Self::complain(state, rule, complaint);
+        tracing::debug!(guard = rule.kind.name(), %target, limit = guard.limit, enforce = guard.enforce, "armed in the kernel");
+        let armed = state.armed.entry(rule.target.clone()).or_default();
+        armed.push((guarded, guard));
+    }
+
+    /// Says once what keeps a guard from what it should be, and shows it until it is over.
+    fn complain(state: &mut State, rule: &GuardRule, why: Option<String>) {
+        let key = (rule.kind, rule.target.clone());
+        let Some(why) = why else {
+            state.complaints.remove(&key);
+            return;
+        };
+        let text = format!("guard {} on {} {why}", rule.kind.name(), rule.target);
+        if state.complaints.insert(key, text.clone()).as_ref() != Some(&text) {
+            tracing::error!("{text}");
+        }
+    }
+
+    /// What keeps guards from what they should be.
+    pub(super) fn complaints(&self) -> Vec<String> {
+        self.lock().complaints.values().cloned().collect()
     }
 
     fn disarm(&self, state: &mut State, target: &Target) {

@@ -109,7 +109,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let log = kernel.as_mut().ok().and_then(Kernel::take_log);
     let trouble = Arc::new(Mutex::new(trouble));
     let shown = show_kernel(&kernel, &config, known);
-    let limitations = limitations(&trouble, &commands, pressures);
+    let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let sources = sources(view, &kernel, shown.view, cost, limitations);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
@@ -233,12 +233,14 @@ fn limitations(
     trouble: &Arc<Mutex<Trouble>>,
     commands: &Arc<Commands>,
     pressures: Pressures,
+    teller: Arc<Teller>,
 ) -> impl Fn() -> Vec<String> + Send + Sync + 'static {
     let (trouble, commands) = (Arc::clone(trouble), Arc::clone(commands));
     move || {
         let mut all = Trouble::complaints(&trouble);
         all.extend(commands.limitation());
         all.extend(pressures.limitation());
+        all.extend(teller.guarding().complaints());
         all
     }
 }

@@ -60,6 +60,11 @@ pub enum Entry {
     },
     /// The journal can be written again.
     Resumed,
+    /// A fork storm that a guard enforces against was ended with all of its cgroup: what the guard's arming announced.
+    StormEnded {
+        /// The cgroup.
+        cgroup_id: u64,
+    },
     /// A guard is armed in the kernel, which acts on it by itself from now on: the intent of all it will do.
     Guarded {
         /// What it limits: `memory_ceiling` or `fork_storm`.

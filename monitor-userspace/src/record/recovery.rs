@@ -123,7 +123,10 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 }
                 incidents.insert(id, (shift, *incident));
             }
-            Entry::Reloaded { .. } | Entry::Guarded { .. } | Entry::Resumed => {}
+            Entry::Reloaded { .. }
+            | Entry::Guarded { .. }
+            | Entry::StormEnded { .. }
+            | Entry::Resumed => {}
         }
         // Bounded while reading, too.
         while incidents.len() > INCIDENTS {

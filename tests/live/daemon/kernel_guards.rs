@@ -36,7 +36,7 @@ fn a_leak_over_its_ceiling_ends_in_the_kernel_and_the_service_comes_back() -> Re
     ensure!(ending.contains("SIGKILL"), "{incident:#?}");
     ensure!(crossings(&daemon) == Some(1.0), "one crossing");
     let armed = site.journal()?.into_iter().filter(|entry| {
-        entry["entry"] == "guarded" && entry["target"] == "auth" && entry["enforce"] == true
+        entry["entry"] == "guarded" && entry["target"] == "service auth" && entry["enforce"] == true
     });
     ensure!(armed.count() == 2, "the intent, for either process");
     let again = daemon.healthy("auth")?;

@@ -6,7 +6,7 @@ use monitor_common::probes::cgroup_change::REMOVED;
 use monitor_common::probes::process_exec::UID_UNKNOWN;
 use monitor_common::{Event, Task};
 
-use crate::identity::{CgroupIdentity, Exec, Who};
+use crate::identity::{CgroupIdentity, Exec, Who, render_argv};
 use crate::model::who::Identity;
 use crate::model::{ProcessKey, Time};
 
@@ -82,7 +82,20 @@ impl Resolver {
         let at = Time::from_kernel(event.time_ns());
         let task = event.task();
         let who = self.who.as_mut()?;
-        Some(who.of(ProcessKey::from_task(task), task.cgroup_id, at))
+        let mut identity = who.of(ProcessKey::from_task(task), task.cgroup_id, at);
+        if let Event::ProcessExec(exec) = event {
+            // Another process may have had the same number in the same hundredth of a second: what the event says is its own.
+            identity.argv = Some(render_argv(exec.argv())).filter(|argv| !argv.is_empty());
+        }
+        let said = identity.process.as_ref().map(|process| &*process.comm);
+        if said.is_some_and(|comm| !task.comm().is_empty() && comm != task.comm()) {
+            identity.process = None;
+            identity.user = None;
+            if !matches!(event, Event::ProcessExec(_)) {
+                identity.argv = None;
+            }
+        }
+        Some(identity)
     }
 
     /// Where it is, at the least cost: the process is asked about only when its cgroup names nothing.
