@@ -25,6 +25,10 @@ pub use cgroups::{CgroupIdentity, Cgroups};
 pub use processes::{Exec, ProcessIdentity, Processes};
 pub use table::Bounds;
 
+use monitor_common::Event;
+use monitor_common::probes::cgroup_change::REMOVED;
+use monitor_common::probes::process_exec::UID_UNKNOWN;
+
 use crate::host::cgroupfs::CgroupFs;
 use crate::model::who::{Identity, Place, Process};
 use crate::model::{ProcessKey, Time};
@@ -99,6 +103,47 @@ impl Who {
         Self {
             cgroups: Cgroups::new(tree.clone(), cgroups),
             processes: Processes::new(tree, Path::new("/etc/passwd"), processes),
+        }
+    }
+
+    /// Takes what a kernel event tells of beginnings.
+    pub fn begins(&mut self, event: &Event, at: Time) {
+        match event {
+            Event::ProcessExec(exec) => {
+                let said = Exec {
+                    uid: (exec.uid != UID_UNKNOWN).then_some(exec.uid),
+                    argv: exec.argv(),
+                    argv_cut: exec.argv_cut(),
+                    cgroup_id: exec.task.cgroup_id,
+                    parent_pid: exec.parent_pid,
+                    comm: &exec.task.comm,
+                };
+                self.exec(ProcessKey::from_task(&exec.task), &said, at);
+            }
+            Event::ProcessFork(fork) if fork.parent_start_time_ns != 0 => {
+                let parent = ProcessKey::at_start(fork.parent_pid, fork.parent_start_time_ns);
+                let cgroup_id = fork.task.cgroup_id;
+                let cgroup_id = (cgroup_id != 0).then_some(cgroup_id);
+                self.fork(ProcessKey::from_task(&fork.task), parent, cgroup_id, at);
+            }
+            // Ids of v1 hierarchies are numbers of another count, and would be taken for these.
+            Event::CgroupChange(cgroup) if cgroup.hierarchy == 0 && cgroup.change != REMOVED => {
+                if let Some(path) = cgroup.path() {
+                    self.cgroup_made(cgroup.cgroup_id, path, at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Takes what a kernel event tells of ends. Who shows the event does so before, because what has ended is not looked for any more.
+    pub fn ends(&mut self, event: &Event, at: Time) {
+        match event {
+            Event::ProcessExit(exit) => self.exit(ProcessKey::from_task(&exit.task), at),
+            Event::CgroupChange(cgroup) if cgroup.hierarchy == 0 && cgroup.change == REMOVED => {
+                self.cgroup_removed(cgroup.cgroup_id, at);
+            }
+            _ => {}
         }
     }
 

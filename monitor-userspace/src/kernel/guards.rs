@@ -128,23 +128,28 @@ impl Guards {
         };
         self.programs.attach(probe)?;
         let mut state = self.lock();
-        state.put(guarded, guard)?;
-        state.armed.insert(guarded, guard);
-        state.count_cgroups()?;
-        Ok(())
+        let put = state.put(guarded, guard);
+        if put.is_ok() {
+            state.armed.insert(guarded, guard);
+        }
+        let armed = put.and_then(|()| state.count_cgroups());
+        self.detach_unused(&state);
+        Ok(armed?)
+    }
+
+    /// The program that looks at every page is attached no longer than somebody has a ceiling.
+    fn detach_unused(&self, state: &State) {
+        let is_ceiling = |guarded: &Guarded| !matches!(guarded, Guarded::Forks(_));
+        if !state.armed.keys().any(is_ceiling) {
+            self.programs.detach(Kind::MemoryCeiling);
+        }
     }
 
     /// Takes a guard back; nothing changes where there is none.
     pub fn disarm(&self, guarded: Guarded) {
         let mut state = self.lock();
         state.take_out(guarded);
-        let ceilings = state
-            .armed
-            .keys()
-            .any(|guarded| !matches!(guarded, Guarded::Forks(_)));
-        if !ceilings {
-            self.programs.detach(Kind::MemoryCeiling);
-        }
+        self.detach_unused(&state);
     }
 
     /// While on, nothing is killed: guards only report.
@@ -164,6 +169,11 @@ impl Guards {
                 tracing::error!(?guarded, %error, "a guard in the kernel cannot be changed");
             }
         }
+    }
+
+    /// Whether guards only report, for now.
+    pub fn holds_fire(&self) -> bool {
+        self.lock().hold_fire
     }
 
     /// What is armed.

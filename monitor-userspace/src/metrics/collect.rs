@@ -224,6 +224,7 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
         let mut tables = tables.iter();
         tables.try_for_each(|(name, table)| family.put(&[name], table.entries))
     })?;
+    page.single(Metric::KnownMissed, known.missed)?;
     page.family(Metric::KnownEvicted, |family| {
         let mut tables = tables.iter();
         tables.try_for_each(|(name, table)| family.put(&[name], table.evicted))

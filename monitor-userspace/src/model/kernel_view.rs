@@ -83,6 +83,8 @@ pub struct KnownTables {
     pub cgroups: KnownTable,
     /// Processes.
     pub processes: KnownTable,
+    /// Events that came faster than they could be taken in; what they told is read from the host when somebody asks.
+    pub missed: u64,
 }
 
 /// The kernel half, as the slow side sees it. Every call may cost a few system calls; none may block.

@@ -168,7 +168,8 @@ impl Daemon {
         self.teller.configure(self.memory_max());
         let dry_run = self.options.dry_run || self.config.policy.dry_run;
         let guarding = self.teller.guarding();
-        guarding.configure(self.config.guards.clone(), dry_run);
+        let protected = &self.config.policy.protected;
+        guarding.configure(self.config.guards.clone(), dry_run, protected);
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;

@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::config::guard::{GuardKind, GuardRule, Target};
 use crate::host::cgroupfs::{CgroupFs, Lookup};
 use crate::host::clock;
+use crate::host::procfs;
 use crate::host::service_cgroup::{Place, ServiceCgroup};
 use crate::kernel::{CgroupWatch, Guard, Guarded, Guards};
 use crate::model::ProcessKey;
@@ -20,6 +21,9 @@ use crate::record::{Entry, Journal};
 const MEMORY_ROOTS: [&str; 2] = ["/sys/fs/cgroup/memory", "/sys/fs/cgroup"];
 /// Where v2's is: alone, or beside v1.
 const V2_ROOTS: [&str; 2] = ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"];
+
+/// Most processes, and most cgroups, that are looked through for protected ones.
+const LOOKED_THROUGH: usize = 4096;
 
 /// See the module.
 #[derive(Debug)]
@@ -34,6 +38,8 @@ pub(super) struct Guarding {
 struct State {
     rules: Vec<GuardRule>,
     dry_run: bool,
+    /// Names of processes that are never ended, other than services'.
+    protected: Vec<String>,
     /// Services that run: main process and cgroup.
     running: BTreeMap<String, (ProcessKey, u64)>,
     /// Cgroups whose figures are kept: each start of a service has one of its own.
@@ -62,14 +68,15 @@ impl Guarding {
     }
 
     /// Takes what the configuration wants from now on.
-    pub(super) fn configure(&self, rules: Vec<GuardRule>, dry_run: bool) {
+    pub(super) fn configure(&self, rules: Vec<GuardRule>, dry_run: bool, protected: &[String]) {
         if self.guards.is_none() && !rules.is_empty() {
             tracing::error!("no guard is armed: there are no kernel programs");
         }
         let mut state = self.lock();
-        if state.rules == rules && state.dry_run == dry_run {
+        if state.rules == rules && state.dry_run == dry_run && state.protected == protected {
             return;
         }
+        state.protected = protected.to_vec();
         state.rules = rules;
         state.dry_run = dry_run;
         state.complaints.clear();
@@ -114,43 +121,68 @@ impl Guarding {
 
     /// The kernel has killed whoever forked beyond the limit, but a fork that is killed leaves its child: all of the cgroup goes at once.
     pub(super) fn end_storm(&self, cgroup_id: u64) {
-        let armed = self
-            .lock()
-            .armed
-            .values()
-            .flatten()
-            .any(|(guarded, guard)| *guarded == Guarded::Forks(cgroup_id) && guard.enforce);
-        if !armed {
+        let target = {
+            let state = self.lock();
+            let of_it = |(guarded, guard): &(Guarded, Guard)| {
+                *guarded == Guarded::Forks(cgroup_id) && guard.enforce
+            };
+            let mut armed = state.armed.iter();
+            let found = armed.find(|(_, armed)| armed.iter().any(of_it));
+            found.map(|(target, _)| target.clone())
+        };
+        let (Some(target), Some(guards)) = (target, &self.guards) else {
             return;
-        }
-        let found = CgroupFs::open().ok().flatten().and_then(|tree| {
+        };
+        let folder = CgroupFs::open().ok().flatten().and_then(|tree| {
             let Lookup::Found(path) = tree.path_of(cgroup_id) else {
                 return None;
             };
-            let path = tree.mount().join(path.trim_start_matches('/'));
+            Some(tree.mount().join(path.trim_start_matches('/')))
+        });
+        let cgroup = folder.and_then(|path| {
+            let holds = self.precious(&target, &path);
+            if let Some(holds) = holds {
+                tracing::error!(%target, "a fork storm is not ended as a whole: {holds}");
+                return None;
+            }
             ServiceCgroup::at(&Place {
                 path,
                 id: cgroup_id,
             })
         });
-        let Some(cgroup) = found else {
+        let Some(cgroup) = cgroup else {
             tracing::warn!(
-                cgroup_id,
-                "a fork storm cannot be ended as a whole: its cgroup is gone, or is another user's; its forking processes are killed one by one"
+                %target,
+                "a fork storm cannot be ended as a whole: its cgroup is gone, is another user's, or holds what is protected; its forking processes are killed one by one"
             );
             return;
         };
+        // Nothing acts while the journal cannot be written.
+        let entry = Entry::StormEnding {
+            target: target.to_string(),
+            cgroup_id,
+        };
+        let written = self
+            .journal
+            .append(clock::now(), clock::unix_nanos(), vec![entry]);
+        if guards.holds_fire() || written.is_err() {
+            tracing::error!(%target, "a fork storm is not ended: nothing may act");
+            return;
+        }
         match cgroup.end() {
             Ok(true) => {
-                tracing::warn!(cgroup_id, "a fork storm was ended with all of its cgroup");
-                let entry = Entry::StormEnded { cgroup_id };
-                let (now, wall) = (clock::now(), clock::unix_nanos());
-                if let Err(error) = self.journal.append(now, wall, vec![entry]) {
-                    tracing::error!(cgroup_id, %error, "the end of a fork storm is not in the journal");
-                }
+                tracing::warn!(%target, "a fork storm was ended with all of its cgroup");
             }
             Ok(false) => {}
-            Err(error) => tracing::error!(cgroup_id, %error, "a fork storm is not ended"),
+            Err(error) => tracing::error!(%target, %error, "a fork storm is not ended"),
+        }
+    }
+
+    /// What must not be ended with a cgroup that is named by its path. Services are the configuration's own, and not covered by names.
+    fn precious(&self, target: &Target, folder: &Path) -> Option<String> {
+        match target {
+            Target::Service(_) => None,
+            Target::Cgroup(_) => precious(folder, &self.lock().protected),
         }
     }
 
@@ -185,7 +217,7 @@ impl Guarding {
                 }
                 GuardKind::ForkStorm => Guarded::Forks(cgroup_id),
             };
-            self.arm(state, &rule, guarded);
+            self.arm(state, &rule, guarded, None);
         }
     }
 
@@ -194,29 +226,32 @@ impl Guarding {
             let Target::Cgroup(path) = &rule.target else {
                 continue;
             };
-            let found = find(rule.kind, path).map(|id| match rule.kind {
-                GuardKind::MemoryCeiling => Guarded::CgroupMemory(id),
-                GuardKind::ForkStorm => Guarded::Forks(id),
+            let found = find(rule.kind, path).map(|(folder, id)| {
+                let guarded = match rule.kind {
+                    GuardKind::MemoryCeiling => Guarded::CgroupMemory(id),
+                    GuardKind::ForkStorm => Guarded::Forks(id),
+                };
+                (guarded, precious(&folder, &state.protected))
             });
-            let armed = state.armed.get(&rule.target).into_iter().flatten();
             let same_kind = |guarded: &Guarded| {
                 matches!(guarded, Guarded::Forks(_)) == (rule.kind == GuardKind::ForkStorm)
             };
-            let before: Vec<Guarded> = armed
-                .map(|(guarded, _)| *guarded)
-                .filter(same_kind)
+            let armed = state.armed.get(&rule.target).into_iter().flatten();
+            let before: Vec<(Guarded, bool)> = armed
+                .filter(|(guarded, _)| same_kind(guarded))
+                .map(|(guarded, guard)| (*guarded, guard.enforce))
                 .collect();
-            if found.as_slice() == before.as_slice() {
-                if found.is_none() {
-                    Self::waits(state, &rule);
-                }
+            let wanted = found
+                .as_ref()
+                .map(|(guarded, holds)| (*guarded, !state.dry_run && holds.is_none()));
+            if wanted.is_some() && wanted.as_slice() == before.as_slice() {
                 continue;
             }
-            for guarded in before {
+            for (guarded, _) in before {
                 self.disarm_one(state, &rule.target, guarded);
             }
             match found {
-                Some(guarded) => self.arm(state, &rule, guarded),
+                Some((guarded, holds)) => self.arm(state, &rule, guarded, holds),
                 None => Self::waits(state, &rule),
             }
         }
@@ -228,8 +263,8 @@ impl Guarding {
     }
 
     /// First as one that only reports, which shows whether it can be armed at all; then the intent; then in earnest. Where the intent
-    /// cannot be written, it stays at reporting.
-    fn arm(&self, state: &mut State, rule: &GuardRule, guarded: Guarded) {
+    /// cannot be written, or where it `holds` what must not be ended, it stays at reporting.
+    fn arm(&self, state: &mut State, rule: &GuardRule, guarded: Guarded, holds: Option<String>) {
         let Some(guards) = &self.guards else { return };
         let target = rule.target.to_string();
         let mut guard = Guard {
@@ -240,7 +275,7 @@ impl Guarding {
             Self::complain(state, rule, Some(format!("is not armed: {error}")));
             return;
         }
-        let enforce = !state.dry_run;
+        let enforce = !state.dry_run && holds.is_none();
         let entry = Entry::Guarded {
             guard: rule.kind.name().to_owned(),
             target: target.clone(),
@@ -249,9 +284,8 @@ impl Guarding {
         };
         let written = self
             .journal
-            .append(clock::now(), clock::unix_nanos(), vec![entry])
-            .and_then(|()| self.journal.sync());
-        let mut complaint = None;
+            .append(clock::now(), clock::unix_nanos(), vec![entry]);
+        let mut complaint = holds.map(|holds| format!("only reports: {holds}"));
         match written {
             Err(error) => {
                 let why = "only reports: its arming cannot be written into the journal";
@@ -307,8 +341,8 @@ impl Guarding {
     }
 }
 
-/// The number of a cgroup, if it is there: that of its folder.
-fn find(kind: GuardKind, path: &Path) -> Option<u64> {
+/// A cgroup's folder and number, if it is there.
+fn find(kind: GuardKind, path: &Path) -> Option<(PathBuf, u64)> {
     let (roots, file) = match kind {
         GuardKind::MemoryCeiling => (MEMORY_ROOTS, ["memory.usage_in_bytes", "memory.current"]),
         GuardKind::ForkStorm => (V2_ROOTS, ["cgroup.events", "cgroup.type"]),
@@ -318,6 +352,42 @@ fn find(kind: GuardKind, path: &Path) -> Option<u64> {
     std::iter::once(PathBuf::from(path))
         .chain(folders)
         .filter(|folder| file.iter().any(|file| folder.join(file).exists()))
-        .find_map(|folder| std::fs::metadata(folder).ok())
-        .map(|folder| folder.ino())
+        .find_map(|folder| {
+            let id = std::fs::metadata(&folder).ok()?.ino();
+            Some((folder, id))
+        })
+}
+
+/// The first process in a cgroup, or below it, that must not be ended: the daemon, one it came from, or one of a protected name. What is
+/// too large to be looked through counts as if it held one.
+fn precious(folder: &Path, protected: &[String]) -> Option<String> {
+    let own = procfs::own_line();
+    let mut folders = vec![folder.to_owned()];
+    let (mut seen, mut processes) = (0, 0);
+    while let Some(folder) = folders.pop() {
+        seen += 1;
+        let members = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        for pid in members.lines().filter_map(|pid| pid.parse::<u32>().ok()) {
+            processes += 1;
+            if own.contains(&pid) {
+                return Some(format!("the daemon, or what started it, is in it [{pid}]"));
+            }
+            let comm = procfs::stat(pid).map(|stat| stat.comm);
+            if let Some(comm) = comm.filter(|comm| protected.contains(comm)) {
+                return Some(format!("{comm} [{pid}] is in it, which is protected"));
+            }
+        }
+        if seen > LOOKED_THROUGH || processes > LOOKED_THROUGH {
+            return Some(format!(
+                "it has more than {LOOKED_THROUGH} processes or cgroups"
+            ));
+        }
+        let below = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        folders.extend(
+            below
+                .filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()))
+                .map(|entry| entry.path()),
+        );
+    }
+    None
 }

@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
-use std::sync::{Arc, Mutex, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
 
 use monitor_common::probes::fork_storm::ENFORCED;
@@ -21,9 +21,11 @@ use crate::actions;
 use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
-use crate::identity::WhoStats;
 use crate::kernel::{CounterReader, Guards, Rings};
-use crate::model::{Effect, EffectResult, Incident, ProcessKey, ServiceSignal, Signal, Time, View};
+use crate::model::{
+    Effect, EffectResult, Identity, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time,
+    View,
+};
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
 use crate::record::{Entry, Journal};
@@ -34,8 +36,6 @@ const BULK: Duration = Duration::from_millis(100);
 const SOONEST: Duration = Duration::from_millis(1);
 /// How often counters are shown when nothing else changed.
 const SHOW: Duration = Duration::from_secs(1);
-/// How often what is known of processes that are gone is looked through.
-const COLLECT: Duration = Duration::from_secs(5);
 /// How often a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Most records taken from a ring, and messages from the inbox, before everything else gets its turn.
@@ -59,8 +59,6 @@ pub(super) struct Hot {
     /// Cgroups whose fork storms are to be ended.
     pub(super) storms: SyncSender<u64>,
     pub(super) knowing: Knowing,
-    /// How full the tables of [`Knowing`] are, for the exporter.
-    pub(super) known: Arc<Mutex<WhoStats>>,
 }
 
 /// A service's process, until it has ended.
@@ -79,7 +77,6 @@ struct State {
     lost_total: u64,
     lost: BTreeMap<Kind, u64>,
     shown: Time,
-    collected: Time,
     halted: Option<Time>,
     quiet: bool,
     stop: bool,
@@ -97,7 +94,6 @@ pub(super) fn run(hot: Hot) {
         lost_total: 0,
         lost: BTreeMap::new(),
         shown: Time::default(),
-        collected: Time::default(),
         halted: None,
         quiet: false,
         stop: false,
@@ -117,7 +113,7 @@ pub(super) fn run(hot: Hot) {
                         // Full means that others are being ended; this one tells of itself again in a second.
                         let _ = state.hot.storms.try_send(storm.task.cgroup_id);
                     }
-                    state.hot.knowing.feed(&event, at);
+                    state.hot.knowing.feed(&event);
                     state.observe(&Signal::Kernel { event }, at);
                 });
                 if drained.malformed > 0 {
@@ -183,28 +179,17 @@ impl State {
         let mut orders = std::mem::take(&mut self.orders);
         for order in orders.drain(..) {
             match order {
-                Order::Record(mut incident) => {
-                    self.identify(&mut incident);
+                Order::Record(incident) => {
+                    self.hot.knowing.ask(&incident);
                     self.write(vec![Entry::Incident { incident }]);
                 }
-                Order::Execute {
-                    permit,
-                    mut incident,
-                } => {
-                    self.execute(permit, incident.clone());
-                    // After the strike, which does not wait for names.
-                    self.identify(&mut incident);
+                Order::Execute { permit, incident } => {
+                    self.hot.knowing.ask(&incident);
+                    self.execute(permit, incident);
                 }
             }
         }
         self.orders = orders;
-    }
-
-    fn identify(&mut self, incident: &mut Incident) {
-        if let Some(who) = self.hot.knowing.identify(incident, clock::now()) {
-            self.hot.engine.identify(incident.id, who.clone());
-            incident.evidence.who = Some(Box::new(who));
-        }
     }
 
     /// Intent, strike, and the rest to a hand.
@@ -335,6 +320,7 @@ impl State {
                         pidfd,
                     });
                 }
+                Message::Who { incident, who } => self.identify(incident, *who),
                 Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
                 Message::Quiesce => {
                     self.quiet = true;
@@ -346,6 +332,16 @@ impl State {
                 Message::Halt(reason) => self.halt(reason),
                 Message::Stop => self.stop = true,
             }
+        }
+    }
+
+    fn identify(&mut self, id: IncidentId, who: Identity) {
+        self.hot.engine.identify(id, who);
+        if self.halted.is_none()
+            && let Some(incident) = self.hot.engine.incident(id).cloned()
+        {
+            let incident = Box::new(incident);
+            self.write(vec![Entry::Incident { incident }]);
         }
     }
 
@@ -378,15 +374,6 @@ impl State {
             self.hold_fire(false);
             tracing::info!("the journal can be written again");
             self.hot.engine.halt(None);
-        }
-        if now.since(self.collected) >= COLLECT {
-            self.collected = now;
-            let known = self.hot.knowing.collect(now);
-            *self
-                .hot
-                .known
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner) = known;
         }
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();

@@ -7,7 +7,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use rustix::event::{EventfdFlags, eventfd};
 
 use crate::engine::Settings;
-use crate::model::{ProcessKey, Signal, Time};
+use crate::model::{Identity, IncidentId, ProcessKey, Signal, Time};
 
 /// Most messages that wait; a sender waits when it is full.
 const CAPACITY: usize = 1024;
@@ -22,6 +22,11 @@ pub(super) enum Message {
         service: String,
         process: ProcessKey,
         pidfd: OwnedFd,
+    },
+    /// Who the process is that an incident is about.
+    Who {
+        incident: IncidentId,
+        who: Box<Identity>,
     },
     /// New settings.
     Reload(Box<Settings>),

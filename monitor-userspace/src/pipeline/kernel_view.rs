@@ -1,13 +1,14 @@
 //! The kernel half, as the API and the exporter see it.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 use monitor_common::Kind;
 use monitor_common::counters::ReclaimTotals;
 
 use super::budget::Estimates;
-use crate::identity::{TableStats, WhoStats};
+use super::knowing::Known;
+use crate::identity::TableStats;
 use crate::kernel::{
     CgroupFigures, CgroupWatch, CounterReader, Kernel, ProbeState, ProbeStatus, Programs,
 };
@@ -21,7 +22,7 @@ pub(super) struct LiveKernel {
     counters: CounterReader,
     cgroups: CgroupWatch,
     estimates: Estimates,
-    known: Arc<Mutex<WhoStats>>,
+    known: Arc<Known>,
 }
 
 impl std::fmt::Debug for LiveKernel {
@@ -31,7 +32,7 @@ impl std::fmt::Debug for LiveKernel {
 }
 
 impl LiveKernel {
-    pub(super) fn new(kernel: &Kernel, estimates: Estimates, known: Arc<Mutex<WhoStats>>) -> Self {
+    pub(super) fn new(kernel: &Kernel, estimates: Estimates, known: Arc<Known>) -> Self {
         Self {
             programs: kernel.programs(),
             counters: kernel.counters(),
@@ -147,7 +148,7 @@ impl KernelView for LiveKernel {
     }
 
     fn known(&self) -> KnownTables {
-        let stats = *self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let stats = self.known.stats();
         let table = |of: TableStats| KnownTable {
             entries: u64::try_from(of.entries).unwrap_or(u64::MAX),
             evicted: of.evicted,
@@ -155,6 +156,7 @@ impl KernelView for LiveKernel {
         KnownTables {
             cgroups: table(stats.cgroups),
             processes: table(stats.processes),
+            missed: self.known.missed(),
         }
     }
 }

@@ -1,70 +1,139 @@
-//! Who did something: fed by kernel events on their way to the core, asked when an incident is written down.
+//! Who did something: a thread of its own, fed by kernel events, asked when an incident is written down.
 //!
-//! Decides nothing, so that what it says does not matter to a replay.
+//! Apart from the hot thread, since `/proc/PID/cmdline` waits for a lock that a process stuck in the kernel may hold for ever. What it
+//! finds out comes back through the inbox, decides nothing, and so does not matter to a replay. An event that finds the thread
+//! behind is counted and left out: what it would have told is then read from the host when somebody asks.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::Builder;
+use std::time::Duration;
 
 use monitor_common::Event;
-use monitor_common::probes::cgroup_change::REMOVED;
-use monitor_common::probes::process_exec::UID_UNKNOWN;
 
-use crate::identity::{Exec, Who, WhoStats};
-use crate::model::{Identity, Incident, ProcessKey, Time};
+use super::inbox::{Inbox, Message};
+use crate::host::clock;
+use crate::identity::{Who, WhoStats};
+use crate::model::{Identity, Incident, IncidentId, ProcessKey, Time};
 
-/// See the module.
+/// Most events and questions that wait.
+const CAPACITY: usize = 1024;
+/// How often what is gone for long enough is forgotten.
+const COLLECT: Duration = Duration::from_secs(5);
+
+/// What the thread is told.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "nearly all are events, and a box for each would be an allocation on the hot path"
+)]
+enum Told {
+    Event(Event),
+    Question {
+        incident: IncidentId,
+        process: ProcessKey,
+    },
+}
+
+/// What is known, in numbers.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    stats: Mutex<WhoStats>,
+    missed: AtomicU64,
+}
+
+impl Known {
+    /// Sizes and losses of the tables.
+    pub(super) fn stats(&self) -> WhoStats {
+        *self.stats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Events that found the thread behind.
+    pub(super) fn missed(&self) -> u64 {
+        self.missed.load(Ordering::Relaxed)
+    }
+}
+
+/// The hot thread's end.
 #[derive(Debug)]
 pub(super) struct Knowing {
-    who: Who,
+    sender: SyncSender<Told>,
+    known: Arc<Known>,
+}
+
+impl std::fmt::Debug for Told {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Told")
+    }
 }
 
 impl Knowing {
-    pub(super) fn new() -> Self {
-        Self { who: Who::open() }
+    /// Starts the thread, which ends with the returned value.
+    pub(super) fn start(inbox: Inbox, known: Arc<Known>) -> std::io::Result<Self> {
+        let (sender, receiver) = sync_channel(CAPACITY);
+        let shown = Arc::clone(&known);
+        Builder::new()
+            .name("who".to_owned())
+            .stack_size(512 << 10)
+            .spawn(move || run(&receiver, &inbox, &shown))?;
+        Ok(Self { sender, known })
     }
 
-    /// Takes what an event says of processes and cgroups.
-    pub(super) fn feed(&mut self, event: &Event, at: Time) {
-        match event {
-            Event::ProcessExec(exec) => {
-                let said = Exec {
-                    uid: (exec.uid != UID_UNKNOWN).then_some(exec.uid),
-                    argv: exec.argv(),
-                    argv_cut: exec.argv_cut(),
-                    cgroup_id: exec.task.cgroup_id,
-                    parent_pid: exec.parent_pid,
-                    comm: &exec.task.comm,
-                };
-                self.who.exec(ProcessKey::from_task(&exec.task), &said, at);
+    /// Passes on what an event says of processes and cgroups. Never waits.
+    pub(super) fn feed(&self, event: &Event) {
+        let tells = matches!(
+            event,
+            Event::ProcessExec(_)
+                | Event::ProcessFork(_)
+                | Event::ProcessExit(_)
+                | Event::CgroupChange(_)
+        );
+        if tells && self.sender.try_send(Told::Event(*event)).is_err() {
+            self.known.missed.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// Asks who the process is that an incident is about, unless it says so already. Never waits.
+    pub(super) fn ask(&self, incident: &Incident) {
+        let evidence = &incident.evidence;
+        if let (None, Some(process)) = (&evidence.who, evidence.process) {
+            let question = Told::Question {
+                incident: incident.id,
+                process,
+            };
+            // Asked again with the next line of its story.
+            let _ = self.sender.try_send(question);
+        }
+    }
+}
+
+fn run(receiver: &Receiver<Told>, inbox: &Inbox, known: &Known) {
+    let mut who = Who::open();
+    let mut collected = clock::now();
+    loop {
+        match receiver.recv_timeout(COLLECT) {
+            Ok(Told::Event(event)) => {
+                let at = Time::from_kernel(event.time_ns());
+                who.begins(&event, at);
+                who.ends(&event, at);
             }
-            Event::ProcessFork(fork) if fork.parent_start_time_ns != 0 => {
-                let parent = ProcessKey::at_start(fork.parent_pid, fork.parent_start_time_ns);
-                let child = ProcessKey::from_task(&fork.task);
-                self.who.fork(child, parent, Some(fork.task.cgroup_id), at);
-            }
-            Event::ProcessExit(exit) => self.who.exit(ProcessKey::from_task(&exit.task), at),
-            // Ids of other hierarchies are counted apart, and would be taken for these.
-            Event::CgroupChange(cgroup) if cgroup.hierarchy == 0 => {
-                if cgroup.change == REMOVED {
-                    self.who.cgroup_removed(cgroup.cgroup_id, at);
-                } else if let Some(path) = cgroup.path() {
-                    self.who.cgroup_made(cgroup.cgroup_id, path, at);
+            Ok(Told::Question { incident, process }) => {
+                let found = who.of(process, 0, clock::now());
+                if found != Identity::default() {
+                    inbox.send(Message::Who {
+                        incident,
+                        who: Box::new(found),
+                    });
                 }
             }
-            _ => {}
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => return,
         }
-    }
-
-    /// Who the process is that an incident is about; none when nothing is known, or it says so already.
-    pub(super) fn identify(&mut self, incident: &Incident, now: Time) -> Option<Identity> {
-        let evidence = &incident.evidence;
-        if evidence.who.is_some() {
-            return None;
+        let now = clock::now();
+        if now.since(collected) >= COLLECT {
+            collected = now;
+            who.collect(now);
+            *known.stats.lock().unwrap_or_else(PoisonError::into_inner) = who.stats();
         }
-        let identity = self.who.of(evidence.process?, 0, now);
-        (identity != Identity::default()).then_some(identity)
-    }
-
-    /// Forgets what has been over for long enough.
-    pub(super) fn collect(&mut self, now: Time) -> WhoStats {
-        self.who.collect(now);
-        self.who.stats()
     }
 }

@@ -14,7 +14,7 @@ use super::hands::Hands;
 use super::hot::{self, Hot};
 use super::inbox::{Delivered, Inbox, Message, inbox};
 use super::kernel_view::LiveKernel;
-use super::knowing::Knowing;
+use super::knowing::{Knowing, Known};
 use super::live_host::LiveHost;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::sampling::Sampling;
@@ -25,7 +25,6 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
 use crate::host::{Host, clock, own, procfs};
-use crate::identity::WhoStats;
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
@@ -157,7 +156,7 @@ struct Core<'a> {
     delivered: Delivered,
     journal: &'a Arc<Journal>,
     view: &'a Arc<Mutex<View>>,
-    known: &'a Arc<Mutex<WhoStats>>,
+    known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
     recorder: Option<Recorder>,
 }
@@ -178,6 +177,8 @@ fn start_core(
     let host: Arc<dyn Host> = Arc::new(LiveHost {
         commands: Arc::clone(commands),
     });
+    let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
+    let knowing = knowing.map_err(system("start a thread"))?;
     let (storms, to_end) = sync_channel(STORMS);
     let teller = Arc::clone(core.teller);
     thread("guard")
@@ -200,8 +201,7 @@ fn start_core(
         sync,
         board: Arc::clone(core.view),
         recorder: core.recorder,
-        knowing: Knowing::new(),
-        known: Arc::clone(core.known),
+        knowing,
     };
     let core = thread("hot").spawn(move || hot::run(parts));
     Ok((
@@ -284,11 +284,7 @@ struct Shown {
     budget: Option<Budget>,
 }
 
-fn show_kernel(
-    kernel: &Result<Kernel, String>,
-    config: &Config,
-    known: Arc<Mutex<WhoStats>>,
-) -> Shown {
+fn show_kernel(kernel: &Result<Kernel, String>, config: &Config, known: Arc<Known>) -> Shown {
     let Ok(kernel) = kernel else {
         return Shown {
             view: Arc::new(NoKernel),

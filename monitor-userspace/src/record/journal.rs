@@ -60,8 +60,10 @@ pub enum Entry {
     },
     /// The journal can be written again.
     Resumed,
-    /// A fork storm that a guard enforces against was ended with all of its cgroup: what the guard's arming announced.
-    StormEnded {
+    /// A fork storm is about to be ended with all of its cgroup, as the guard's arming announced.
+    StormEnding {
+        /// The service, or the path of the cgroup.
+        target: String,
         /// The cgroup.
         cgroup_id: u64,
     },

@@ -125,7 +125,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             }
             Entry::Reloaded { .. }
             | Entry::Guarded { .. }
-            | Entry::StormEnded { .. }
+            | Entry::StormEnding { .. }
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.

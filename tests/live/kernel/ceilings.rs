@@ -225,3 +225,36 @@ say('lives'); hear()",
     );
     assert_eq!(neighbour.line(), "lives");
 }
+
+/// Holds half again as much as the ceiling, gives a part back when told to, then takes it again and more.
+const GIVER: &str = "
+held = [touch(10 << 20) for _ in range(30)]
+say('full'); hear()
+while len(held) > 22: held.pop().close()
+say('gave'); hear()
+while len(held) < 60: held.append(touch(10 << 20))
+say('took')";
+
+#[test]
+fn who_is_over_a_new_ceiling_may_give_back_and_dies_when_it_takes_more() {
+    let mut live = Live::new(&Options::default());
+    let mut actor = Actor::new(&[], GIVER);
+    actor.go();
+    assert_eq!(actor.line(), "full");
+    let process = actor.key();
+    let guards = live.kernel.guards();
+    guards
+        .arm(Guarded::ProcessMemory(process), CEILING)
+        .expect("it is armed");
+    actor.go();
+    assert_eq!(actor.line(), "gave", "80 MiB less, and still over it");
+    assert_eq!(crossings(&mut live, process.pid), []);
+    actor.go();
+    let status = actor.wait();
+    assert!(!status.success(), "it took more, and ended: {status}");
+    let verdicts: Vec<u32> = crossings(&mut live, process.pid)
+        .iter()
+        .map(|crossing| crossing.verdict)
+        .collect();
+    assert_eq!(verdicts, [KILLED]);
+}

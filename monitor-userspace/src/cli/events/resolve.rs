@@ -2,11 +2,9 @@
 
 use std::sync::Arc;
 
-use monitor_common::probes::cgroup_change::REMOVED;
-use monitor_common::probes::process_exec::UID_UNKNOWN;
-use monitor_common::{Event, Task};
+use monitor_common::Event;
 
-use crate::identity::{CgroupIdentity, Exec, Who, render_argv};
+use crate::identity::{CgroupIdentity, Who, render_argv};
 use crate::model::who::Identity;
 use crate::model::{ProcessKey, Time};
 
@@ -30,50 +28,15 @@ impl Resolver {
 
     /// Takes what an event tells of beginnings; before it is shown.
     pub(super) fn before(&mut self, event: &Event) {
-        let Some(who) = &mut self.who else { return };
-        let at = Time::from_kernel(event.time_ns());
-        let key = ProcessKey::from_task(event.task());
-        match event {
-            Event::ProcessExec(event) => {
-                let exec = Exec {
-                    uid: (event.uid != UID_UNKNOWN).then_some(event.uid),
-                    argv: event.argv(),
-                    argv_cut: event.argv_cut(),
-                    cgroup_id: event.task.cgroup_id,
-                    parent_pid: event.parent_pid,
-                    comm: &event.task.comm,
-                };
-                who.exec(key, &exec, at);
-            }
-            Event::ProcessFork(event) if event.parent_start_time_ns != 0 => {
-                let parent = ProcessKey::from_task(&Task {
-                    pid: event.parent_pid,
-                    start_time_ns: event.parent_start_time_ns,
-                    ..event.task
-                });
-                let cgroup_id = event.task.cgroup_id;
-                who.fork(key, parent, (cgroup_id != 0).then_some(cgroup_id), at);
-            }
-            // Ids of v1 hierarchies are numbers of another count.
-            Event::CgroupChange(event) if event.hierarchy == 0 && event.change != REMOVED => {
-                if let Some(path) = event.path() {
-                    who.cgroup_made(event.cgroup_id, path, at);
-                }
-            }
-            _ => {}
+        if let Some(who) = &mut self.who {
+            who.begins(event, Time::from_kernel(event.time_ns()));
         }
     }
 
-    /// Takes what an event tells of ends; after it was shown, because what has ended is not looked for any more.
+    /// Takes what an event tells of ends; after it was shown.
     pub(super) fn after(&mut self, event: &Event) {
-        let Some(who) = &mut self.who else { return };
-        let at = Time::from_kernel(event.time_ns());
-        match event {
-            Event::ProcessExit(event) => who.exit(ProcessKey::from_task(&event.task), at),
-            Event::CgroupChange(event) if event.hierarchy == 0 && event.change == REMOVED => {
-                who.cgroup_removed(event.cgroup_id, at);
-            }
-            _ => {}
+        if let Some(who) = &mut self.who {
+            who.ends(event, Time::from_kernel(event.time_ns()));
         }
     }
 
