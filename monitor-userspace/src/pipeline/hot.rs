@@ -22,6 +22,7 @@ use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Guards, Rings};
+use crate::model::incident::State as Phase;
 use crate::model::{
     Effect, EffectResult, Identity, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time,
     View,
@@ -337,9 +338,10 @@ impl State {
 
     fn identify(&mut self, id: IncidentId, who: Identity) {
         self.hot.engine.identify(id, who);
-        if self.halted.is_none()
-            && let Some(incident) = self.hot.engine.incident(id).cloned()
-        {
+        let incident = self.hot.engine.incident(id).cloned();
+        // Where an act is under way, the line about its outcome will say it.
+        let waits = |incident: &Incident| matches!(incident.state, Phase::Open | Phase::Escalated);
+        if let Some(incident) = incident.filter(|it| self.halted.is_none() && waits(it)) {
             let incident = Box::new(incident);
             self.write(vec![Entry::Incident { incident }]);
         }

@@ -88,7 +88,7 @@ fn a_fork_bomb_ends_and_its_neighbour_forks_on() -> Result<()> {
     let site = Site::new()?;
     let bomb = site.script("bomb", BOMB)?;
     let calm = site.script("calm", "while :; do sleep 0.05; done\n")?;
-    let service = |name: &str, script: &std::path::Path| {
+    let service = |name: &str, script: &Path| {
         format!(
             "\n[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = [\"/bin/sh\", \"{}\"]\n",
             script.display()
