@@ -13,10 +13,11 @@ use std::path::Path;
 use std::sync::Mutex;
 use std::time::Duration;
 
+use monitor_common::flow::{AF_INET, TCP};
 use monitor_common::probes::process_exit::ProcessExit;
 use monitor_common::probes::run_queue_latency::RunQueueLatency;
-use monitor_common::probes::tcp_connect::{AF_INET, TcpConnect};
-use monitor_common::{Event, Header, Kind, Task};
+use monitor_common::probes::tcp_connect::TcpConnect;
+use monitor_common::{Event, Flow, Header, Kind, Task};
 use smart_monitor::actions::{self, Struck};
 use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order, Settings};
@@ -376,22 +377,37 @@ action = "kill_process"
 severity = "critical"
 "#;
 
-fn connect(scene: &mut Scene, error: u32) {
-    scene.kernel(|header| {
-        Event::TcpConnect(TcpConnect {
-            header,
-            task: task(900, "client"),
-            latency_ns: 20_000,
-            socket: 1,
-            error,
-            family: AF_INET,
-            peer_port: 8080,
-            peer_address: [127, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+/// A connection to this IPv4 address, made (error 0) or not.
+fn attempt(header: Header, error: u32, peer: [u8; 4], peer_port: u16) -> TcpConnect {
+    let mut peer_address = [0; 16];
+    for (to, from) in peer_address.iter_mut().zip(peer) {
+        *to = from;
+    }
+    TcpConnect {
+        header,
+        task: task(900, "client"),
+        flow: Flow {
             local_address: [0; 16],
+            peer_address,
             local_port: 40_000,
-            padding: [0; 3],
-        })
-    });
+            peer_port,
+            family: AF_INET,
+            protocol: TCP,
+        },
+        latency_ns: 20_000,
+        socket: 1,
+        error,
+        retransmits: 0,
+        rtt_us: 0,
+        drops: 0,
+        drop_class: 0,
+        reset: 0,
+        padding: 0,
+    }
+}
+
+fn connect(scene: &mut Scene, error: u32) {
+    scene.kernel(|header| Event::TcpConnect(attempt(header, error, [127, 0, 0, 1], 8080)));
 }
 
 #[test]
@@ -825,21 +841,7 @@ fn ten_thousand_incidents_leave_a_bounded_book() {
     ));
     for n in 0..10_000_u32 {
         let [_, _, high, low] = n.to_be_bytes();
-        scene.kernel(|header| {
-            Event::TcpConnect(TcpConnect {
-                header,
-                task: task(900, "client"),
-                latency_ns: 1,
-                socket: 1,
-                error: 111,
-                family: AF_INET,
-                peer_port: 1,
-                peer_address: [10, 0, high, low, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
-                local_address: [0; 16],
-                local_port: 1,
-                padding: [0; 3],
-            })
-        });
+        scene.kernel(|header| Event::TcpConnect(attempt(header, 111, [10, 0, high, low], 1)));
     }
     assert!(scene.engine.open_incidents().count() <= 512);
 }

@@ -8,10 +8,14 @@
 #[cfg(feature = "serde")]
 mod bytes;
 pub mod counters;
+pub mod drops;
 pub mod event;
+pub mod flow;
 pub mod offsets;
 pub mod probes;
 pub mod spec;
 
+pub use drops::DropClass;
 pub use event::{Header, Task};
+pub use flow::Flow;
 pub use probes::{Event, Kind};

@@ -102,6 +102,15 @@ macro_rules! for_each_offset {
             SOCK_SOURCE_PORT("inet_sock", "inet_sport", Offset);
             SOCK_PEER_V6("sock", "__sk_common.skc_v6_daddr", Offset);
             SOCK_LOCAL_V6("sock", "__sk_common.skc_v6_rcv_saddr", Offset);
+            SOCK_STATE("sock", "__sk_common.skc_state", Offset);
+            SOCK_SOCKET("sock", "sk_socket", Offset);
+            // A pointer since 5.15; before that a number whose lowest bit says that it is none.
+            SOCK_CGROUP("sock", "sk_cgrp_data.cgroup", Offset);
+            SOCK_CGROUP_BITS("sock", "sk_cgrp_data.val", Offset);
+            SOCKET_INODE_NUMBER("socket_alloc", "vfs_inode.i_ino", Offset);
+            TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
+            // Eight times the smoothed round-trip time, microseconds.
+            TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);
         }
     };
 }
@@ -130,6 +139,22 @@ pub const TASK: &[Offset] = &[TASK_PID, TASK_TGID, TASK_COMM, TASK_LEADER, TASK_
 
 /// What it takes to fill in a [`crate::Task`] of the current task; helpers know the rest.
 pub const CURRENT: &[Offset] = &[TASK_LEADER, TASK_START];
+
+/// What it takes to fill in a [`crate::Flow`].
+pub const FLOW: &[Offset] = &[
+    SOCK_PROTOCOL,
+    SOCK_FAMILY,
+    SOCK_PEER_PORT,
+    SOCK_LOCAL_PORT,
+    SOCK_PEER_V4,
+    SOCK_LOCAL_V4,
+];
+
+/// What adds IPv6 to a [`crate::Flow`].
+pub const FLOW_V6: &[Offset] = &[SOCK_PEER_V6, SOCK_LOCAL_V6];
+
+/// What it takes to know the cgroup whose task made a socket, one way or the other.
+pub const SOCKET_CGROUP: &[Offset] = &[SOCK_CGROUP, CGROUP_NODE, NODE_ID];
 
 /// What it takes to fill in the cgroup of a [`crate::Task`]; 0 without it.
 pub const CGROUP: &[Offset] = &[TASK_CGROUPS, CSS_SET_CGROUP, CGROUP_NODE, NODE_ID];

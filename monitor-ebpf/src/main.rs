@@ -23,6 +23,7 @@ mod maps;
 mod offsets;
 mod probes;
 mod settings;
+mod socket;
 mod task;
 
 /// The helpers used need a licence that the kernel counts as compatible with the GPL.

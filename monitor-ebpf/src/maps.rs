@@ -11,7 +11,8 @@ use monitor_common::probes::run_queue_latency::{
     BUCKETS, CgroupFilter, HISTOGRAM, SLICES, Slice, THROTTLES, TURNS_WORDS, Throttle,
     WATCHED_CGROUPS,
 };
-use monitor_common::{Kind, Task};
+use monitor_common::probes::tcp_connect;
+use monitor_common::{DropClass, Kind, Task};
 
 /// Bytes of [`BULK`].
 pub(crate) const BULK_BYTES: u32 = 1 << 20;
@@ -46,9 +47,14 @@ pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 
 #[map]
 pub(crate) static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Connections under way, by the address of their socket.
+/// Who connected which socket, by its address, until it is closed.
 #[map]
-pub(crate) static CONNECTING: LruHashMap<u64, Connecting> = LruHashMap::with_max_entries(4_096, 0);
+pub(crate) static SOCKETS: LruHashMap<u64, Owner> =
+    LruHashMap::with_max_entries(tcp_connect::SOCKETS, 0);
+
+/// Packets that were thrown away, by their way ([`crate::socket::way`]).
+#[map]
+pub(crate) static DROPPED: LruHashMap<u64, Dropped> = LruHashMap::with_max_entries(4_096, 0);
 
 /// Each thread's last reclaim, by thread id.
 #[map]
@@ -163,10 +169,32 @@ pub(crate) struct Ended {
     pub(crate) pid: u64,
 }
 
-/// Value of [`CONNECTING`].
+/// Value of [`SOCKETS`].
 #[repr(C)]
 #[derive(Clone, Copy)]
-pub(crate) struct Connecting {
+pub(crate) struct Owner {
     pub(crate) task: Task,
+    /// When the connection was begun.
     pub(crate) since_ns: u64,
+    /// 1 once a reset came.
+    pub(crate) reset: u64,
+}
+
+/// Value of [`DROPPED`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct Dropped {
+    /// When the last one was.
+    pub(crate) at_ns: u64,
+    /// A `DropClass` as a number.
+    pub(crate) class: u32,
+    pub(crate) count: u32,
+}
+
+impl Dropped {
+    pub(crate) const NONE: Self = Self {
+        at_ns: 0,
+        class: DropClass::Unknown as u32,
+        count: 0,
+    };
 }

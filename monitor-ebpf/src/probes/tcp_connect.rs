@@ -4,24 +4,22 @@ use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
-use monitor_common::Kind;
+use monitor_common::flow::TCP;
 use monitor_common::probes::tcp_connect::{
-    AF_INET6, EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
+    EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
 };
+use monitor_common::{Flow, Kind, Task};
 
-use crate::emit::{Lane, admitted, emit, now_ns};
-use crate::maps::{CONNECTING, Connecting};
-use crate::offsets::{
-    KernelPtr, SOCK_ERROR, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6,
-    SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL, SOCK_SOURCE_PORT, known,
-};
+use crate::emit::{Lane, admitted, emit, has_share, now_ns};
+use crate::maps::{Dropped, Owner, SOCKETS};
+use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
 use crate::settings::refuse_if_asked;
+use crate::socket::{cgroup_id, dropped, flow, retransmits, rtt_us};
 use crate::task::describe_current;
 
 const ESTABLISHED: i32 = 1;
 const SYN_SENT: i32 = 2;
 const CLOSE: i32 = 7;
-const IPPROTO_TCP: u16 = 6;
 
 /// `inet_sock_set_state(sk, oldstate, newstate)`
 #[btf_tracepoint(function = "inet_sock_set_state")]
@@ -30,102 +28,141 @@ fn tcp_connect(ctx: BtfTracePointContext) -> i32 {
     let socket = KernelPtr::new(ctx.arg(0));
     match (ctx.arg::<i32>(1), ctx.arg::<i32>(2)) {
         (_, SYN_SENT) => begun(&ctx, socket),
-        (SYN_SENT, state) => {
-            // No start: the connection was begun before the program was attached, or was evicted.
-            let _ = try_tcp_connect(socket, state);
+        (SYN_SENT, ESTABLISHED) => made(socket),
+        (SYN_SENT, CLOSE) => failed(socket),
+        (_, CLOSE) => {
+            let _ = SOCKETS.remove(socket.address());
         }
         _ => {}
     }
     0
 }
 
+/// `tcp_receive_reset(sk)`
+#[btf_tracepoint(function = "tcp_receive_reset")]
+fn tcp_connect_reset(ctx: BtfTracePointContext) -> i32 {
+    refuse_if_asked(Kind::TcpConnect);
+    let socket = KernelPtr::new(ctx.arg(0));
+    if i32::from(socket.load::<u8>(&SOCK_STATE)) == SYN_SENT
+        && let Some(owner) = SOCKETS.get_ptr_mut(socket.address())
+    {
+        // SAFETY: the socket is locked, and the slot valid while the program runs.
+        unsafe { (*owner).reset = 1 };
+    }
+    0
+}
+
 /// Notes whose it is, since what follows happens in the context of anyone.
+#[inline(always)]
 fn begun(ctx: &BtfTracePointContext, socket: KernelPtr) {
     // Other protocols borrow the states of TCP.
-    if socket.load::<u16>(&SOCK_PROTOCOL) != IPPROTO_TCP {
+    if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
         return;
     }
-    let connecting = Connecting {
+    let owner = Owner {
         task: describe_current(),
         since_ns: now_ns(),
+        reset: 0,
     };
-    if let Err(error) = CONNECTING.insert(socket.address(), connecting, u64::from(BPF_ANY)) {
+    if let Err(error) = SOCKETS.insert(socket.address(), owner, u64::from(BPF_ANY)) {
         debug!(
             ctx,
-            "a connection of process {} is not followed: error {}", connecting.task.pid, error
+            "a connection of process {} is not followed: error {}", owner.task.pid, error
         );
     }
 }
 
-fn try_tcp_connect(socket: KernelPtr, state: i32) -> Option<()> {
-    let address = socket.address();
-    // SAFETY: the socket is locked while its state changes, and the value is copied at once.
-    let begun = unsafe { CONNECTING.get(address).copied() }?;
-    let _ = CONNECTING.remove(address);
-    let error = match state {
-        ESTABLISHED => 0,
-        CLOSE => match socket.load::<u32>(&SOCK_ERROR) {
-            0 => unsaid(socket),
-            error => error,
-        },
-        // Both sides called each other at once: rare, and not an answer yet.
-        _ => return None,
+#[inline(always)]
+fn made(socket: KernelPtr) {
+    let Some(owner) = SOCKETS.get_ptr(socket.address()) else {
+        return;
     };
     let now_ns = now_ns();
-    let lane = if error != 0 && admitted(Kind::TcpConnect.number(), now_ns, URGENT_PER_SECOND) {
-        Lane::Urgent
+    // SAFETY: the socket is locked while its state changes, and the slot valid while the program runs.
+    let owner = unsafe { &*owner };
+    if !has_share(Kind::TcpConnect, Lane::Bulk, &owner.task, now_ns) {
+        return;
+    }
+    let flow = flow(socket);
+    let retransmits = retransmits(socket);
+    let dropped = if retransmits == 0 {
+        Dropped::NONE
     } else {
-        Lane::Bulk
+        dropped(&flow, owner.since_ns)
     };
-    let family: u16 = socket.load(&SOCK_FAMILY);
-    let (peer_address, local_address) = addresses(socket, family);
+    emit(Lane::Bulk, now_ns, |header| TcpConnect {
+        header,
+        task: owner.task,
+        flow,
+        latency_ns: now_ns.saturating_sub(owner.since_ns),
+        socket: socket.address(),
+        error: 0,
+        retransmits,
+        rtt_us: rtt_us(socket),
+        drops: dropped.count,
+        drop_class: dropped.class as u16,
+        reset: 0,
+        padding: 0,
+    });
+}
+
+/// Also one whose beginning is not known, since no failure is to be passed over: its process is 0 then.
+#[inline(always)]
+fn failed(socket: KernelPtr) {
+    if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
+        return;
+    }
+    let now_ns = now_ns();
+    let owner = match SOCKETS.get_ptr(socket.address()) {
+        // SAFETY: the socket is locked while its state changes, and the value is copied at once.
+        Some(owner) => unsafe { *owner },
+        None => Owner {
+            task: Task {
+                pid: 0,
+                tid: 0,
+                start_time_ns: 0,
+                cgroup_id: cgroup_id(socket),
+                comm: [0; 16],
+            },
+            since_ns: now_ns,
+            reset: 0,
+        },
+    };
+    let _ = SOCKETS.remove(socket.address());
+    let flow = Flow {
+        local_port: source_port(socket),
+        ..flow(socket)
+    };
+    let error = match socket.load::<u32>(&SOCK_ERROR) {
+        0 if flow.local_port == 0 && known([&SOCK_SOURCE_PORT]) => EADDRNOTAVAIL,
+        0 => ECONNABORTED,
+        error => error,
+    };
+    let urgent = admitted(Kind::TcpConnect.number(), now_ns, URGENT_PER_SECOND);
+    let lane = if urgent { Lane::Urgent } else { Lane::Bulk };
+    let dropped = dropped(&flow, owner.since_ns);
     emit(lane, now_ns, |header| TcpConnect {
         header,
-        task: begun.task,
-        latency_ns: now_ns.saturating_sub(begun.since_ns),
-        socket: address,
+        task: owner.task,
+        flow,
+        latency_ns: now_ns.saturating_sub(owner.since_ns),
+        socket: socket.address(),
         error,
-        family,
-        peer_port: u16::from_be(socket.load(&SOCK_PEER_PORT)),
-        peer_address,
-        local_address,
-        local_port: socket.load(&SOCK_LOCAL_PORT),
-        padding: [0; 3],
+        retransmits: retransmits(socket),
+        rtt_us: rtt_us(socket),
+        drops: dropped.count,
+        drop_class: dropped.class as u16,
+        reset: owner.reset as u16,
+        padding: 0,
     });
-    Some(())
 }
 
-/// What happened when the kernel left no error: before a local port was found, or after.
-fn unsaid(socket: KernelPtr) -> u32 {
-    if !known([&SOCK_SOURCE_PORT]) {
-        return ECONNABORTED;
-    }
-    // The port is given back by now, but its copy for the packets stays. It lies behind the `struct sock` that the verifier
-    // knows of.
-    match socket.load_checked::<u16>(&SOCK_SOURCE_PORT, 0) {
-        0 => EADDRNOTAVAIL,
-        _ => ECONNABORTED,
-    }
-}
-
-/// Peer's and local address, in network byte order.
+/// The local port. It is given back by now, but its copy for the packets stays, behind the `struct sock` that the verifier knows of.
 #[inline(always)]
-fn addresses(socket: KernelPtr, family: u16) -> ([u8; 16], [u8; 16]) {
-    let (peer, local): ([u32; 4], [u32; 4]) =
-        if family == AF_INET6 && known([&SOCK_PEER_V6, &SOCK_LOCAL_V6]) {
-            let words = |offset| [0, 4, 8, 12].map(|past| socket.load_past(offset, past));
-            (words(&SOCK_PEER_V6), words(&SOCK_LOCAL_V6))
-        } else {
-            (
-                [socket.load(&SOCK_PEER_V4), 0, 0, 0],
-                [socket.load(&SOCK_LOCAL_V4), 0, 0, 0],
-            )
-        };
-    // SAFETY: both are 16 bytes of which every value is valid.
-    unsafe {
-        (
-            core::mem::transmute::<[u32; 4], [u8; 16]>(peer),
-            core::mem::transmute::<[u32; 4], [u8; 16]>(local),
-        )
+fn source_port(socket: KernelPtr) -> u16 {
+    if known([&SOCK_SOURCE_PORT]) {
+        u16::from_be(socket.load_checked(&SOCK_SOURCE_PORT, 0))
+    } else {
+        0
     }
 }

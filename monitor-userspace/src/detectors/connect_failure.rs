@@ -164,6 +164,7 @@ impl Detector for Detect {
                 .about(caller, attempt.task.comm())
                 .fact("peer", peer)
                 .fact("error", error)
+                .fact("cause", attempt.cause().describe())
                 .fact("failures in a row", track.failures)
                 .fact(
                     "caller",

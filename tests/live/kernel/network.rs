@@ -37,7 +37,7 @@ fn a_refused_connection_is_urgent_and_a_made_one_is_not() {
         assert_eq!((lane, made.error), (Lane::Bulk, 0));
         assert_eq!(made.task.pid, std::process::id());
         assert_eq!(
-            made.local_port,
+            made.flow.local_port,
             stream.local_addr().expect("its address").port()
         );
         drop((stream, listener));

@@ -190,12 +190,23 @@ fn out_of_memory(kill: &OomKill) -> String {
 fn connected(connect: &TcpConnect) -> String {
     let peer = connect.peer();
     let after = time(connect.latency_ns);
-    if connect.error == 0 {
-        return format!("{peer} connected in {after}");
+    let mut text = if connect.error == 0 {
+        format!("{peer} connected in {after}")
+    } else {
+        let error = names::error(connect.error);
+        let error = error.map_or_else(|| format!("error {}", connect.error), str::to_owned);
+        format!(
+            "{peer} {error} after {after}: {}",
+            connect.cause().describe()
+        )
+    };
+    if connect.retransmits > 0 {
+        add(
+            &mut text,
+            format_args!("; SYN sent {} times", connect.retransmits + 1),
+        );
     }
-    let error = names::error(connect.error);
-    let error = error.map_or_else(|| format!("error {}", connect.error), str::to_owned);
-    format!("{peer} {error} after {after}")
+    text
 }
 
 fn crossed(crossing: &MemoryCeiling) -> String {

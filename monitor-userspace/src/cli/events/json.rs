@@ -124,6 +124,10 @@ enum Fields<'a> {
         latency_ns: u64,
         error: Option<u32>,
         error_name: Option<&'static str>,
+        cause: &'static str,
+        retransmits: u32,
+        rtt_us: Option<u32>,
+        drops: u32,
     },
     Signal {
         signal: u32,
@@ -231,11 +235,15 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
         },
         Event::TcpConnect(event) => Fields::Connect {
             peer_address: event.peer().ip(),
-            peer_port: event.peer_port,
-            local_port: (event.local_port != 0).then_some(event.local_port),
+            peer_port: event.flow.peer_port,
+            local_port: (event.flow.local_port != 0).then_some(event.flow.local_port),
             latency_ns: event.latency_ns,
             error: (event.error != 0).then_some(event.error),
             error_name: names::error(event.error),
+            cause: event.cause().name(),
+            retransmits: event.retransmits,
+            rtt_us: (event.rtt_us != 0).then_some(event.rtt_us),
+            drops: event.drops,
         },
         Event::ProcessSignal(event) => Fields::Signal {
             signal: event.signal,
@@ -371,6 +379,7 @@ mod tests {
             (&refused["peer_address"], &refused["peer_port"]),
             (&json!("127.0.0.1"), &json!(80))
         );
+        assert_eq!(refused["cause"], "refused");
         assert!(!refused.to_string().contains("socket"));
     }
 

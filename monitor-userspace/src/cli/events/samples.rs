@@ -1,12 +1,13 @@
 //! Events for the tests beside this file.
 
+use monitor_common::flow::{AF_INET, TCP};
 use monitor_common::probes::Record;
 use monitor_common::probes::cgroup_change::{CgroupChange, MADE, PATH_LEN};
 use monitor_common::probes::process_exec::{ARGV_LEN, ProcessExec};
 use monitor_common::probes::process_exit::ProcessExit;
 use monitor_common::probes::process_signal::ProcessSignal;
-use monitor_common::probes::tcp_connect::{AF_INET, TcpConnect};
-use monitor_common::{Event, Header, Kind, Task};
+use monitor_common::probes::tcp_connect::TcpConnect;
+use monitor_common::{Event, Flow, Header, Kind, Task};
 
 use crate::kernel::decode;
 
@@ -94,15 +95,23 @@ pub(super) fn connect(error: u32) -> Event {
     Event::TcpConnect(TcpConnect {
         header: header::<TcpConnect>(),
         task: task(),
+        flow: Flow {
+            local_address: bytes(&[127, 0, 0, 1]),
+            peer_address: bytes(&[127, 0, 0, 1]),
+            local_port: 0,
+            peer_port: 80,
+            family: AF_INET,
+            protocol: TCP,
+        },
         latency_ns: 43_000,
         socket: 0xffff_8000_dead_beef,
         error,
-        family: AF_INET,
-        peer_port: 80,
-        peer_address: bytes(&[127, 0, 0, 1]),
-        local_address: bytes(&[127, 0, 0, 1]),
-        local_port: 0,
-        padding: [0; 3],
+        retransmits: 0,
+        rtt_us: 0,
+        drops: 0,
+        drop_class: 0,
+        reset: 1,
+        padding: 0,
     })
 }
 

@@ -1,0 +1,168 @@
+//! What events say of a socket, read from its `struct sock`.
+
+use monitor_common::flow::AF_INET6;
+use monitor_common::{Flow, Task};
+
+use crate::maps::{DROPPED, Dropped, SOCKETS};
+use crate::offsets::{
+    CGROUP_NODE, KernelPtr, NODE_ID, SOCK_CGROUP, SOCK_CGROUP_BITS, SOCK_FAMILY, SOCK_LOCAL_PORT,
+    SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL,
+    SOCK_SOCKET, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT, TCP_TOTAL_RETRANSMITS, known,
+};
+
+/// An address as the kernel has it, in network byte order; IPv4 in the first word.
+pub(crate) type Address = [u32; 4];
+
+/// The third word of an IPv6 address that holds an IPv4 address, as it lies in memory.
+const MAPPED: u32 = 0x0000_ffff_u32.to_be();
+
+/// The two ends of a socket.
+#[inline(always)]
+pub(crate) fn flow(socket: KernelPtr) -> Flow {
+    let family: u16 = socket.load(&SOCK_FAMILY);
+    let (local, peer) = addresses(socket, family);
+    Flow {
+        local_address: bytes(local),
+        peer_address: bytes(peer),
+        local_port: socket.load(&SOCK_LOCAL_PORT),
+        peer_port: u16::from_be(socket.load(&SOCK_PEER_PORT)),
+        family,
+        protocol: socket.load(&SOCK_PROTOCOL),
+    }
+}
+
+/// Local and peer's address.
+#[inline(always)]
+pub(crate) fn addresses(socket: KernelPtr, family: u16) -> (Address, Address) {
+    if family == AF_INET6 && known([&SOCK_PEER_V6, &SOCK_LOCAL_V6]) {
+        let words = |offset| [0, 4, 8, 12].map(|past| socket.load_past(offset, past));
+        (words(&SOCK_LOCAL_V6), words(&SOCK_PEER_V6))
+    } else {
+        (
+            [socket.load(&SOCK_LOCAL_V4), 0, 0, 0],
+            [socket.load(&SOCK_PEER_V4), 0, 0, 0],
+        )
+    }
+}
+
+/// The bytes of an address.
+#[inline(always)]
+pub(crate) fn bytes(address: Address) -> [u8; 16] {
+    // SAFETY: both are 16 bytes of which every value is valid.
+    unsafe { core::mem::transmute::<Address, [u8; 16]>(address) }
+}
+
+/// The words of an address.
+#[inline(always)]
+pub(crate) fn words(address: [u8; 16]) -> Address {
+    // SAFETY: both are 16 bytes of which every value is valid.
+    unsafe { core::mem::transmute::<[u8; 16], Address>(address) }
+}
+
+/// A number for a way of packets: from this end to that one. Packets of an IPv4 connection have the same number whether its socket is one
+/// of IPv4 or of IPv6.
+#[inline(always)]
+pub(crate) fn way(from: Address, from_port: u16, to: Address, to_port: u16) -> u64 {
+    let mut hash = u64::from(from_port) << 16 | u64::from(to_port);
+    for address in [from, to] {
+        let v4 = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
+        let address = if v4 { [address[3], 0, 0, 0] } else { address };
+        for pair in [[address[0], address[1]], [address[2], address[3]]] {
+            hash ^= u64::from(pair[0]) << 32 | u64::from(pair[1]);
+            hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            hash ^= hash >> 29;
+        }
+    }
+    hash
+}
+
+/// What this host threw away between the two ends, in either direction, since then.
+#[inline(always)]
+pub(crate) fn dropped(flow: &Flow, since_ns: u64) -> Dropped {
+    let (local, peer) = (words(flow.local_address), words(flow.peer_address));
+    let mut sum = Dropped::NONE;
+    let out = way(local, flow.local_port, peer, flow.peer_port);
+    let back = way(peer, flow.peer_port, local, flow.local_port);
+    for key in [out, back] {
+        if let Some(drop) = DROPPED.get_ptr(key) {
+            // SAFETY: the entry may change meanwhile, which mixes two truths about the same way.
+            let drop = unsafe { *drop };
+            if drop.at_ns >= since_ns {
+                sum.count += drop.count;
+                sum.class = drop.class;
+            }
+        }
+    }
+    sum
+}
+
+/// Id of the cgroup whose task made the socket; a server's connections have that of their listener. 0 when unknown.
+#[inline(always)]
+pub(crate) fn cgroup_id(socket: KernelPtr) -> u64 {
+    if known([&SOCK_CGROUP, &CGROUP_NODE, &NODE_ID]) {
+        socket
+            .follow(&SOCK_CGROUP)
+            .follow(&CGROUP_NODE)
+            .load(&NODE_ID)
+    } else if known([&SOCK_CGROUP_BITS, &CGROUP_NODE, &NODE_ID]) {
+        let bits: u64 = socket.load(&SOCK_CGROUP_BITS);
+        if bits & 1 != 0 {
+            return 0;
+        }
+        KernelPtr::new((bits & !3) as *const u8)
+            .follow_checked(&CGROUP_NODE, 0)
+            .load_checked(&NODE_ID, 0)
+    } else {
+        0
+    }
+}
+
+/// Number of its inode, as in `/proc/PID/fd` (`socket:[N]`); 0 once its last file is closed.
+#[inline(always)]
+pub(crate) fn inode(socket: KernelPtr) -> u64 {
+    if !known([&SOCK_SOCKET, &SOCKET_INODE_NUMBER]) {
+        return 0;
+    }
+    // A `struct socket_alloc` begins with its `struct socket`.
+    let file = socket.follow_checked(&SOCK_SOCKET, 0);
+    if file.is_null() {
+        return 0;
+    }
+    file.load_checked(&SOCKET_INODE_NUMBER, 0)
+}
+
+/// Who connected it; of a socket that this host did not connect, or that was forgotten, only the cgroup.
+#[inline(always)]
+pub(crate) fn owner(socket: KernelPtr) -> Task {
+    match SOCKETS.get_ptr(socket.address()) {
+        // SAFETY: written once, while the connection is begun.
+        Some(owner) => unsafe { (*owner).task },
+        None => Task {
+            pid: 0,
+            tid: 0,
+            start_time_ns: 0,
+            cgroup_id: cgroup_id(socket),
+            comm: [0; 16],
+        },
+    }
+}
+
+/// How often a TCP socket sent something again; 0 when unknown.
+#[inline(always)]
+pub(crate) fn retransmits(socket: KernelPtr) -> u32 {
+    if known([&TCP_TOTAL_RETRANSMITS]) {
+        socket.load_checked(&TCP_TOTAL_RETRANSMITS, 0)
+    } else {
+        0
+    }
+}
+
+/// Smoothed round-trip time of a TCP socket, microseconds; 0 when unknown.
+#[inline(always)]
+pub(crate) fn rtt_us(socket: KernelPtr) -> u32 {
+    if known([&TCP_SMOOTHED_RTT]) {
+        socket.load_checked::<u32>(&TCP_SMOOTHED_RTT, 0) >> 3
+    } else {
+        0
+    }
+}
