@@ -1,5 +1,7 @@
 //! What the programs count, per probe and per CPU, and the settings they are given.
 
+use crate::probes::run_queue_latency::HISTOGRAM;
+
 /// What one probe did on one CPU. Only ever grows while the programs are loaded.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,6 +27,27 @@ pub struct ReclaimTotals {
     /// Nanoseconds in them.
     pub stall_ns: u64,
 }
+
+/// What TCP did on one CPU.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TcpTotals {
+    /// Outgoing connections that were made, by the time it took; see [`crate::probes::run_queue_latency::bucket`].
+    pub made: [u64; HISTOGRAM],
+    /// Outgoing connections that were not made.
+    pub failed: u64,
+    /// Resets that came.
+    pub resets_received: u64,
+    /// Resets that were sent in answer to a packet.
+    pub resets_sent: u64,
+    /// Segments that were sent again.
+    pub retransmits: u64,
+    /// Answers to first packets that were sent again.
+    pub answers_retransmitted: u64,
+}
+
+/// Words of a [`TcpTotals`].
+pub const TCP_TOTALS_WORDS: usize = HISTOGRAM + 5;
 
 /// Names of the globals, beside the offsets, that userspace sets before loading. Shared so that a misspelt one is a
 /// compile error on one side or a failed load on the other.
@@ -147,6 +170,7 @@ pub struct LimitKey {
     pub probe: u64,
 }
 
+const _: () = assert!(size_of::<TcpTotals>() == TCP_TOTALS_WORDS * 8);
 const _: () = assert!(size_of::<CgroupLimit>() == 24);
 const _: () = assert!(size_of::<LimitKey>() == 16);
 const _: () = assert!(size_of::<ProbeCounters>() == 32);

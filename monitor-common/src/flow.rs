@@ -20,7 +20,7 @@ pub struct Flow {
     pub local_address: [u8; 16],
     /// Peer's address, as above.
     pub peer_address: [u8; 16],
-    /// Local port, host byte order; 0 when there is none.
+    /// Local port, host byte order; 0 when there is none, also where a kernel forgets that of a closed socket.
     pub local_port: u16,
     /// Peer's port, host byte order; 0 when there is none.
     pub peer_port: u16,

@@ -111,6 +111,11 @@ macro_rules! for_each_offset {
             TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
             // Eight times the smoothed round-trip time, microseconds.
             TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);
+            TCP_TIMEOUTS("inet_connection_sock", "icsk_retransmits", Offset);
+            TCP_SEGMENT_SIZE("tcp_sock", "mss_cache", Offset);
+            TCP_SELECTIVE_ACKS("tcp_sock", "sacked_out", Offset);
+            TCP_BYTES_ACKED("tcp_sock", "bytes_acked", Offset);
+            PACKET_CONTROL("sk_buff", "cb", Offset);
         }
     };
 }

@@ -132,6 +132,8 @@ probes! {
     14 => EventThrottle(event_throttle),
     15 => BenchLoad(bench_load),
     16 => BenchEmpty(bench_empty),
+    17 => TcpReset(tcp_reset),
+    18 => TcpRetransmit(tcp_retransmit),
 }
 
 impl Kind {

@@ -2,7 +2,9 @@
 
 use aya_ebpf::macros::map;
 use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
-use monitor_common::counters::{CgroupLimit, LimitKey, ProbeCounters, RateLimit, ReclaimTotals};
+use monitor_common::counters::{
+    CgroupLimit, LimitKey, ProbeCounters, RateLimit, ReclaimTotals, TcpTotals,
+};
 use monitor_common::probes::direct_reclaim::Reclaim;
 use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
 use monitor_common::probes::memory_ceiling::{CEILINGS, Ceiling};
@@ -63,6 +65,10 @@ pub(crate) static RECLAIMING: LruHashMap<u32, Reclaim> = LruHashMap::with_max_en
 /// Stalls in direct reclaim, short ones included.
 #[map]
 pub(crate) static RECLAIM_TOTALS: PerCpuArray<ReclaimTotals> = PerCpuArray::with_max_entries(1, 0);
+
+/// What TCP did.
+#[map]
+static TCP_TOTALS: PerCpuArray<TcpTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// What each cgroup makes of each probe's events.
 #[map]
@@ -127,6 +133,15 @@ pub(crate) static BENCH: Array<[u32; 2]> = Array::with_max_entries(1, 0);
 /// For the benchmarks: records made on this CPU.
 #[map]
 pub(crate) static BENCH_MADE: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Counts something that TCP did.
+#[inline(always)]
+pub(crate) fn tcp_totals(add: impl FnOnce(&mut TcpTotals)) {
+    if let Some(totals) = TCP_TOTALS.get_ptr_mut(0) {
+        // SAFETY: a slot of this CPU, valid while the program runs.
+        add(unsafe { &mut *totals });
+    }
+}
 
 /// Value of [`TURNS`].
 #[repr(C)]

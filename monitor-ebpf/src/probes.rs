@@ -16,3 +16,5 @@ mod process_signal;
 mod run_queue_latency;
 mod task_snapshot;
 mod tcp_connect;
+mod tcp_reset;
+mod tcp_retransmit;

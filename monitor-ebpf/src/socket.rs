@@ -7,7 +7,8 @@ use crate::maps::{DROPPED, Dropped, SOCKETS};
 use crate::offsets::{
     CGROUP_NODE, KernelPtr, NODE_ID, SOCK_CGROUP, SOCK_CGROUP_BITS, SOCK_FAMILY, SOCK_LOCAL_PORT,
     SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL,
-    SOCK_SOCKET, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT, TCP_TOTAL_RETRANSMITS, known,
+    SOCK_SOCKET, SOCK_SOURCE_PORT, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT, TCP_TOTAL_RETRANSMITS,
+    known,
 };
 
 /// An address as the kernel has it, in network byte order; IPv4 in the first word.
@@ -21,10 +22,15 @@ const MAPPED: u32 = 0x0000_ffff_u32.to_be();
 pub(crate) fn flow(socket: KernelPtr) -> Flow {
     let family: u16 = socket.load(&SOCK_FAMILY);
     let (local, peer) = addresses(socket, family);
+    let local_port = match socket.load(&SOCK_LOCAL_PORT) {
+        // A closed socket has given its port back, but a copy for the packets stays behind the `struct sock` that the verifier knows of.
+        0 if known([&SOCK_SOURCE_PORT]) => u16::from_be(socket.load_checked(&SOCK_SOURCE_PORT, 0)),
+        port => port,
+    };
     Flow {
         local_address: bytes(local),
         peer_address: bytes(peer),
-        local_port: socket.load(&SOCK_LOCAL_PORT),
+        local_port,
         peer_port: u16::from_be(socket.load(&SOCK_PEER_PORT)),
         family,
         protocol: socket.load(&SOCK_PROTOCOL),

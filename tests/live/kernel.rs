@@ -9,6 +9,8 @@
 mod ceilings;
 #[path = "kernel/cgroups.rs"]
 mod cgroups;
+#[path = "kernel/connections.rs"]
+mod connections;
 #[path = "kernel/figures.rs"]
 mod figures;
 #[path = "kernel/forks.rs"]

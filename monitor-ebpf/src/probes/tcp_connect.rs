@@ -5,13 +5,14 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use aya_log_ebpf::debug;
 use monitor_common::flow::TCP;
+use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::probes::tcp_connect::{
     EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
 };
-use monitor_common::{Flow, Kind, Task};
+use monitor_common::{Kind, Task};
 
 use crate::emit::{Lane, admitted, emit, has_share, now_ns};
-use crate::maps::{Dropped, Owner, SOCKETS};
+use crate::maps::{Dropped, Owner, SOCKETS, tcp_totals};
 use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
 use crate::settings::refuse_if_asked;
 use crate::socket::{cgroup_id, dropped, flow, retransmits, rtt_us};
@@ -80,6 +81,10 @@ fn made(socket: KernelPtr) {
     let now_ns = now_ns();
     // SAFETY: the socket is locked while its state changes, and the slot valid while the program runs.
     let owner = unsafe { &*owner };
+    let latency_ns = now_ns.saturating_sub(owner.since_ns);
+    let number = bucket(latency_ns) & (HISTOGRAM - 1);
+    // SAFETY: the mask keeps the number in bounds.
+    tcp_totals(|totals| unsafe { *totals.made.get_unchecked_mut(number) += 1 });
     if !has_share(Kind::TcpConnect, Lane::Bulk, &owner.task, now_ns) {
         return;
     }
@@ -94,7 +99,7 @@ fn made(socket: KernelPtr) {
         header,
         task: owner.task,
         flow,
-        latency_ns: now_ns.saturating_sub(owner.since_ns),
+        latency_ns,
         socket: socket.address(),
         error: 0,
         retransmits,
@@ -112,6 +117,7 @@ fn failed(socket: KernelPtr) {
     if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
         return;
     }
+    tcp_totals(|totals| totals.failed += 1);
     let now_ns = now_ns();
     let owner = match SOCKETS.get_ptr(socket.address()) {
         // SAFETY: the socket is locked while its state changes, and the value is copied at once.
@@ -129,10 +135,7 @@ fn failed(socket: KernelPtr) {
         },
     };
     let _ = SOCKETS.remove(socket.address());
-    let flow = Flow {
-        local_port: source_port(socket),
-        ..flow(socket)
-    };
+    let flow = flow(socket);
     let error = match socket.load::<u32>(&SOCK_ERROR) {
         0 if flow.local_port == 0 && known([&SOCK_SOURCE_PORT]) => EADDRNOTAVAIL,
         0 => ECONNABORTED,
@@ -155,14 +158,4 @@ fn failed(socket: KernelPtr) {
         reset: owner.reset as u16,
         padding: 0,
     });
-}
-
-/// The local port. It is given back by now, but its copy for the packets stays, behind the `struct sock` that the verifier knows of.
-#[inline(always)]
-fn source_port(socket: KernelPtr) -> u16 {
-    if known([&SOCK_SOURCE_PORT]) {
-        u16::from_be(socket.load_checked(&SOCK_SOURCE_PORT, 0))
-    } else {
-        0
-    }
 }

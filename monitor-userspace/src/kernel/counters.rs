@@ -8,7 +8,7 @@ use std::sync::Arc;
 use aya::maps::{Map, MapData, MapError, PerCpuArray};
 use aya::{Ebpf, Pod};
 use monitor_common::Kind;
-use monitor_common::counters::{ProbeCounters, ReclaimTotals};
+use monitor_common::counters::{ProbeCounters, ReclaimTotals, TCP_TOTALS_WORDS, TcpTotals};
 use monitor_common::probes::run_queue_latency::{BUCKETS, TURNS_WORDS};
 
 use super::programs::{ProgramCost, Programs};
@@ -26,6 +26,7 @@ pub(super) struct Maps {
     lost_total: PerCpuArray<MapData, u64>,
     turns: PerCpuArray<MapData, [u64; TURNS_WORDS]>,
     reclaim: PerCpuArray<MapData, [u64; 2]>,
+    tcp: PerCpuArray<MapData, [u64; TCP_TOTALS_WORDS]>,
 }
 
 impl Maps {
@@ -36,6 +37,7 @@ impl Maps {
             lost_total: take_array(object, "LOST_TOTAL")?,
             turns: take_array(object, "TURNS")?,
             reclaim: take_array(object, "RECLAIM_TOTALS")?,
+            tcp: take_array(object, "TCP_TOTALS")?,
         })
     }
 }
@@ -109,6 +111,21 @@ impl CounterReader {
     pub fn reclaim_totals(&self) -> ReclaimTotals {
         let [stalls, stall_ns] = sum(&self.maps.reclaim, 0);
         ReclaimTotals { stalls, stall_ns }
+    }
+
+    /// What TCP did since loading, all CPUs together.
+    pub fn tcp_totals(&self) -> TcpTotals {
+        let words = sum(&self.maps.tcp, 0);
+        let mut words = words.into_iter();
+        let mut next = || words.next().unwrap_or(0);
+        TcpTotals {
+            made: std::array::from_fn(|_| next()),
+            failed: next(),
+            resets_received: next(),
+            resets_sent: next(),
+            retransmits: next(),
+            answers_retransmitted: next(),
+        }
     }
 
     /// What each loaded program has cost, by name.

@@ -85,6 +85,7 @@ macro_rules! labels {
 labels! {
     Action, "action", "an action of the registry";
     Cpu, "cpu", "number of a CPU of this machine";
+    Direction, "direction", "`received` or `sent`";
     Detector, "detector", "a detector of the registry";
     Guard, "guard", "a guard of the policy";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
@@ -157,6 +158,11 @@ metrics! {
     ServiceWaitSeconds, Counter, "smart_monitor_service_off_cpu", SECONDS, [Service, Wait], "Time in them";
     ReclaimStalls, Counter, "smart_monitor_direct_reclaim_stalls", NONE, [], "Times a task had to free memory before it was given any";
     ReclaimSeconds, Counter, "smart_monitor_direct_reclaim_stall", SECONDS, [], "Time that tasks spent doing so";
+    TcpConnect, Histogram, "smart_monitor_tcp_connect", SECONDS, [], "Time until an outgoing TCP connection was made, all of the host; the sum is estimated likewise";
+    TcpConnectFailures, Counter, "smart_monitor_tcp_connect_failures", NONE, [], "Outgoing TCP connections that were not made";
+    TcpResets, Counter, "smart_monitor_tcp_resets", NONE, [Direction], "Resets of TCP connections, and of attempts to make one; sent ones only where they answer a packet";
+    TcpRetransmits, Counter, "smart_monitor_tcp_retransmits", NONE, [], "TCP segments that were sent again";
+    TcpAnswerRetransmits, Counter, "smart_monitor_tcp_synack_retransmits", NONE, [], "Answers to the first packet of a connection that were sent again";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

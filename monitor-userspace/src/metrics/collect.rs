@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use monitor_common::counters::ProbeCounters;
+use monitor_common::counters::{ProbeCounters, TcpTotals};
 use monitor_common::probes::off_cpu::Wait;
-use monitor_common::probes::run_queue_latency::upper_bound_ns;
+use monitor_common::probes::run_queue_latency::{BUCKETS, upper_bound_ns};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -199,11 +199,14 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     write(Metric::ProbeImplausible, |sum| sum.implausible)?;
     page.family(Metric::RunQueue, |family| {
         let run_queue = kernel.run_queue();
-        run_queue.map_or(Ok(()), |waits| write_run_queue(family, &[], &waits.buckets))
+        run_queue.map_or(Ok(()), |waits| write_histogram(family, &[], &waits.buckets))
     })?;
     if let Some(totals) = kernel.reclaim() {
         page.single(Metric::ReclaimStalls, totals.stalls)?;
         page.single(Metric::ReclaimSeconds, seconds(totals.stall_ns))?;
+    }
+    if let Some(totals) = kernel.tcp() {
+        write_tcp(page, &totals)?;
     }
     let costs = kernel.costs();
     page.family(Metric::BpfSeconds, |family| {
@@ -231,7 +234,21 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     })
 }
 
-fn write_run_queue(family: &mut Family<'_>, labels: &[&str], counts: &[u64]) -> fmt::Result {
+fn write_tcp(page: &mut Page<'_>, totals: &TcpTotals) -> fmt::Result {
+    let made = totals.made.get(..BUCKETS).unwrap_or_default();
+    page.family(Metric::TcpConnect, |family| {
+        write_histogram(family, &[], made)
+    })?;
+    page.single(Metric::TcpConnectFailures, totals.failed)?;
+    page.family(Metric::TcpResets, |family| {
+        family.put(&["received"], totals.resets_received)?;
+        family.put(&["sent"], totals.resets_sent)
+    })?;
+    page.single(Metric::TcpRetransmits, totals.retransmits)?;
+    page.single(Metric::TcpAnswerRetransmits, totals.answers_retransmitted)
+}
+
+fn write_histogram(family: &mut Family<'_>, labels: &[&str], counts: &[u64]) -> fmt::Result {
     let mut buckets = Vec::with_capacity(counts.len());
     let (mut sum, mut below) = (0.0, 0.0);
     for (at, count) in counts.iter().enumerate() {
@@ -263,7 +280,7 @@ fn write_service_waits(
         .collect();
     page.family(Metric::ServiceRunQueue, |family| {
         let mut known = known.iter();
-        known.try_for_each(|(name, waits)| write_run_queue(family, &[name], &waits.run_queue))
+        known.try_for_each(|(name, waits)| write_histogram(family, &[name], &waits.run_queue))
     })?;
     let by_kind = |page: &mut Page<'_>, metric, value: fn(&CgroupWaits) -> [f64; 4]| {
         page.family(metric, |family| {

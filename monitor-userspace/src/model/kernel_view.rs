@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use monitor_common::counters::{ProbeCounters, ReclaimTotals};
+use monitor_common::counters::{ProbeCounters, ReclaimTotals, TcpTotals};
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
@@ -100,6 +100,11 @@ pub trait KernelView: Send + Sync {
 
     /// Stalls in direct reclaim, of all CPUs together; none when the probe is off.
     fn reclaim(&self) -> Option<ReclaimTotals>;
+
+    /// What TCP did, of all CPUs together; each probe that is off leaves its part at 0. None when all of them are off.
+    fn tcp(&self) -> Option<TcpTotals> {
+        None
+    }
 
     /// Run time of the programs; empty when the kernel does not count it.
     fn costs(&self) -> Vec<ProgramCost>;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError};
 
 use monitor_common::Kind;
-use monitor_common::counters::ReclaimTotals;
+use monitor_common::counters::{ReclaimTotals, TcpTotals};
 
 use super::budget::Estimates;
 use super::knowing::Known;
@@ -113,6 +113,14 @@ impl KernelView for LiveKernel {
         self.on()
             .contains(&Kind::DirectReclaim)
             .then(|| self.counters.reclaim_totals())
+    }
+
+    fn tcp(&self) -> Option<TcpTotals> {
+        let on = self.on();
+        [Kind::TcpConnect, Kind::TcpReset, Kind::TcpRetransmit]
+            .iter()
+            .any(|kind| on.contains(kind))
+            .then(|| self.counters.tcp_totals())
     }
 
     fn costs(&self) -> Vec<ProgramCost> {

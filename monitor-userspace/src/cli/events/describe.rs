@@ -14,7 +14,6 @@ use monitor_common::probes::process_exec::{ProcessExec, UID_UNKNOWN};
 use monitor_common::probes::process_exit::{Ending, ProcessExit};
 use monitor_common::probes::process_signal::ProcessSignal;
 use monitor_common::probes::run_queue_latency::{Cause, Culprit, RunQueueLatency};
-use monitor_common::probes::tcp_connect::TcpConnect;
 
 use super::resolve::Resolver;
 use super::{names, text, words};
@@ -39,7 +38,9 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
-        | Event::OffCpu(_) => Some(Style::Warning),
+        | Event::OffCpu(_)
+        | Event::TcpReset(_)
+        | Event::TcpRetransmit(_) => Some(Style::Warning),
         _ => None,
     }
 }
@@ -58,7 +59,9 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
             whose(words::reclaim_scope(stall.scope)),
             pages(stall.reclaimed_pages)
         ),
-        Event::TcpConnect(connect) => connected(connect),
+        Event::TcpConnect(connect) => network::connected(connect),
+        Event::TcpReset(reset) => network::reset(reset),
+        Event::TcpRetransmit(again) => network::retransmit(again),
         Event::ProcessSignal(signal) => signalled(signal),
         Event::ForkStorm(storm) => {
             let within = storm.header.time_ns.saturating_sub(storm.window_ns);
@@ -187,28 +190,6 @@ fn out_of_memory(kill: &OomKill) -> String {
     text
 }
 
-fn connected(connect: &TcpConnect) -> String {
-    let peer = connect.peer();
-    let after = time(connect.latency_ns);
-    let mut text = if connect.error == 0 {
-        format!("{peer} connected in {after}")
-    } else {
-        let error = names::error(connect.error);
-        let error = error.map_or_else(|| format!("error {}", connect.error), str::to_owned);
-        format!(
-            "{peer} {error} after {after}: {}",
-            connect.cause().describe()
-        )
-    };
-    if connect.retransmits > 0 {
-        add(
-            &mut text,
-            format_args!("; SYN sent {} times", connect.retransmits + 1),
-        );
-    }
-    text
-}
-
 fn crossed(crossing: &MemoryCeiling) -> String {
     let of = match crossing.scope() {
         Scope::Process => "its",
@@ -309,5 +290,6 @@ fn named(culprit: &Culprit, share: u64, wait: &RunQueueLatency, resolver: &mut R
     text
 }
 
+mod network;
 #[cfg(test)]
 mod tests;

@@ -1,7 +1,6 @@
 //! An event as one line of JSON. The schema is documented in docs/events.md: names are never used again for something else.
 
 use std::borrow::Cow;
-use std::net::IpAddr;
 
 use monitor_common::Event;
 use monitor_common::event::COMM_LEN;
@@ -16,6 +15,8 @@ use super::{names, text, words};
 use crate::host::procfs;
 use crate::model::Time;
 use crate::model::who::Identity;
+
+mod network;
 
 /// The line, without its end; `wall` is its time on the wall clock.
 pub(super) fn line(
@@ -117,18 +118,9 @@ enum Fields<'a> {
         reclaimed_bytes: u64,
         scope: &'static str,
     },
-    Connect {
-        peer_address: IpAddr,
-        peer_port: u16,
-        local_port: Option<u16>,
-        latency_ns: u64,
-        error: Option<u32>,
-        error_name: Option<&'static str>,
-        cause: &'static str,
-        retransmits: u32,
-        rtt_us: Option<u32>,
-        drops: u32,
-    },
+    Connect(network::Connect),
+    Reset(network::Reset),
+    Retransmit(network::Retransmit),
     Signal {
         signal: u32,
         signal_name: Option<&'static str>,
@@ -233,18 +225,9 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             reclaimed_bytes: pages(event.reclaimed_pages),
             scope: words::reclaim_scope(event.scope),
         },
-        Event::TcpConnect(event) => Fields::Connect {
-            peer_address: event.peer().ip(),
-            peer_port: event.flow.peer_port,
-            local_port: (event.flow.local_port != 0).then_some(event.flow.local_port),
-            latency_ns: event.latency_ns,
-            error: (event.error != 0).then_some(event.error),
-            error_name: names::error(event.error),
-            cause: event.cause().name(),
-            retransmits: event.retransmits,
-            rtt_us: (event.rtt_us != 0).then_some(event.rtt_us),
-            drops: event.drops,
-        },
+        Event::TcpConnect(event) => Fields::Connect(network::connect(event)),
+        Event::TcpReset(event) => Fields::Reset(network::reset(event)),
+        Event::TcpRetransmit(event) => Fields::Retransmit(network::retransmit(event)),
         Event::ProcessSignal(event) => Fields::Signal {
             signal: event.signal,
             signal_name: names::signal(event.signal),

@@ -1,6 +1,6 @@
 //! Numbers of events as stable words: the same ones in JSON and, with spaces, for people.
 
-use monitor_common::probes::{cgroup_change, direct_reclaim, memory_ceiling, oom_kill};
+use monitor_common::probes::{cgroup_change, direct_reclaim, memory_ceiling, oom_kill, tcp_reset};
 
 /// How a signal got on (`TRACE_SIGNAL_*` of the kernel's `include/trace/events/signal.h`).
 pub(super) const fn signal_result(number: u32) -> &'static str {
@@ -28,6 +28,15 @@ pub(super) const fn reclaim_scope(number: u32) -> &'static str {
     match number {
         direct_reclaim::SCOPE_HOST => "host",
         direct_reclaim::SCOPE_CGROUP => "cgroup",
+        _ => "unknown",
+    }
+}
+
+/// Which way a reset went.
+pub(super) const fn direction(sent: u16) -> &'static str {
+    match sent {
+        tcp_reset::RECEIVED => "received",
+        tcp_reset::SENT => "sent",
         _ => "unknown",
     }
 }
