@@ -52,6 +52,9 @@ struct Args {
     /// Rounds of each measurement of the kernel programs; in each, every variant has its turn.
     #[arg(long, default_value_t = 15)]
     kernel_rounds: usize,
+    /// Of the kernel programs, measure only these.
+    #[arg(long, value_enum, value_delimiter = ',')]
+    kernel_only: Vec<kernel::Section>,
     /// Length of the idle measurement.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -155,7 +158,8 @@ fn measure(
         peers::measure(args.peer_rounds, args.peers, own.as_ref(), report);
     }
     if wanted(What::Kernel) {
-        kernel::measure(args.kernel_rounds, args.peers, report).context("kernel")?;
+        let sections = &args.kernel_only;
+        kernel::measure(args.kernel_rounds, sections, args.peers, report).context("kernel")?;
     }
     Ok(())
 }

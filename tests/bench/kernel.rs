@@ -5,6 +5,8 @@
 //! then harms all alike. The loads run in processes that exist before anything is attached: they are nobody's news.
 //! Owns the order of the measurements; leaves out the daemon, whose cost the other sections measure.
 
+#[path = "kernel/connects.rs"]
+mod connects;
 #[path = "kernel/flood.rs"]
 mod flood;
 #[path = "kernel/grid.rs"]
@@ -72,45 +74,75 @@ pub(crate) fn be(part: &Part) -> ExitCode {
     }
 }
 
-/// Measures everything; what fails or is missing is said, and keeps nothing else from being measured.
-pub(crate) fn measure(rounds: usize, install: bool, report: &mut Report) -> Result<()> {
+/// A load, or a question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Section {
+    /// Context switches.
+    Switches,
+    /// A compile job.
+    Compile,
+    /// Processes that end at once.
+    Forks,
+    /// TCP connections.
+    Connects,
+    /// The process table.
+    Table,
+    /// From an event to its reader.
+    Wake,
+    /// More events than can be read.
+    Flood,
+    /// From crossing a ceiling to the signal.
+    Guard,
+}
+
+/// Measures these sections, or all of them; what fails or is missing is said, and keeps nothing else from being measured.
+pub(crate) fn measure(
+    rounds: usize,
+    sections: &[Section],
+    install: bool,
+    report: &mut Report,
+) -> Result<()> {
+    use Section::{Compile, Connects, Flood, Forks, Guard, Switches, Table, Wake};
     let cpus = Cpus::allowed()?;
-    let tools = Tools::find(install);
+    let tools = &Tools::find(install);
+    let wanted = |section: &Section| sections.is_empty() || sections.contains(section);
     let mut wakes = Vec::new();
-    let mut note = |name: &'static str, result: Result<Wakes>, report: &mut Report| match result {
-        Ok(seen) => wakes.push((name, seen)),
-        Err(error) => report.missing(name, &format!("{error:#}")),
-    };
-    let result = switches::measure(rounds, &tools, cpus, report);
-    note("context switches", result, report);
-    note("compile job", jobs::compile(rounds, &tools, report), report);
-    note(
-        "fork+exec+exit+wait",
-        jobs::forks(rounds, &tools, report),
-        report,
-    );
+    for section in [Switches, Compile, Forks, Connects]
+        .iter()
+        .filter(|it| wanted(it))
+    {
+        let (name, result) = match section {
+            Compile => ("compile job", jobs::compile(rounds, tools, report)),
+            Forks => ("fork+exec+exit+wait", jobs::forks(rounds, tools, report)),
+            Connects => (
+                "TCP connections",
+                connects::measure(rounds, tools, cpus, report),
+            ),
+            _ => (
+                "context switches",
+                switches::measure(rounds, tools, cpus, report),
+            ),
+        };
+        match result {
+            Ok(seen) => wakes.push((name, seen)),
+            Err(error) => report.missing(name, &format!("{error:#}")),
+        }
+    }
     show_wakes(&wakes, report);
-    let told = |name, result: Result<()>, report: &mut Report| {
+    for section in [Table, Wake, Flood, Guard].iter().filter(|it| wanted(it)) {
+        let (name, result) = match section {
+            Table => ("process table", table::measure(rounds, report)),
+            Wake => (
+                "kernel event -> reader",
+                wake::measure(rounds, cpus, report),
+            ),
+            Flood => ("flood of a ring", flood::measure(rounds, cpus, report)),
+            _ => ("guard in the kernel", guard::measure(rounds, report)),
+        };
         if let Err(error) = result {
             report.missing(name, &format!("{error:#}"));
         }
-    };
-    told("process table", table::measure(rounds, report), report);
-    told(
-        "kernel event -> reader",
-        wake::measure(rounds, cpus, report),
-        report,
-    );
-    told(
-        "flood of a ring",
-        flood::measure(rounds, cpus, report),
-        report,
-    );
-    told(
-        "guard in the kernel",
-        guard::measure(rounds, report),
-        report,
-    );
+    }
     Ok(())
 }
 

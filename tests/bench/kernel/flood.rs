@@ -71,7 +71,7 @@ fn made(load: &mut BenchLoad, time: Duration) -> Result<u64> {
 }
 
 fn connections(rounds: usize, cpus: Cpus, report: &mut Report) -> Result<()> {
-    let mut kernel = load(&only(Kind::TcpConnect))?;
+    let mut kernel = load(&only(&[Kind::TcpConnect]))?;
     let mut rings = kernel.take_rings().context("no rings")?;
     let counters = kernel.counters();
     // Nobody listens there any more.

@@ -29,7 +29,7 @@ const THREADS: usize = 64;
 const SIGKILL: i32 = 9;
 
 pub(super) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
-    let mut options = only(Kind::MemoryCeiling);
+    let mut options = only(&[Kind::MemoryCeiling]);
     let signals = Kind::ProcessSignal.name();
     options.disabled.retain(|probe| probe != signals);
     let mut kernel = load(&options)?;

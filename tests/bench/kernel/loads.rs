@@ -6,6 +6,7 @@
 use std::fmt::Write as _;
 use std::fs::File;
 use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
@@ -23,6 +24,8 @@ pub(crate) enum Load {
     Switches,
     /// Nanoseconds of a fork, exec, exit and wait.
     Forks,
+    /// Nanoseconds of a TCP connection over loopback: made, accepted, closed.
+    Connects,
     /// Nanoseconds of a job, then CPU time of all its processes, nanoseconds.
     Compile,
 }
@@ -32,6 +35,7 @@ impl Load {
         match self {
             Self::Switches => "switches",
             Self::Forks => "forks",
+            Self::Connects => "connects",
             Self::Compile => "compile",
         }
     }
@@ -41,6 +45,9 @@ impl Load {
 const RUN: Duration = Duration::from_millis(500);
 /// Trips to and fro in a batch: some 200 us, shorter than what else runs on the CPU keeps it for.
 const SHORT: u32 = 50;
+
+/// Connections in a batch.
+const SHORT_CONNECTS: u32 = 10;
 
 /// Runs a load once; its numbers.
 pub(super) type Run = Box<dyn FnMut() -> Result<Vec<f64>>>;
@@ -67,6 +74,23 @@ pub(super) fn prepare(load: Load, folder: &Path) -> Result<Run> {
                     Ok(())
                 };
                 Ok(vec![batches(1, once)?])
+            }))
+        }
+        Load::Connects => {
+            pin(cpu)?;
+            let listener = TcpListener::bind("0.0.0.0:0")?;
+            let port = listener.local_addr()?.port();
+            // Each closed connection holds its port for a while, so that many addresses are called in turn.
+            let mut last = 0_u8;
+            let mut once = move || {
+                last = last.wrapping_add(1);
+                let client = TcpStream::connect((Ipv4Addr::new(127, 0, last, 1), port))?;
+                let (accepted, _) = listener.accept()?;
+                drop((client, accepted));
+                Ok(())
+            };
+            Ok(Box::new(move || {
+                Ok(vec![batches(SHORT_CONNECTS, &mut once)?])
             }))
         }
         Load::Compile => {

@@ -20,7 +20,7 @@ const FILES: [&str; 4] = ["stat", "statm", "io", "schedstat"];
 pub(super) fn measure(rounds: usize, report: &mut Report) -> Result<()> {
     progress(&format!("kernel: process table, {rounds} rounds"));
     let _crowd = Crowd::start()?;
-    let mut kernel = load(&only(Kind::TaskSnapshot))?;
+    let mut kernel = load(&only(&[Kind::TaskSnapshot]))?;
     let mut snapshot = kernel.take_snapshot().context("no snapshot")?;
     let (mut ours, mut theirs, mut ratios) = <(Values, Values, Values)>::default();
     let mut records = Vec::new();

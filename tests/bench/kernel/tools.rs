@@ -1,4 +1,4 @@
-//! Other tools that measure waits for a CPU: bcc's `runqlat` (the libbpf one), and the same as a script for bpftrace.
+//! Other tools that measure the same: those of bcc (the libbpf ones), and `runqlat` as a script for bpftrace.
 //!
 //! Each is started as a child, which the kernel ends with the bench, and is ended by its own handle. Its own folder for tracepoints is
 //! mounted where nobody else sees it. Missing ones are installed on demand only, and are never left out in silence.
@@ -33,6 +33,9 @@ tracepoint:sched:sched_switch {
 pub(super) enum Tool {
     Bcc,
     Bpftrace,
+    TcpLife,
+    TcpStates,
+    BioLatency,
 }
 
 impl Tool {
@@ -40,6 +43,9 @@ impl Tool {
         match self {
             Self::Bcc => "bcc libbpf runqlat",
             Self::Bpftrace => "bpftrace runqlat",
+            Self::TcpLife => "bcc libbpf tcplife",
+            Self::TcpStates => "bcc libbpf tcpstates",
+            Self::BioLatency => "bcc libbpf biolatency",
         }
     }
 
@@ -48,6 +54,27 @@ impl Tool {
         match self {
             Self::Bcc => ("libbpf-tools", &["bpf-runqlat", "runqlat"]),
             Self::Bpftrace => ("bpftrace", &["bpftrace"]),
+            Self::TcpLife => ("libbpf-tools", &["bpf-tcplife", "tcplife"]),
+            Self::TcpStates => ("libbpf-tools", &["bpf-tcpstates", "tcpstates"]),
+            Self::BioLatency => ("libbpf-tools", &["bpf-biolatency", "biolatency"]),
+        }
+    }
+
+    /// The program that it loads last, as far as the kernel keeps its name.
+    const fn last_program(self) -> &'static str {
+        match self {
+            Self::Bcc | Self::Bpftrace => "sched_switch",
+            Self::TcpLife => "inet_sock_set_s",
+            Self::TcpStates => "handle_set_stat",
+            Self::BioLatency => "block_rq_comple",
+        }
+    }
+
+    /// What it is to be told.
+    const fn arguments(self) -> &'static [&'static str] {
+        match self {
+            Self::Bcc | Self::BioLatency => &["3600"],
+            Self::Bpftrace | Self::TcpLife | Self::TcpStates => &[],
         }
     }
 
@@ -78,10 +105,12 @@ pub(super) struct Tools {
 impl Tools {
     /// Installs what is missing, if that is wanted.
     pub(super) fn find(install: bool) -> Self {
-        let missing = [Tool::Bcc, Tool::Bpftrace]
+        let missing = [Tool::Bcc, Tool::Bpftrace, Tool::TcpLife, Tool::TcpStates]
             .into_iter()
+            .chain([Tool::BioLatency])
             .filter(|tool| tool.find().is_none());
-        let packages: Vec<&str> = missing.map(|tool| tool.package().0).collect();
+        let mut packages: Vec<&str> = missing.map(|tool| tool.package().0).collect();
+        packages.dedup();
         if install && !packages.is_empty() {
             progress(&format!("kernel: installing {}", packages.join(", ")));
             let mut apt = program("apt-get");
@@ -102,11 +131,12 @@ impl Tools {
             }
             bail!("not installed; --peers installs {package}");
         };
-        let before = switchers();
+        let before = programs(tool);
         let mut command = match tool {
-            Tool::Bcc => {
+            Tool::Bcc | Tool::TcpLife | Tool::TcpStates | Tool::BioLatency => {
                 let mut command = program("setpriv");
-                command.args(["--pdeathsig", "KILL"]).arg(path).arg("3600");
+                command.args(["--pdeathsig", "KILL"]).arg(path);
+                command.args(tool.arguments());
                 command
             }
             Tool::Bpftrace => {
@@ -120,7 +150,11 @@ impl Tools {
         command.stdin(Stdio::null()).stdout(Stdio::null());
         let child = command.stderr(Stdio::null()).spawn();
         let child = child.with_context(|| format!("cannot start {}", tool.name()))?;
-        let mut running = Running { child, before };
+        let mut running = Running {
+            tool,
+            child,
+            before,
+        };
         running.wait_until_attached()?;
         Ok(running)
     }
@@ -129,6 +163,7 @@ impl Tools {
 /// A running one; ended, with its programs gone, when it is dropped.
 #[derive(Debug)]
 pub(super) struct Running {
+    tool: Tool,
     child: Child,
     /// Programs of the name that were there before.
     before: BTreeSet<u32>,
@@ -137,7 +172,7 @@ pub(super) struct Running {
 impl Running {
     fn wait_until_attached(&mut self) -> Result<()> {
         let begin = Instant::now();
-        while switchers().is_subset(&self.before) {
+        while programs(self.tool).is_subset(&self.before) {
             if let Some(status) = self.child.try_wait()? {
                 bail!("it ended ({status}) before it had attached anything");
             }
@@ -155,7 +190,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ended = self.child.kill().and_then(|()| self.child.wait());
         let begin = Instant::now();
-        while !switchers().is_subset(&self.before) {
+        while !programs(self.tool).is_subset(&self.before) {
             if begin.elapsed() > PATIENCE {
                 eprintln!(
                     "bench: programs of another tool are still there; what follows is measured with them"
@@ -167,13 +202,13 @@ impl Drop for Running {
     }
 }
 
-/// Programs that every one of these tools loads last, by id.
-fn switchers() -> BTreeSet<u32> {
+/// Programs with the name of what this tool loads last, by id.
+fn programs(tool: Tool) -> BTreeSet<u32> {
     let mut found = BTreeSet::new();
     for info in loaded_programs() {
         // One that went away while it was looked at is none.
         let Ok(info) = info else { continue };
-        if info.name_as_str() == Some("sched_switch") {
+        if info.name_as_str() == Some(tool.last_program()) {
             found.insert(info.id());
         }
     }

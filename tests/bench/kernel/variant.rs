@@ -19,9 +19,11 @@ pub(super) enum Variant {
     Empty,
     /// Ours, the one at `sched_switch` alone.
     RunQueue,
+    /// Ours, those of the network alone.
+    Network,
     /// Ours, with the default options.
     Everything,
-    /// Another's that measures what [`Self::RunQueue`] does.
+    /// Another's that measures the same, or less.
     Other(Tool),
 }
 
@@ -31,6 +33,7 @@ impl Variant {
             Self::None => "none",
             Self::Empty => "empty tp_btf",
             Self::RunQueue => "ours, run queue only",
+            Self::Network => "ours, network only",
             Self::Everything => "ours, everything on",
             Self::Other(tool) => tool.name(),
         }
@@ -41,7 +44,8 @@ impl Variant {
         let attached = match self {
             Self::None => Attached::Nothing,
             Self::Empty => Attached::Empty(Box::new(for_bench(Kind::BenchEmpty)?)),
-            Self::RunQueue => Attached::ours(&only(Kind::RunQueueLatency))?,
+            Self::RunQueue => Attached::ours(&only(&[Kind::RunQueueLatency]))?,
+            Self::Network => Attached::ours(&only(&NETWORK))?,
             Self::Everything => Attached::ours(&Options {
                 // Or the loop of short-lived processes would be an event itself.
                 forks_per_second: u32::MAX,
@@ -57,9 +61,12 @@ impl Variant {
     }
 }
 
-/// All probes but this one stay off.
-pub(super) fn only(wanted: Kind) -> Options {
-    let others = Kind::ALL.iter().filter(|kind| **kind != wanted);
+/// The probes of the network that are on from start to end.
+const NETWORK: [Kind; 3] = [Kind::TcpConnect, Kind::TcpReset, Kind::TcpRetransmit];
+
+/// All probes but these stay off.
+pub(super) fn only(wanted: &[Kind]) -> Options {
+    let others = Kind::ALL.iter().filter(|kind| !wanted.contains(kind));
     Options {
         disabled: others.map(|kind| kind.name().to_owned()).collect(),
         ..Options::default()
@@ -70,7 +77,7 @@ pub(super) fn only(wanted: Kind) -> Options {
 pub(super) fn for_bench(wanted: Kind) -> Result<Kernel> {
     let options = Options {
         bench: true,
-        ..only(wanted)
+        ..only(&[wanted])
     };
     let kernel = load(&options)?;
     kernel.programs().attach(wanted)?;
