@@ -102,6 +102,7 @@ macro_rules! for_each_offset {
             SOCK_SOURCE_PORT("inet_sock", "inet_sport", Offset);
             SOCK_PEER_V6("sock", "__sk_common.skc_v6_daddr", Offset);
             SOCK_LOCAL_V6("sock", "__sk_common.skc_v6_rcv_saddr", Offset);
+            SOCK_PROTOTYPE("sock", "__sk_common.skc_prot", Offset);
             SOCK_STATE("sock", "__sk_common.skc_state", Offset);
             SOCK_SOCKET("sock", "sk_socket", Offset);
             // A pointer since 5.15; before that a number whose lowest bit says that it is none.
@@ -154,6 +155,9 @@ pub const FLOW: &[Offset] = &[
     SOCK_PEER_V4,
     SOCK_LOCAL_V4,
 ];
+
+/// What it takes to know who connected a socket.
+pub const SOCKET_OWNER: &[Offset] = &[SOCK_PROTOTYPE];
 
 /// What adds IPv6 to a [`crate::Flow`].
 pub const FLOW_V6: &[Offset] = &[SOCK_PEER_V6, SOCK_LOCAL_V6];

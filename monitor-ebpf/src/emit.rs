@@ -1,8 +1,8 @@
 //! From a filled-in record to its ring, with everything that did not get there counted.
 
-use aya_ebpf::bindings::{BPF_ANY, BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
+use aya_ebpf::bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP};
 use aya_ebpf::helpers::{bpf_get_smp_processor_id, bpf_ktime_get_ns};
-use monitor_common::counters::{CgroupLimit, LimitKey, ProbeCounters, Share};
+use monitor_common::counters::{LimitSlot, ProbeCounters, Share};
 use monitor_common::probes::Record;
 use monitor_common::probes::event_throttle::EventThrottle;
 use monitor_common::{Header, Kind, Task};
@@ -71,23 +71,14 @@ pub(crate) fn has_share(kind: Kind, lane: Lane, who: &Task, now_ns: u64) -> bool
     if lane == Lane::Urgent {
         return true;
     }
-    let key = LimitKey {
-        cgroup_id: who.cgroup_id,
-        probe: u64::from(kind.number()),
-    };
     let per_second = CGROUP_EVENTS_PER_SECOND.load();
-    let Some(limit) = CGROUP_LIMITS.get_ptr_mut(key) else {
-        let fresh = CgroupLimit {
-            began_ns: now_ns,
-            passed: 1,
-            ..CgroupLimit::default()
-        };
-        // No room: not limited, which costs room in the ring and no more.
-        let _ = CGROUP_LIMITS.insert(key, fresh, u64::from(BPF_ANY));
+    let place = LimitSlot::place(who.cgroup_id, kind.number());
+    let Some(slot) = CGROUP_LIMITS.get_ptr_mut(place) else {
         return true;
     };
     // SAFETY: a slot of this CPU, valid while the program runs.
-    let (began, suppressed) = match unsafe { (*limit).admit(now_ns, per_second) } {
+    let limit = unsafe { &mut *slot }.claim(who.cgroup_id, kind.number(), now_ns);
+    let (began, suppressed) = match limit.admit(now_ns, per_second) {
         Share::Pass => return true,
         Share::Held => {
             count(kind, |counters| counters.suppressed += 1);

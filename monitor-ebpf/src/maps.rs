@@ -1,9 +1,9 @@
 //! The maps. All of types that 5.8 has, since all are made with the object, whichever programs load.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, LruPerCpuHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
 use monitor_common::counters::{
-    CgroupLimit, LimitKey, ProbeCounters, RateLimit, ReclaimTotals, TcpTotals,
+    LIMIT_SLOTS, LimitSlot, ProbeCounters, RateLimit, ReclaimTotals, TcpTotals,
 };
 use monitor_common::probes::direct_reclaim::Reclaim;
 use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
@@ -49,10 +49,9 @@ pub(crate) static WATCHED: HashMap<u32, u32> = HashMap::with_max_entries(1_024, 
 #[map]
 pub(crate) static ENDED: LruHashMap<Ended, u32> = LruHashMap::with_max_entries(1_024, 0);
 
-/// Who connected which socket, by its address, until it is closed.
+/// Who connected which socket. A table without chains, see [`crate::socket`].
 #[map]
-pub(crate) static SOCKETS: LruHashMap<u64, Owner> =
-    LruHashMap::with_max_entries(tcp_connect::SOCKETS, 0);
+pub(crate) static SOCKETS: Array<Owner> = Array::with_max_entries(tcp_connect::SOCKETS, 0);
 
 /// Packets that were thrown away, by their way ([`crate::socket::way`]).
 #[map]
@@ -72,8 +71,8 @@ static TCP_TOTALS: PerCpuArray<TcpTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// What each cgroup makes of each probe's events.
 #[map]
-pub(crate) static CGROUP_LIMITS: LruPerCpuHashMap<LimitKey, CgroupLimit> =
-    LruPerCpuHashMap::with_max_entries(4_096, 0);
+pub(crate) static CGROUP_LIMITS: PerCpuArray<LimitSlot> =
+    PerCpuArray::with_max_entries(LIMIT_SLOTS, 0);
 
 /// Each CPU's histogram, and what it remembers of who had it.
 #[map]
@@ -188,6 +187,10 @@ pub(crate) struct Ended {
 #[repr(C)]
 #[derive(Clone, Copy)]
 pub(crate) struct Owner {
+    /// Address of the socket; 0 for none.
+    pub(crate) socket: u64,
+    /// The peer, as a number.
+    pub(crate) peer: u64,
     pub(crate) task: Task,
     /// When the connection was begun.
     pub(crate) since_ns: u64,

@@ -12,6 +12,8 @@ pub(crate) static RECLAIM_THRESHOLD_NS: Global<u64> = Global::new(1_000_000);
 #[unsafe(no_mangle)]
 pub(crate) static EXIT_TELLS_GROUP: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static CURRENT_TASK_TYPED: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static CGROUP_EVENTS_PER_SECOND: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 pub(crate) static FORKS_PER_SECOND: Global<u32> = Global::new(1_000);

@@ -1,14 +1,15 @@
 //! What events say of a socket, read from its `struct sock`.
 
 use monitor_common::flow::AF_INET6;
+use monitor_common::probes::tcp_connect;
 use monitor_common::{Flow, Task};
 
-use crate::maps::{DROPPED, Dropped, SOCKETS};
+use crate::maps::{DROPPED, Dropped, Owner, SOCKETS};
 use crate::offsets::{
     CGROUP_NODE, KernelPtr, NODE_ID, SOCK_CGROUP, SOCK_CGROUP_BITS, SOCK_FAMILY, SOCK_LOCAL_PORT,
     SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL,
-    SOCK_SOCKET, SOCK_SOURCE_PORT, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT, TCP_TOTAL_RETRANSMITS,
-    known,
+    SOCK_PROTOTYPE, SOCK_SOCKET, SOCK_SOURCE_PORT, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT,
+    TCP_TOTAL_RETRANSMITS, known,
 };
 
 /// An address as the kernel has it, in network byte order; IPv4 in the first word.
@@ -137,19 +138,60 @@ pub(crate) fn inode(socket: KernelPtr) -> u64 {
     file.load_checked(&SOCKET_INODE_NUMBER, 0)
 }
 
+/// The place of a socket in [`SOCKETS`]: computed, not looked up, since a hash map would cost a connection three times as much. Two sockets
+/// may have the same place, so that what is in there must be checked.
+#[inline(always)]
+pub(crate) fn place(socket: KernelPtr) -> Option<*mut Owner> {
+    // The distance from its operations stands for the address: the verifier lets nobody reckon with an address itself.
+    let operations = socket.follow(&SOCK_PROTOTYPE);
+    let distance = socket.address().wrapping_sub(operations.address());
+    let mixed = distance.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    SOCKETS.get_ptr_mut((mixed >> 49) as u32 & (tcp_connect::SOCKETS - 1))
+}
+
+/// Who connected it, if that is remembered. The peer must be the same: what is there of a closed socket does not pass for what another that
+/// was put in its place in memory, and came in, is.
+#[inline(always)]
+pub(crate) fn remembered(socket: KernelPtr) -> Option<*mut Owner> {
+    let owner = place(socket)?;
+    // SAFETY: a slot of the map, valid while the program runs.
+    let (address, whose) = unsafe { ((*owner).socket, (*owner).peer) };
+    (address == socket.address() && whose == peer(socket)).then_some(owner)
+}
+
+/// The peer, as a number.
+#[inline(always)]
+pub(crate) fn peer(socket: KernelPtr) -> u64 {
+    let port: u16 = socket.load(&SOCK_PEER_PORT);
+    let mut address = u64::from(socket.load::<u32>(&SOCK_PEER_V4));
+    if socket.load::<u16>(&SOCK_FAMILY) == AF_INET6 && known([&SOCK_PEER_V6]) {
+        for past in [0, 4, 8, 12] {
+            address =
+                address.rotate_left(11) ^ u64::from(socket.load_past::<u32>(&SOCK_PEER_V6, past));
+        }
+    }
+    address << 16 ^ u64::from(port)
+}
+
 /// Who connected it; of a socket that this host did not connect, or that was forgotten, only the cgroup.
 #[inline(always)]
 pub(crate) fn owner(socket: KernelPtr) -> Task {
-    match SOCKETS.get_ptr(socket.address()) {
-        // SAFETY: written once, while the connection is begun.
+    match remembered(socket) {
+        // SAFETY: a slot of the map, valid while the program runs.
         Some(owner) => unsafe { (*owner).task },
-        None => Task {
-            pid: 0,
-            tid: 0,
-            start_time_ns: 0,
-            cgroup_id: cgroup_id(socket),
-            comm: [0; 16],
-        },
+        None => stranger(socket),
+    }
+}
+
+/// Of whose socket only the cgroup is known.
+#[inline(always)]
+pub(crate) fn stranger(socket: KernelPtr) -> Task {
+    Task {
+        pid: 0,
+        tid: 0,
+        start_time_ns: 0,
+        cgroup_id: cgroup_id(socket),
+        comm: [0; 16],
     }
 }
 

@@ -1,6 +1,8 @@
 //! What every event says of a task, read from its `task_struct`.
 
-use aya_ebpf::helpers::generated::{bpf_get_current_cgroup_id, bpf_get_current_task};
+use aya_ebpf::helpers::generated::{
+    bpf_get_current_cgroup_id, bpf_get_current_task, bpf_get_current_task_btf,
+};
 use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_pid_tgid};
 use monitor_common::Task;
 use monitor_common::probes::run_queue_latency::CgroupFilter;
@@ -12,7 +14,7 @@ use crate::offsets::{
     TASK_CGROUPS, TASK_COMM, TASK_CREDENTIALS, TASK_LEADER, TASK_MM, TASK_PARENT, TASK_PID,
     TASK_START, TASK_TGID, known,
 };
-use crate::settings::DAEMON_PID;
+use crate::settings::{CURRENT_TASK_TYPED, DAEMON_PID};
 
 /// Who it is.
 #[inline(always)]
@@ -26,9 +28,16 @@ pub(crate) fn describe(task: KernelPtr) -> Task {
     }
 }
 
-/// Who the current task is. By helpers and checked reads, since its typed pointer (`bpf_get_current_task_btf`) needs 5.11.
+/// Who the current task is. Its typed pointer needs 5.11; before, by helpers and checked reads.
 #[inline(always)]
 pub(crate) fn describe_current() -> Task {
+    if CURRENT_TASK_TYPED.load() != 0
+        && known([&TASK_TGID, &TASK_PID, &TASK_LEADER, &TASK_START, &TASK_COMM])
+    {
+        // SAFETY: the helper takes nothing and returns a task that the verifier knows to be one.
+        let task = unsafe { bpf_get_current_task_btf() };
+        return describe(KernelPtr::new(task.cast_const().cast()));
+    }
     let pid_tgid = bpf_get_current_pid_tgid();
     // SAFETY: the helpers take nothing and return numbers.
     let (task, cgroup_id) = unsafe { (bpf_get_current_task(), bpf_get_current_cgroup_id()) };

@@ -7,7 +7,7 @@
 use crate::drops::DropClass;
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, CURRENT, FLOW, FLOW_V6};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_OWNER};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -25,7 +25,12 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             attach: Attach::tracepoint("tcp_receive_reset"),
         },
     ],
-    offsets: &[CURRENT, FLOW, &[offsets::SOCK_ERROR, offsets::SOCK_STATE]],
+    offsets: &[
+        CURRENT,
+        FLOW,
+        SOCKET_OWNER,
+        &[offsets::SOCK_ERROR, offsets::SOCK_STATE],
+    ],
     optional: &[
         FLOW_V6,
         &[
@@ -57,8 +62,8 @@ pub const EHOSTUNREACH: u32 = 113;
 /// Failures that one CPU may report at once in a second; more of them wait with the successes.
 pub const URGENT_PER_SECOND: u64 = 1_000;
 
-/// Sockets whose owner is remembered; beyond it, the one not used for longest is forgotten.
-pub const SOCKETS: u32 = 16_384;
+/// Places for sockets whose owner is remembered. A socket has one place, so that another that has the same may take it.
+pub const SOCKETS: u32 = 32_768;
 
 /// Emitted when a connection leaves `SYN_SENT`.
 #[repr(C)]

@@ -5,7 +5,7 @@
 
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP, SOCKET_OWNER};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -23,7 +23,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             attach: Attach::tracepoint("tcp_send_reset"),
         },
     ],
-    offsets: &[CURRENT, FLOW, &[offsets::SOCK_STATE]],
+    offsets: &[CURRENT, FLOW, SOCKET_OWNER, &[offsets::SOCK_STATE]],
     optional: &[
         FLOW_V6,
         SOCKET_CGROUP,

@@ -2,7 +2,7 @@
 
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP, SOCKET_OWNER};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -23,6 +23,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     offsets: &[
         CURRENT,
         FLOW,
+        SOCKET_OWNER,
         &[offsets::SOCK_STATE, offsets::TCP_TOTAL_RETRANSMITS],
     ],
     optional: &[

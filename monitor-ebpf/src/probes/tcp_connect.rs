@@ -1,21 +1,19 @@
 //! An outgoing TCP connection was made or failed.
 
-use aya_ebpf::bindings::BPF_ANY;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use aya_log_ebpf::debug;
+use monitor_common::Kind;
 use monitor_common::flow::TCP;
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::probes::tcp_connect::{
     EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
 };
-use monitor_common::{Kind, Task};
 
 use crate::emit::{Lane, admitted, emit, has_share, now_ns};
-use crate::maps::{Dropped, Owner, SOCKETS, tcp_totals};
+use crate::maps::{Dropped, Owner, tcp_totals};
 use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
 use crate::settings::refuse_if_asked;
-use crate::socket::{cgroup_id, dropped, flow, retransmits, rtt_us};
+use crate::socket::{dropped, flow, peer, place, remembered, retransmits, rtt_us, stranger};
 use crate::task::describe_current;
 
 const ESTABLISHED: i32 = 1;
@@ -28,12 +26,9 @@ fn tcp_connect(ctx: BtfTracePointContext) -> i32 {
     refuse_if_asked(Kind::TcpConnect);
     let socket = KernelPtr::new(ctx.arg(0));
     match (ctx.arg::<i32>(1), ctx.arg::<i32>(2)) {
-        (_, SYN_SENT) => begun(&ctx, socket),
+        (_, SYN_SENT) => begun(socket),
         (SYN_SENT, ESTABLISHED) => made(socket),
         (SYN_SENT, CLOSE) => failed(socket),
-        (_, CLOSE) => {
-            let _ = SOCKETS.remove(socket.address());
-        }
         _ => {}
     }
     0
@@ -45,7 +40,7 @@ fn tcp_connect_reset(ctx: BtfTracePointContext) -> i32 {
     refuse_if_asked(Kind::TcpConnect);
     let socket = KernelPtr::new(ctx.arg(0));
     if i32::from(socket.load::<u8>(&SOCK_STATE)) == SYN_SENT
-        && let Some(owner) = SOCKETS.get_ptr_mut(socket.address())
+        && let Some(owner) = remembered(socket)
     {
         // SAFETY: the socket is locked, and the slot valid while the program runs.
         unsafe { (*owner).reset = 1 };
@@ -55,27 +50,29 @@ fn tcp_connect_reset(ctx: BtfTracePointContext) -> i32 {
 
 /// Notes whose it is, since what follows happens in the context of anyone.
 #[inline(always)]
-fn begun(ctx: &BtfTracePointContext, socket: KernelPtr) {
+fn begun(socket: KernelPtr) {
     // Other protocols borrow the states of TCP.
     if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
         return;
     }
-    let owner = Owner {
-        task: describe_current(),
-        since_ns: now_ns(),
-        reset: 0,
+    let Some(owner) = place(socket) else {
+        return;
     };
-    if let Err(error) = SOCKETS.insert(socket.address(), owner, u64::from(BPF_ANY)) {
-        debug!(
-            ctx,
-            "a connection of process {} is not followed: error {}", owner.task.pid, error
-        );
+    let task = describe_current();
+    // SAFETY: a slot of the map. Another CPU may write it for another socket, or read it: it is nobody's until all of it is written.
+    unsafe {
+        core::ptr::write_volatile(&raw mut (*owner).socket, 0);
+        (*owner).peer = peer(socket);
+        (*owner).task = task;
+        (*owner).since_ns = now_ns();
+        (*owner).reset = 0;
+        core::ptr::write_volatile(&raw mut (*owner).socket, socket.address());
     }
 }
 
 #[inline(always)]
 fn made(socket: KernelPtr) {
-    let Some(owner) = SOCKETS.get_ptr(socket.address()) else {
+    let Some(owner) = remembered(socket) else {
         return;
     };
     let now_ns = now_ns();
@@ -119,22 +116,17 @@ fn failed(socket: KernelPtr) {
     }
     tcp_totals(|totals| totals.failed += 1);
     let now_ns = now_ns();
-    let owner = match SOCKETS.get_ptr(socket.address()) {
-        // SAFETY: the socket is locked while its state changes, and the value is copied at once.
+    let owner = match remembered(socket) {
+        // SAFETY: a slot of the map, which is copied at once.
         Some(owner) => unsafe { *owner },
         None => Owner {
-            task: Task {
-                pid: 0,
-                tid: 0,
-                start_time_ns: 0,
-                cgroup_id: cgroup_id(socket),
-                comm: [0; 16],
-            },
+            socket: 0,
+            peer: 0,
+            task: stranger(socket),
             since_ns: now_ns,
             reset: 0,
         },
     };
-    let _ = SOCKETS.remove(socket.address());
     let flow = flow(socket);
     let error = match socket.load::<u32>(&SOCK_ERROR) {
         0 if flow.local_port == 0 && known([&SOCK_SOURCE_PORT]) => EADDRNOTAVAIL,

@@ -87,6 +87,8 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
     let tells_group = btf
         .tracepoint("sched_process_exit")
         .map_or(0, |arguments| u32::from(arguments.len() > 1));
+    let typed_task = btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
+    let typed_task = u32::from(typed_task.is_some());
     let refused = Kind::ALL
         .iter()
         .filter(|kind| options.refuse.iter().any(|name| name == kind.name()))
@@ -114,6 +116,7 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .override_global(settings::FUTEX_WAITV, &FUTEX_WAITV, true)
         .override_global(settings::MEMORY_SUBSYSTEM, &memory_subsystem, true)
         .override_global(settings::EXIT_TELLS_GROUP, &tells_group, true)
+        .override_global(settings::CURRENT_TASK_TYPED, &typed_task, true)
         .override_global(settings::REFUSED, &refused, true);
     loader
         .load(OBJECT)
