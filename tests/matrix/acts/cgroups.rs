@@ -1,0 +1,38 @@
+//! Cgroups that come and go, also so fast that their events are held back.
+
+use anyhow::{Result, anyhow};
+use monitor_common::probes::cgroup_change::MADE;
+use monitor_common::{Event, Kind};
+use smart_monitor::kernel::Kernel;
+
+use crate::group::Group;
+use crate::stage::{SHARE, Stage};
+
+use super::scheduler::stay;
+
+pub(super) fn change(stage: &mut Stage) -> Result<()> {
+    let made = |_: &mut Kernel| Group::new()?.id();
+    stage.see(made, |id, event| {
+        matches!(event, Event::CgroupChange(change) if change.change == MADE && change.cgroup_id == *id)
+    })
+}
+
+/// Two events a cgroup, all on one CPU, since each has a share of its own.
+pub(super) fn throttle(stage: &mut Stage) -> Result<()> {
+    let busy = |_: &mut Kernel| {
+        let thread = std::thread::Builder::new().spawn(|| -> Result<()> {
+            stay()?;
+            for _ in 0..SHARE {
+                Group::new()?;
+            }
+            Ok(())
+        })?;
+        thread.join().map_err(|_| anyhow!("a thread died"))?
+    };
+    stage.see(busy, |(), event| {
+        matches!(event, Event::EventThrottle(throttle)
+            if throttle.task.pid == std::process::id()
+                && throttle.probe == Kind::CgroupChange.number()
+                && (throttle.began, throttle.per_second) == (1, SHARE))
+    })
+}
