@@ -43,5 +43,7 @@ pub(crate) const fn proof(kind: Kind) -> Proof {
         Kind::EventThrottle => Proof::Act(cgroups::throttle),
         Kind::BenchLoad => Proof::Act(scheduler::bench_load),
         Kind::BenchEmpty => Proof::Silent,
+        Kind::TcpReset => Proof::Act(network::tcp_reset),
+        Kind::TcpRetransmit => Proof::Act(network::tcp_retransmit),
     }
 }

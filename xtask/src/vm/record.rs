@@ -11,6 +11,8 @@ use super::kernels::series;
 use super::report::{Report, State};
 
 const FILE: &str = "tests/kernel-matrix.json";
+/// How the daemon words a program that the verifier does not take.
+const REFUSED: &str = "verifier refuses";
 /// Growth that is let pass: a tenth, or so many instructions of a small program.
 const SLACK: u64 = 100;
 const HOW: &str = "(`cargo xtask vm --record` writes down what is measured; say why in the commit)";
@@ -82,18 +84,22 @@ impl Record {
         self.0.insert(series(&report.release).to_owned(), expected);
     }
 
-    /// What is wrong with an answer. Of the running kernel, which may be any, only what is recorded of its series is expected.
-    pub(super) fn judge(&self, report: &Report, any: bool) -> Vec<String> {
+    /// What is wrong with an answer. The running kernel may be any, built in any way: of that one, nothing is recorded.
+    pub(super) fn judge(&self, report: &Report, running: bool) -> Vec<String> {
         let series = series(&report.release);
-        let expected = self.0.get(series);
+        let expected = self.0.get(series).filter(|_| !running);
         let mut problems = Vec::new();
-        if expected.is_none() && !any {
+        if expected.is_none() && !running {
             problems.push(format!("nothing is recorded of {series} {HOW}"));
         }
         for probe in &report.probes {
             let name = &probe.name;
             let off = expected.map(|expected| expected.off.contains(name));
             match (&probe.state, off) {
+                // Never a matter of what a kernel has: the program itself is at fault.
+                (State::Off { reason }, _) if reason.contains(REFUSED) => {
+                    problems.push(format!("{name} is off: {reason}"));
+                }
                 (State::Off { reason }, Some(false)) => {
                     problems.push(format!(
                         "{name} is off, and was on when it was recorded: {reason}"
@@ -236,6 +242,19 @@ mod tests {
             was_off.starts_with("q is on, and recorded as off"),
             "{was_off}"
         );
+    }
+
+    #[test]
+    fn a_program_that_the_verifier_refuses_fails_whatever_is_recorded() {
+        let mut refused = report(vec![on("p"), off("q")], &[]);
+        let reason = "the kernel's verifier refuses its program: too many instructions";
+        refused.probes[1].state = State::Off {
+            reason: reason.into(),
+        };
+        for running in [true, false] {
+            let problems = recorded().judge(&refused, running);
+            assert_eq!(problems, [format!("q is off: {reason}")]);
+        }
     }
 
     #[test]
