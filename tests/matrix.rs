@@ -12,6 +12,8 @@ mod group;
 mod part;
 #[path = "matrix/stage.rs"]
 mod stage;
+#[path = "matrix/verifier.rs"]
+mod verifier;
 
 use std::fs::File;
 use std::io::Write;
@@ -69,14 +71,12 @@ fn tell(mut out: impl Write) -> Result<()> {
     let began = Instant::now();
     let mut stage = Stage::new()?;
     eprintln!("loaded after {:?}", began.elapsed());
-    let programs = stage.kernel.programs().verifier_costs();
-    for program in &programs {
-        let line = json!({
-            "program": program.name,
-            "probe": program.probe.name(),
-            "instructions": program.instructions,
-        });
-        say(&mut out, &line)?;
+    let programs = verifier::costs(&stage.kernel.programs().verifier_costs());
+    for (name, instructions) in &programs {
+        say(
+            &mut out,
+            &json!({"program": name, "instructions": instructions}),
+        )?;
     }
     let probes = stage.kernel.probes();
     for probe in &probes {

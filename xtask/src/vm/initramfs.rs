@@ -124,7 +124,7 @@ mod tests {
         let text = String::from_utf8(bytes).unwrap();
         let header = "07070100000001000081ED0000000000000000000000010000000000000005 00000000 00000000 00000000 00000000 00000002 00000000";
         assert!(text.starts_with(&header.replace(' ', "")), "{text}");
-        assert_eq!(text.get(110..126), Some("a\0hello\0\0\0070701"));
+        assert_eq!(text.get(110..126), Some("a\0hello\0\0\x00070701"));
         assert!(text.contains("TRAILER!!!\0"));
         assert_eq!(text.len() % 4, 0);
     }

@@ -142,19 +142,27 @@ impl Expected {
     }
 
     fn costs(&self, measured: &BTreeMap<String, Option<u64>>) -> Vec<String> {
-        let told = measured
-            .iter()
-            .filter_map(|(name, cost)| Some((name, (*cost)?)));
-        let problem = |(name, cost): (&String, u64)| match self.instructions.get(name) {
-            None => Some(format!(
-                "no verifier cost is recorded of {name}: {cost} instructions {HOW}"
-            )),
-            Some(before) if cost > before + (before / 10).max(SLACK) => Some(format!(
-                "{name} costs the verifier {cost} instructions, {before} when it was recorded {HOW}"
-            )),
-            Some(_) => None,
-        };
-        told.filter_map(problem).collect()
+        let mut problems = Vec::new();
+        let mut unknown = Vec::new();
+        for (name, cost) in measured {
+            match (cost, self.instructions.get(name)) {
+                (None, _) => problems.push(format!(
+                    "{name} is loaded, and its verifier cost was not told"
+                )),
+                (Some(cost), None) => unknown.push(format!("{name} ({cost})")),
+                (Some(cost), Some(before)) if *cost > before + (before / 10).max(SLACK) => {
+                    problems.push(format!(
+                        "{name} costs the verifier {cost} instructions, {before} when it was recorded {HOW}"
+                    ));
+                }
+                (Some(_), Some(_)) => {}
+            }
+        }
+        if !unknown.is_empty() {
+            let names = unknown.join(", ");
+            problems.push(format!("no verifier cost is recorded of {names} {HOW}"));
+        }
+        problems
     }
 }
 
@@ -200,7 +208,7 @@ mod tests {
 
     fn recorded() -> Record {
         let mut record = Record::default();
-        let costs = [("a", Some(500)), ("b", Some(50_000)), ("c", None)];
+        let costs = [("a", Some(500)), ("b", Some(50_000))];
         record.note(&report(vec![on("p"), off("q")], &costs));
         record
     }
@@ -214,21 +222,28 @@ mod tests {
 
     #[test]
     fn what_is_as_recorded_passes() {
-        let costs = [("a", Some(600)), ("b", Some(55_000)), ("c", None)];
+        let costs = [("a", Some(600)), ("b", Some(55_000))];
         let same = report(vec![on("p"), off("q")], &costs);
         assert_eq!(recorded().judge(&same, false), Vec::<String>::new());
     }
 
     #[test]
-    fn growth_and_what_is_not_recorded_fail() {
-        let costs = [("a", Some(601)), ("b", Some(55_001)), ("d", Some(1))];
+    fn growth_and_what_is_not_known_fail() {
+        let costs = [
+            ("a", Some(601)),
+            ("b", Some(55_001)),
+            ("c", None),
+            ("d", Some(1)),
+            ("e", Some(2)),
+        ];
         let problems = recorded().judge(&report(vec![on("p"), off("q")], &costs), false);
         let expected = [
-            "a costs the verifier 601 instructions, 500 when it was recorded",
-            "b costs the verifier 55001 instructions, 50000 when it was recorded",
-            "no verifier cost is recorded of d: 1 instructions",
+            format!("a costs the verifier 601 instructions, 500 when it was recorded {HOW}"),
+            format!("b costs the verifier 55001 instructions, 50000 when it was recorded {HOW}"),
+            "c is loaded, and its verifier cost was not told".to_owned(),
+            format!("no verifier cost is recorded of d (1), e (2) {HOW}"),
         ];
-        assert_eq!(problems, expected.map(|text| format!("{text} {HOW}")));
+        assert_eq!(problems, expected);
     }
 
     #[test]

@@ -26,8 +26,8 @@ pub(super) fn verdict(passed: bool) -> String {
 /// A row a probe, and what each program cost the verifier.
 pub(super) fn print(report: &Report) {
     println!(
-        "  {:<18} {:<4} {:<9} {:<6} {}",
-        "probe", "is", "attached", "event", "because"
+        "  {:<18} {:<4} {:<9} {:<6} because",
+        "probe", "is", "attached", "event"
     );
     for probe in &report.probes {
         let [is, attached, event, reason] = cells(&probe.state);
@@ -36,19 +36,12 @@ pub(super) fn print(report: &Report) {
             probe.name
         );
     }
-    let told: Vec<String> = report
-        .programs
-        .iter()
-        .filter_map(|(name, cost)| Some(format!("{name} {}", (*cost)?)))
-        .collect();
-    if told.is_empty() {
-        println!("  this kernel does not tell what its verifier followed (5.16 and later do)");
-    } else {
-        println!(
-            "  instructions that the verifier followed: {}",
-            told.join(", ")
-        );
-    }
+    let told = report.programs.iter();
+    let told = told.filter_map(|(name, cost)| Some(format!("{name} {}", (*cost)?)));
+    println!(
+        "  instructions that the verifier followed: {}",
+        told.collect::<Vec<_>>().join(", ")
+    );
 }
 
 fn cells(state: &State) -> [String; 4] {
