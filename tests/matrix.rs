@@ -27,7 +27,6 @@ use monitor_common::spec::Mode;
 use serde_json::{Value, json};
 use smart_monitor::kernel::{ProbeState, ProbeStatus};
 
-use self::acts::Proof;
 use self::part::Part;
 use self::stage::Stage;
 
@@ -37,6 +36,9 @@ struct Args {
     /// Where the report goes; to the standard output when nothing is named.
     #[arg(long)]
     report: Option<PathBuf>,
+    /// Whether the whole machine may run out of memory.
+    #[arg(long)]
+    may_oom: bool,
     /// Be a process that the probes are to see.
     #[arg(long, value_enum, hide = true)]
     part: Option<Part>,
@@ -51,9 +53,10 @@ fn main() -> Result<()> {
         Some(path) => {
             // A serial line is no file to be made or cut.
             let opened = File::options().create(true).append(true).open(&path);
-            tell(opened.with_context(|| format!("cannot open {}", path.display()))?)
+            let file = opened.with_context(|| format!("cannot open {}", path.display()))?;
+            tell(file, args.may_oom)
         }
-        None => tell(std::io::stdout()),
+        None => tell(std::io::stdout(), args.may_oom),
     }
 }
 
@@ -62,30 +65,35 @@ fn say(out: &mut impl Write, line: &Value) -> Result<()> {
     Ok(writeln!(out, "{line}").and_then(|()| out.flush())?)
 }
 
-fn tell(mut out: impl Write) -> Result<()> {
+fn tell(mut out: impl Write, may_oom: bool) -> Result<()> {
     let release = rustix::system::uname()
         .release()
         .to_string_lossy()
         .into_owned();
     say(&mut out, &json!({"kernel": release}))?;
     let began = Instant::now();
-    let mut stage = Stage::new()?;
+    let mut stage = Stage::new(may_oom)?;
     eprintln!("loaded after {:?}", began.elapsed());
-    let programs = verifier::costs(&stage.kernel.programs().verifier_costs());
-    for (name, instructions) in &programs {
-        say(
-            &mut out,
-            &json!({"program": name, "instructions": instructions}),
-        )?;
-    }
     let probes = stage.kernel.probes();
     for probe in &probes {
         let line = show(&mut stage, probe);
         say(&mut out, &line)?;
     }
+    let programs = stage.kernel.programs();
+    let costs = verifier::costs(&programs.verifier_costs());
+    let runs = programs.costs();
+    for (name, instructions) in &costs {
+        let ran = runs.iter().find(|cost| cost.name == *name);
+        let line = json!({
+            "program": name,
+            "instructions": instructions,
+            "runs": ran.map(|cost| cost.run_count),
+        });
+        say(&mut out, &line)?;
+    }
     say(
         &mut out,
-        &json!({"end": {"probes": probes.len(), "programs": programs.len()}}),
+        &json!({"end": {"probes": probes.len(), "programs": costs.len()}}),
     )
 }
 
@@ -116,10 +124,8 @@ fn prove(stage: &mut Stage, kind: Kind) -> (String, String) {
     if asked && let Err(error) = programs.attach(kind) {
         return (error.to_string(), "not tried".into());
     }
-    let event = match acts::proof(kind) {
-        Proof::Act(act) => act(stage).map_or_else(|error| format!("{error:#}"), |()| "ok".into()),
-        Proof::Silent => "none to tell".into(),
-    };
+    let act = acts::of(kind);
+    let event = act(stage).map_or_else(|error| format!("{error:#}"), |()| "ok".into());
     if asked {
         programs.detach(kind);
     }

@@ -35,10 +35,19 @@ impl Group {
         Ok(group)
     }
 
-    fn below(root: &Path) -> Result<Self> {
+    /// In the hierarchy that is mounted there.
+    pub(crate) fn below(root: &Path) -> Result<Self> {
         let folder = root.join(format!("smart-monitor-matrix-{}", std::process::id()));
         fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
         Ok(Self { folder })
+    }
+
+    /// Gives it another name.
+    pub(crate) fn rename(&mut self) -> Result<()> {
+        let other = self.folder.with_extension("renamed");
+        fs::rename(&self.folder, &other)?;
+        self.folder = other;
+        Ok(())
     }
 
     /// Its inode, by which the kernel half names it.
@@ -57,6 +66,14 @@ impl Group {
         let path = self.folder.join(file);
         fs::write(&path, value).with_context(|| format!("cannot write {}", path.display()))
     }
+}
+
+/// Where the first hierarchy of v1 is mounted, if there is one.
+pub(crate) fn hierarchy_of_v1() -> Result<Option<PathBuf>> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mut v1 = mounts.lines().filter(|line| line.contains(" - cgroup "));
+    let place = v1.next().and_then(|line| line.split(' ').nth(4));
+    Ok(place.map(PathBuf::from))
 }
 
 impl Drop for Group {

@@ -19,22 +19,29 @@ const AGAIN: Duration = Duration::from_secs(2);
 /// The loaded kernel half with its rings.
 pub(crate) struct Stage {
     pub(crate) kernel: Kernel,
+    /// Whether the whole machine may run out of memory.
+    pub(crate) may_oom: bool,
     rings: Rings,
 }
 
 impl Stage {
     /// With thresholds so low that little is enough to be told.
-    pub(crate) fn new() -> Result<Self> {
+    pub(crate) fn new(may_oom: bool) -> Result<Self> {
         let mut kernel = Kernel::load(&Options {
             run_queue_threshold: Duration::ZERO,
             reclaim_threshold: Duration::ZERO,
             cgroup_events_per_second: SHARE,
             forks_per_second: FORKS,
             bench: true,
+            stats: true,
             ..Options::default()
         })?;
         let rings = kernel.take_rings().context("the rings are taken")?;
-        Ok(Self { kernel, rings })
+        Ok(Self {
+            kernel,
+            may_oom,
+            rings,
+        })
     }
 
     /// Does something until one of the events that came of it is the one that is looked for. What was done is handed to `is` and kept

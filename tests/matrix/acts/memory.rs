@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use monitor_common::Event;
+use monitor_common::probes::direct_reclaim::{SCOPE_CGROUP, SCOPE_HOST};
 use monitor_common::probes::memory_ceiling::KILLED;
 use smart_monitor::host::procfs;
 use smart_monitor::kernel::{Guard, Guarded, Kernel};
@@ -30,11 +31,27 @@ pub(super) fn oom_kill(stage: &mut Stage) -> Result<()> {
     )
 }
 
+/// A process that took all there is, and was killed for it.
+fn starved_with_all(_: &mut Kernel) -> Result<Actor> {
+    let mut actor = Actor::new(Part::Hog)?;
+    let score = format!("/proc/{}/oom_score_adj", actor.pid());
+    std::fs::write(score, "1000").context("the victim cannot be chosen")?;
+    actor.go()?;
+    actor.wait()?;
+    Ok(actor)
+}
+
+/// For a cgroup's memory, and for the machine's where that may run out.
 pub(super) fn direct_reclaim(stage: &mut Stage) -> Result<()> {
-    stage.see(
-        starved,
-        |hog, event| matches!(event, Event::DirectReclaim(stall) if stall.task.pid == hog.pid()),
-    )
+    let told = |hog: &Actor, event: &Event, scope| {
+        matches!(event, Event::DirectReclaim(stall)
+            if stall.task.pid == hog.pid() && stall.scope == scope)
+    };
+    stage.see(starved, |hog, event| told(hog, event, SCOPE_CGROUP))?;
+    if stage.may_oom {
+        stage.see(starved_with_all, |hog, event| told(hog, event, SCOPE_HOST))?;
+    }
+    Ok(())
 }
 
 pub(super) fn ceiling(stage: &mut Stage) -> Result<()> {

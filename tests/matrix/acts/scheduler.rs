@@ -2,8 +2,8 @@
 
 use std::io::{PipeReader, PipeWriter, Read as _, Write as _};
 
-use anyhow::{Context as _, Result, anyhow};
-use monitor_common::Event;
+use anyhow::{Context as _, Result, anyhow, ensure};
+use monitor_common::{Event, Kind};
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 use smart_monitor::kernel::Kernel;
 
@@ -87,4 +87,15 @@ pub(super) fn bench_load(stage: &mut Stage) -> Result<()> {
         called,
         |(), event| matches!(event, Event::BenchLoad(load) if load.task.pid == own),
     )
+}
+
+/// It tells nothing, and it is enough that it runs.
+pub(super) fn bench_empty(stage: &mut Stage) -> Result<()> {
+    turns(&mut stage.kernel)?;
+    let costs = stage.kernel.programs().costs();
+    let ran = costs
+        .iter()
+        .any(|cost| cost.probe == Kind::BenchEmpty && cost.run_count > 0);
+    ensure!(ran, "it has not run");
+    Ok(())
 }

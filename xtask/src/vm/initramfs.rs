@@ -21,6 +21,8 @@ mount -t devtmpfs devtmpfs /dev
 mount -t tmpfs tmpfs /tmp
 mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
+mkdir /tmp/v1
+mount -t cgroup -o none,name=v1 cgroup /tmp/v1
 echo +memory >/sys/fs/cgroup/cgroup.subtree_control
 ip link set lo up
 for module in /modules/*; do
@@ -30,7 +32,7 @@ for module in /modules/*; do
     esac || echo "init: $module does not load"
 done
 stty -F /dev/ttyS1 raw
-kernel-matrix --report /dev/ttyS1
+kernel-matrix --may-oom --report /dev/ttyS1
 echo "init: kernel-matrix ended with $?"
 poweroff -f
 "#;

@@ -113,7 +113,7 @@ impl Record {
                     if let Err(error) = attach {
                         problems.push(format!("{name} does not attach: {error}"));
                     }
-                    if let Some(Err(error)) = event {
+                    if let Err(error) = event {
                         problems.push(format!("{name}: {error}"));
                     }
                 }
@@ -181,7 +181,7 @@ mod tests {
             state: State::On {
                 without: vec![],
                 attach: Ok(()),
-                event: Some(Ok(())),
+                event: Ok(()),
             },
         }
     }
@@ -203,6 +203,7 @@ mod tests {
                 .map(|(name, cost)| ((*name).into(), *cost))
                 .collect(),
             probes,
+            ..Report::default()
         }
     }
 
@@ -286,7 +287,7 @@ mod tests {
         silent.state = State::On {
             without: vec![],
             attach: Ok(()),
-            event: Some(Err("no such event".into())),
+            event: Err("no such event".into()),
         };
         let problems = Record::default().judge(&report(vec![silent], &[]), true);
         assert_eq!(problems, ["p: no such event"]);

@@ -12,6 +12,8 @@ pub(super) struct Report {
     pub(super) release: String,
     /// Instructions that the verifier followed, by program; none where the kernel does not tell.
     pub(super) programs: BTreeMap<String, Option<u64>>,
+    /// Loaded programs that nothing has made run.
+    pub(super) idle: Vec<String>,
     /// In the order of their numbers.
     pub(super) probes: Vec<Probe>,
 }
@@ -33,8 +35,8 @@ pub(super) enum State {
         without: Vec<String>,
         /// What went wrong.
         attach: Result<(), String>,
-        /// Whether its event came, or what went wrong; none where it has nothing to tell.
-        event: Option<Result<(), String>>,
+        /// Whether its event came, or what went wrong.
+        event: Result<(), String>,
     },
 }
 
@@ -52,6 +54,9 @@ impl Report {
                 report.release = release;
             } else if let Some(name) = text_of(&value, "program") {
                 let cost = value.get("instructions").and_then(Value::as_u64);
+                if value.get("runs").and_then(Value::as_u64) == Some(0) {
+                    report.idle.push(name.clone());
+                }
                 report.programs.insert(name, cost);
             } else if let Some(name) = text_of(&value, "probe") {
                 report.probes.push(Probe {
@@ -100,7 +105,7 @@ impl State {
                 .map(str::to_owned)
                 .collect(),
             attach: result(text_of(value, "attach")?),
-            event: (event != "none to tell").then(|| result(event)),
+            event: result(event),
         })
     }
 }
@@ -114,10 +119,11 @@ mod tests {
     use super::*;
 
     const ANSWER: &str = r#"{"kernel":"6.12.107+deb13-cloud-amd64"}
-{"instructions":335,"probe":"fork_storm","program":"fork_storm"}
 {"attach":"ok","event":"ok","on":"tp_btf/sched_process_fork","probe":"fork_storm","without":[]}
 {"off":"no such hook","probe":"oom_kill"}
-{"end":{"probes":2,"programs":1}}
+{"instructions":335,"program":"fork_storm","runs":160}
+{"instructions":2,"program":"idler","runs":0}
+{"end":{"probes":2,"programs":2}}
 "#;
 
     #[test]
@@ -127,13 +133,14 @@ mod tests {
         assert_eq!(report.release, "6.12.107+deb13-cloud-amd64");
         assert_eq!(
             report.programs,
-            BTreeMap::from([("fork_storm".into(), Some(335))])
+            BTreeMap::from([("fork_storm".into(), Some(335)), ("idler".into(), Some(2))])
         );
+        assert_eq!(report.idle, ["idler"]);
         let states: Vec<&State> = report.probes.iter().map(|probe| &probe.state).collect();
         let on = State::On {
             without: vec![],
             attach: Ok(()),
-            event: Some(Ok(())),
+            event: Ok(()),
         };
         let off = State::Off {
             reason: "no such hook".into(),
@@ -159,7 +166,7 @@ mod tests {
             .filter(|line| !line.contains("no such hook"))
             .collect();
         let error = Report::parse(&lost.join("\n")).unwrap_err().to_string();
-        assert!(error.contains("1 probes and 1 programs arrived"), "{error}");
+        assert!(error.contains("1 probes and 2 programs arrived"), "{error}");
     }
 
     #[test]
@@ -169,6 +176,6 @@ mod tests {
         let State::On { event, .. } = &report.probes[0].state else {
             panic!("on");
         };
-        assert_eq!(event, &Some(Err("no such event".to_owned())));
+        assert_eq!(event, &Err("no such event".to_owned()));
     }
 }

@@ -42,6 +42,12 @@ pub(super) fn print(report: &Report) {
         "  instructions that the verifier followed: {}",
         told.collect::<Vec<_>>().join(", ")
     );
+    if !report.idle.is_empty() {
+        println!(
+            "  attached, but nothing made them run: {}",
+            report.idle.join(", ")
+        );
+    }
 }
 
 fn cells(state: &State) -> [String; 4] {
@@ -60,12 +66,16 @@ fn cells(state: &State) -> [String; 4] {
                 }
             };
             let mut reasons: Vec<String> = attach.clone().err().into_iter().collect();
-            reasons.extend(event.clone().and_then(Result::err));
+            reasons.extend(event.clone().err());
             if !without.is_empty() {
                 reasons.push(format!("without {}", without.join(", ")));
             }
-            let event = event.as_ref().map_or_else(|| "-".to_owned(), word);
-            ["on".to_owned(), word(attach), event, reasons.join("; ")]
+            [
+                "on".to_owned(),
+                word(attach),
+                word(event),
+                reasons.join("; "),
+            ]
         }
     }
 }
@@ -92,16 +102,12 @@ pub(super) fn print_all(reports: &[Report]) {
 fn summary(state: &State) -> String {
     let word = match state {
         State::Off { .. } => "off",
-        State::On { attach: Err(_), .. }
-        | State::On {
-            event: Some(Err(_)),
-            ..
-        } => "FAILED",
-        State::On { event: None, .. } => "attaches",
         State::On {
-            event: Some(Ok(())),
+            attach: Ok(()),
+            event: Ok(()),
             ..
         } => "event",
+        State::On { .. } => "FAILED",
     };
     word.to_owned()
 }
