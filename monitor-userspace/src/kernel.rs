@@ -35,7 +35,7 @@ pub use counters::{CounterReader, PerProbe};
 pub use guards::{Guard, GuardError, Guarded, Guards};
 pub use log::KernelLog;
 use programs::Loaded;
-pub use programs::{ProgramCost, Programs, SwitchError};
+pub use programs::{ProgramCost, Programs, SwitchError, VerifierCost};
 pub use ring::{Drained, Ring, Rings, decode};
 pub use snapshot::{MAX_THREADS, Snapshot};
 pub use status::{ProbeState, ProbeStatus};
