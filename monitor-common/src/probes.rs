@@ -134,6 +134,7 @@ probes! {
     16 => BenchEmpty(bench_empty),
     17 => TcpReset(tcp_reset),
     18 => TcpRetransmit(tcp_retransmit),
+    25 => BlockIo(block_io),
 }
 
 impl Kind {

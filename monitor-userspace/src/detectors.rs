@@ -90,4 +90,6 @@ detectors! {
     hung_task,
     major_fault_storm,
     memory_growth,
+    disk_error,
+    disk_slow,
 }

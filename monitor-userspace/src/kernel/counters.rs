@@ -11,7 +11,9 @@ use monitor_common::Kind;
 use monitor_common::counters::{ProbeCounters, ReclaimTotals, TCP_TOTALS_WORDS, TcpTotals};
 use monitor_common::probes::run_queue_latency::{BUCKETS, TURNS_WORDS};
 
+use super::disks;
 use super::programs::{ProgramCost, Programs};
+use crate::model::kernel_view::DiskFigures;
 
 /// Reads what the programs counted. Cheap to clone, and outlives the [`super::Kernel`]; the values then stay as they are.
 #[derive(Clone)]
@@ -27,6 +29,7 @@ pub(super) struct Maps {
     turns: PerCpuArray<MapData, [u64; TURNS_WORDS]>,
     reclaim: PerCpuArray<MapData, [u64; 2]>,
     tcp: PerCpuArray<MapData, [u64; TCP_TOTALS_WORDS]>,
+    disks: disks::Maps,
 }
 
 impl Maps {
@@ -38,6 +41,7 @@ impl Maps {
             turns: take_array(object, "TURNS")?,
             reclaim: take_array(object, "RECLAIM_TOTALS")?,
             tcp: take_array(object, "TCP_TOTALS")?,
+            disks: disks::Maps::take(object)?,
         })
     }
 }
@@ -126,6 +130,21 @@ impl CounterReader {
             retransmits: next(),
             answers_retransmitted: next(),
         }
+    }
+
+    /// What was counted of each disk since it was first seen.
+    pub fn disks(&self) -> Vec<DiskFigures> {
+        self.maps.disks.read()
+    }
+
+    /// Makes room: the disk is gone. One that comes back begins at 0.
+    pub fn forget_disk(&self, major: u32, minor: u32) {
+        self.maps.disks.forget(major, minor);
+    }
+
+    /// Requests of disks for which there was no room.
+    pub fn disks_left_out(&self) -> u64 {
+        self.maps.disks.left_out()
     }
 
     /// What each loaded program has cost, by name.

@@ -87,7 +87,9 @@ labels! {
     Cpu, "cpu", "number of a CPU of this machine";
     Direction, "direction", "`received` or `sent`";
     Detector, "detector", "a detector of the registry";
+    Device, "device", "name of a disk below `/dev`, 64 at most";
     Guard, "guard", "a guard of the policy";
+    Operation, "operation", "`read`, `write`, `flush` or `other` (discards, zeroes, what is asked of the device itself)";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
@@ -163,6 +165,13 @@ metrics! {
     TcpResets, Counter, "smart_monitor_tcp_resets", NONE, [Direction], "Resets of TCP connections, and of attempts to make one; sent ones only where they answer a packet";
     TcpRetransmits, Counter, "smart_monitor_tcp_retransmits", NONE, [], "TCP segments that were sent again";
     TcpAnswerRetransmits, Counter, "smart_monitor_tcp_synack_retransmits", NONE, [], "Answers to the first packet of a connection that were sent again";
+    BlockLatency, Histogram, "smart_monitor_block_latency", SECONDS, [Device, Operation], "Time that a disk took for a request, from its driver getting it to its end";
+    BlockQueued, Histogram, "smart_monitor_block_queued", SECONDS, [Device], "Time that a request was held back before its driver got it";
+    BlockBytes, Counter, "smart_monitor_block", BYTES, [Device, Operation], "Bytes of requests to a disk";
+    BlockErrors, Counter, "smart_monitor_block_errors", NONE, [Device, Operation], "Requests to a disk that failed";
+    BlockInFlight, Gauge, "smart_monitor_block_in_flight", NONE, [Device], "Requests that the disk's driver has";
+    BlockUntimed, Counter, "smart_monitor_block_untimed", NONE, [Device], "Requests that are in no histogram, since their beginning was not seen";
+    BlockLeftOut, Counter, "smart_monitor_block_left_out", NONE, [], "Requests to disks beyond the first 64, of which nothing else is counted";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

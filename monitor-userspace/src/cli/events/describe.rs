@@ -5,6 +5,7 @@ use std::time::Duration;
 use monitor_common::Event;
 use monitor_common::Kind;
 use monitor_common::event::COMM_LEN;
+use monitor_common::probes::block_io::{BlockIo, Operation, UNKNOWN};
 use monitor_common::probes::cgroup_change::CgroupChange;
 use monitor_common::probes::event_throttle::EventThrottle;
 use monitor_common::probes::memory_ceiling::{MemoryCeiling, Scope};
@@ -35,12 +36,14 @@ pub(super) fn style(event: &Event) -> Option<Style> {
             Ending::Signal(_) => Some(Style::Bad),
         },
         Event::TcpConnect(connect) if connect.error != 0 => Some(Style::Bad),
+        Event::BlockIo(request) if request.status != 0 => Some(Style::Bad),
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
         | Event::OffCpu(_)
         | Event::TcpReset(_)
-        | Event::TcpRetransmit(_) => Some(Style::Warning),
+        | Event::TcpRetransmit(_)
+        | Event::BlockIo(_) => Some(Style::Warning),
         _ => None,
     }
 }
@@ -83,6 +86,7 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::MemoryCeiling(crossing) => crossed(crossing),
         Event::OffCpu(wait) => off_cpu(wait),
         Event::CgroupChange(change) => cgroup(change),
+        Event::BlockIo(request) => block_io(request),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -219,6 +223,35 @@ fn off_cpu(wait: &OffCpu) -> String {
         // Outside of one, or unknown.
         (None, _) => {}
     }
+    text
+}
+
+fn block_io(request: &BlockIo) -> String {
+    let operation = Operation::from_number(request.operation);
+    let mut text = format!(
+        "{} {} {} at sector {}: ",
+        text::printable(text::name_of(&request.disk)),
+        operation.map_or("unknown", Operation::name),
+        render::bytes(u64::from(request.bytes)),
+        request.sector
+    );
+    if request.status != 0 {
+        let number = request.error();
+        let error = names::error(number);
+        let error = error.map_or_else(|| format!("error {number}"), str::to_owned);
+        add(&mut text, format_args!("{error}, "));
+    }
+    match request.device_ns {
+        UNKNOWN => text.push_str("time unknown"),
+        nanos => text.push_str(&time(nanos)),
+    }
+    if request.queued_ns != UNKNOWN {
+        add(
+            &mut text,
+            format_args!(" (queued {})", time(request.queued_ns)),
+        );
+    }
+    add(&mut text, format_args!(", {} in flight", request.in_flight));
     text
 }
 
