@@ -2,6 +2,8 @@
 
 #[path = "acts/cgroups.rs"]
 mod cgroups;
+#[path = "acts/disks.rs"]
+mod disks;
 #[path = "acts/memory.rs"]
 mod memory;
 #[path = "acts/network.rs"]
@@ -40,5 +42,6 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::BenchEmpty => scheduler::bench_empty,
         Kind::TcpReset => network::tcp_reset,
         Kind::TcpRetransmit => network::tcp_retransmit,
+        Kind::BlockIo => disks::block_io,
     }
 }
