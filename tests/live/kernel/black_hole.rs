@@ -35,7 +35,7 @@ fn large_packets_that_never_arrive_are_told_as_such_and_a_silent_peer_is_not() {
     });
     assert_eq!(suspected.flow.peer(), peer);
     assert_eq!(suspected.task.pid, std::process::id());
-    assert!(suspected.bytes >= suspected.segment_size, "{suspected:?}");
+    assert!(suspected.bytes >= suspected.segment_size.into(), "{suspected:?}");
     // The path is whole again; what was held up arrives, and then the peer falls silent altogether.
     far.must("nft", &["delete", "table", "ip", "path"]);
     server.read_exact(&mut [0; 20_000]).expect("it arrives");
