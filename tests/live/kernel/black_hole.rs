@@ -10,7 +10,7 @@ use super::namespaces::{Namespace, pair};
 use super::support::Live;
 
 /// Larger IPv4 packets do not arrive, and nobody says so.
-const SWALLOW: &str = "table ip path { chain whatever { type filter hook prerouting priority 0; ip length > 1300 drop; } }";
+const SWALLOW: &str = "table ip path { chain whatever { type filter hook prerouting priority 0; ip length > 1300 drop; }; }";
 
 #[test]
 fn large_packets_that_never_arrive_are_told_as_such_and_a_silent_peer_is_not() {
@@ -41,7 +41,7 @@ fn large_packets_that_never_arrive_are_told_as_such_and_a_silent_peer_is_not() {
     server.read_exact(&mut [0; 20_000]).expect("it arrives");
     far.must(
         "nft",
-        &["table ip path { chain whatever { type filter hook prerouting priority 0; drop; } }"],
+        &["table ip path { chain whatever { type filter hook prerouting priority 0; drop; }; }"],
     );
     client.write_all(&[3; 20_000]).expect("there is room");
     let last = live.wait_for("a segment that times out again", |event| match event {
