@@ -134,6 +134,7 @@ probes! {
     16 => BenchEmpty(bench_empty),
     17 => TcpReset(tcp_reset),
     18 => TcpRetransmit(tcp_retransmit),
+    26 => DnsQuery(dns_query),
 }
 
 impl Kind {

@@ -4,6 +4,7 @@ mod bench_empty;
 mod bench_load;
 mod cgroup_change;
 mod direct_reclaim;
+mod dns_query;
 mod event_throttle;
 mod fork_storm;
 mod memory_ceiling;

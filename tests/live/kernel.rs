@@ -11,6 +11,8 @@ mod ceilings;
 mod cgroups;
 #[path = "kernel/connections.rs"]
 mod connections;
+#[path = "kernel/dns.rs"]
+mod dns;
 #[path = "kernel/figures.rs"]
 mod figures;
 #[path = "kernel/forks.rs"]

@@ -38,7 +38,7 @@ use stream::{Form, Stream, Tally, Until};
 const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to standard output; notices (a probe that is off, events that \
 were lost or held back) and the summary in the end go to standard error. The fields of JSON: docs/events.md.";
 
-/// Watch kernel events as they happen: programs started and ended, signals, connections, waits for a CPU, lack of memory, cgroups.
+/// Watch kernel events as they happen: programs started and ended, signals, connections, DNS, waits for a CPU, lack of memory, cgroups.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(super) struct Args {
@@ -64,7 +64,7 @@ pub(super) struct Args {
     /// `direct_reclaim` (1ms).
     #[arg(long, value_name = "TIME", value_parser = span)]
     threshold: Option<Duration>,
-    /// Of connections and exits, only those that failed; without --probe, nothing else.
+    /// Of connections, DNS questions and exits, only those that failed; without --probe, nothing else.
     #[arg(long)]
     failed: bool,
     /// End after so many events.
@@ -122,6 +122,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stream = Stream {
         rings,
         counters: kernel.counters(),
+        dns: kernel.dns(),
         resolver: if args.no_resolve {
             Resolver::none()
         } else {

@@ -148,6 +148,14 @@ impl KernelView for OneProbe {
     fn costs(&self) -> Vec<crate::model::kernel_view::ProgramCost> {
         Vec::new()
     }
+    fn dns(&self) -> Option<crate::model::kernel_view::DnsFigures> {
+        let mut dns = crate::model::kernel_view::DnsFigures::default();
+        dns.answered.latency[1] = 3;
+        dns.answered.latency_ns = 4_500;
+        (dns.answered.rcodes[0], dns.answered.rcodes[9]) = (2, 1);
+        dns.unanswered = 7;
+        Some(dns)
+    }
 }
 
 #[test]
@@ -166,6 +174,13 @@ fn losses_are_told_per_cpu_and_events_per_probe() {
         "smart_monitor_run_queue_latency_seconds_bucket{le=\"0.000001\"} 0",
         "smart_monitor_run_queue_latency_seconds_bucket{le=\"0.000002\"} 4",
         "smart_monitor_run_queue_latency_seconds_count 4",
+        "smart_monitor_dns_latency_seconds_bucket{le=\"0.000001\"} 0",
+        "smart_monitor_dns_latency_seconds_bucket{le=\"0.000002\"} 3",
+        "smart_monitor_dns_latency_seconds_count 3",
+        "smart_monitor_dns_answers_total{rcode=\"NOERROR\"} 2",
+        "smart_monitor_dns_answers_total{rcode=\"SERVFAIL\"} 0",
+        "smart_monitor_dns_answers_total{rcode=\"NOTAUTH\"} 1",
+        "smart_monitor_dns_timeouts_total 7",
     ] {
         assert!(
             page.lines().any(|have| have == line),

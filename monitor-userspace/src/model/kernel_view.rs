@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use monitor_common::counters::{ProbeCounters, ReclaimTotals, TcpTotals};
+use monitor_common::probes::dns_query::DnsTotals;
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,15 @@ pub struct CgroupWaits {
     pub wait_ns: [u64; Wait::ALL.len()],
 }
 
+/// What became of questions to DNS servers, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsFigures {
+    /// Answers, of all CPUs together.
+    pub answered: DnsTotals,
+    /// Questions that had no answer in time.
+    pub unanswered: u64,
+}
+
 /// How full a table of who is who is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownTable {
@@ -112,6 +122,11 @@ pub trait KernelView: Send + Sync {
     /// Waits of the watched cgroups, by the cgroup's id.
     fn cgroups(&self) -> BTreeMap<u64, CgroupWaits> {
         BTreeMap::new()
+    }
+
+    /// Questions to DNS servers; none when the probe is off.
+    fn dns(&self) -> Option<DnsFigures> {
+        None
     }
 
     /// How full the tables of who is who are.

@@ -10,10 +10,11 @@ use super::budget::Estimates;
 use super::knowing::Known;
 use crate::identity::TableStats;
 use crate::kernel::{
-    CgroupFigures, CgroupWatch, CounterReader, Kernel, ProbeState, ProbeStatus, Programs,
+    CgroupFigures, CgroupWatch, CounterReader, DnsWatch, Kernel, ProbeState, ProbeStatus, Programs,
 };
 use crate::model::kernel_view::{
-    CgroupWaits, KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow, ProgramCost, RunQueue,
+    CgroupWaits, DnsFigures, KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow,
+    ProgramCost, RunQueue,
 };
 
 /// See the module.
@@ -21,6 +22,7 @@ pub(super) struct LiveKernel {
     programs: Programs,
     counters: CounterReader,
     cgroups: CgroupWatch,
+    dns: DnsWatch,
     estimates: Estimates,
     known: Arc<Known>,
 }
@@ -37,6 +39,7 @@ impl LiveKernel {
             programs: kernel.programs(),
             counters: kernel.counters(),
             cgroups: kernel.cgroups(),
+            dns: kernel.dns(),
             estimates,
             known,
         }
@@ -121,6 +124,12 @@ impl KernelView for LiveKernel {
             .iter()
             .any(|kind| on.contains(kind))
             .then(|| self.counters.tcp_totals())
+    }
+
+    fn dns(&self) -> Option<DnsFigures> {
+        self.on()
+            .contains(&Kind::DnsQuery)
+            .then(|| self.dns.figures())
     }
 
     fn costs(&self) -> Vec<ProgramCost> {

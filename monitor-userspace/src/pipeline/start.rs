@@ -118,6 +118,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         probes_off,
         programs: kernel.as_ref().ok().map(Kernel::programs),
         budget: shown.budget,
+        dns: kernel.as_ref().ok().map(Kernel::dns),
         inbox: inbox.clone(),
         teller,
         commands,
@@ -338,6 +339,7 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         reclaim_threshold: wanted.reclaim_threshold.0,
         cgroup_events_per_second: wanted.cgroup_events_per_second,
         forks_per_second: wanted.forks_per_second,
+        dns_timeout: wanted.dns_timeout.0,
         bench: false,
         // Measured now and then: see `budget`.
         stats: false,

@@ -35,6 +35,8 @@ pub(super) fn style(event: &Event) -> Option<Style> {
             Ending::Signal(_) => Some(Style::Bad),
         },
         Event::TcpConnect(connect) if connect.error != 0 => Some(Style::Bad),
+        Event::DnsQuery(query) if query.failed() => Some(Style::Bad),
+        Event::DnsQuery(query) if query.rcode != 0 => Some(Style::Warning),
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
@@ -83,6 +85,7 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::MemoryCeiling(crossing) => crossed(crossing),
         Event::OffCpu(wait) => off_cpu(wait),
         Event::CgroupChange(change) => cgroup(change),
+        Event::DnsQuery(query) => dns::resolved(query),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -290,6 +293,7 @@ fn named(culprit: &Culprit, share: u64, wait: &RunQueueLatency, resolver: &mut R
     text
 }
 
+mod dns;
 mod network;
 #[cfg(test)]
 mod tests;

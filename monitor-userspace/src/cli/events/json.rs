@@ -16,6 +16,7 @@ use crate::host::procfs;
 use crate::model::Time;
 use crate::model::who::Identity;
 
+mod dns;
 mod network;
 
 /// The line, without its end; `wall` is its time on the wall clock.
@@ -156,6 +157,7 @@ enum Fields<'a> {
         path: Cow<'a, str>,
         path_cut: bool,
     },
+    Dns(dns::Dns),
     Nothing {},
 }
 
@@ -263,6 +265,7 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             path: text::exact(event.path().unwrap_or(text::name_of(&event.path))),
             path_cut: event.path().is_none(),
         },
+        Event::DnsQuery(event) => Fields::Dns(dns::dns(event)),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -364,6 +367,40 @@ mod tests {
         );
         assert_eq!(refused["cause"], "refused");
         assert!(!refused.to_string().contains("socket"));
+    }
+
+    #[test]
+    fn a_question_without_an_answer_has_no_code() {
+        let answered = read(&samples::dns(b"\x03a.b\0", 0, 5, 3));
+        assert_eq!(
+            (
+                &answered["outcome"],
+                &answered["rcode"],
+                &answered["rcode_name"]
+            ),
+            (&json!("answered"), &json!(5), &json!("REFUSED"))
+        );
+        assert_eq!(
+            (
+                &answered["name"],
+                &answered["qtype_name"],
+                &answered["sendings"]
+            ),
+            (&json!("a\\.b"), &json!("A"), &json!(3))
+        );
+        assert_eq!(
+            (&answered["peer_address"], &answered["peer_port"]),
+            (&json!("192.0.2.53"), &json!(53))
+        );
+        let none = read(&samples::dns(b"\0", 1, 0, 1));
+        assert_eq!(
+            (&none["outcome"], &none["rcode"], &none["answers"]),
+            (&json!("no_answer"), &Value::Null, &Value::Null)
+        );
+        assert_eq!(
+            (&none["name"], &none["name_cut"]),
+            (&json!("."), &json!(false))
+        );
     }
 
     #[test]
