@@ -13,8 +13,8 @@ use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::flow::{AF_INET, AF_INET6, UDP};
 use monitor_common::probes::dns_query::{
-    ANSWERED, DnsQuery, LATE, NAME_LEN, PENDING_WORDS, PORT, UNANSWERED, URGENT_PER_SECOND,
-    is_failure,
+    ANSWERED, DnsQuery, LATE, NAME_LEN, PENDING_WORDS, PORT, Pending, UNANSWERED,
+    URGENT_PER_SECOND, is_failure,
 };
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::{Flow, Header, Kind, Task};
@@ -232,19 +232,25 @@ fn asked(packet: KernelPtr, socket: KernelPtr, connected: bool) -> Option<()> {
     pending.device = device;
     if known.is_some() {
         // Another question with the same id: the one before is not waited for any more.
-        let _ = DNS_PENDING.insert(&key, &*pending, u64::from(BPF_EXIST));
+        let _ = keep(key, pending, BPF_EXIST);
         return Some(());
     }
     // First, so that an answer that comes at once is looked at.
     add_outstanding(1);
-    if DNS_PENDING
-        .insert(&key, &*pending, u64::from(BPF_NOEXIST))
-        .is_err()
-    {
+    if keep(key, pending, BPF_NOEXIST).is_err() {
         add_outstanding(u64::MAX);
         count_lost(Kind::DnsQuery);
     }
     Some(())
+}
+
+#[inline(always)]
+#[expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "by value, it would be copied to the stack, where there is no room"
+)]
+fn keep(key: u64, pending: &Pending, how: u32) -> Result<(), i32> {
+    DNS_PENDING.insert(&key, pending, u64::from(how))
 }
 
 /// The ends of a packet that leaves, and of which family they are.
@@ -322,7 +328,10 @@ fn question(scratch: &mut DnsScratch, from: u64, length: u64) -> Option<()> {
         0
     };
     let end = at + 1;
-    let (from, to) = (payload.cast::<u64>(), (&raw mut query.name).cast::<u64>());
+    let (from, to) = (
+        words(payload.cast_const()),
+        words(&raw const query.name).cast_mut(),
+    );
     for number in 0..NAME_LEN / 8 {
         let kept = end.saturating_sub(number * 8);
         let mask = if kept >= 8 {
@@ -348,10 +357,7 @@ fn byte(payload: &[u8; DNS_PAYLOAD], at: usize) -> u8 {
 /// Whether it is the same question, sent again.
 #[inline(always)]
 fn is_same(one: &DnsQuery, other: &DnsQuery) -> bool {
-    let (a, b) = (
-        (&raw const one.name).cast::<u64>(),
-        (&raw const other.name).cast::<u64>(),
-    );
+    let (a, b) = (words(&raw const one.name), words(&raw const other.name));
     let mut differ = u64::from(one.qtype ^ other.qtype);
     for number in 0..NAME_LEN / 8 {
         // SAFETY: within the names, which lie at a multiple of 8 bytes.
@@ -462,6 +468,12 @@ fn answered(key: u64, flags: u16, answers: u16) -> Option<()> {
         unsafe { (&raw mut (*record).header).write(header) };
     });
     Some(())
+}
+
+/// The words of bytes that lie at a multiple of 8.
+#[inline(always)]
+const fn words<const N: usize>(bytes: *const [u8; N]) -> *const u64 {
+    bytes.cast()
 }
 
 /// Copies so many words: as one copy, the compiler makes it a loop over bytes.

@@ -96,9 +96,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         recorder,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
-    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
     let read_from = Sources {
-        snapshot,
+        snapshot: kernel.as_mut().ok().and_then(Kernel::take_snapshot),
         ceilings,
         pressures: pressures.clone(),
         arming: config.samplers.memory_pressure.clone(),

@@ -224,14 +224,11 @@ fn what_is_never_answered_is_told_once_with_who_asked() {
     let mut scene = Scene::new();
     // Asks twice, and is gone.
     let script = "import socket, sys\ns = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\n\
-                  s.connect(('127.0.0.1', 53))\nfor _ in range(2): s.send(bytes.fromhex(sys.argv[1]))";
+                  s.connect(('127.0.0.1', 53))\nfor _ in range(2): s.send(bytes(eval(sys.argv[1])))";
     let name = "never.gone.test";
-    let hex: String = question(7, name, A)
-        .iter()
-        .map(|byte| format!("{byte:02x}"))
-        .collect();
+    let bytes = format!("{:?}", question(7, name, A));
     let before = scene.dns.figures().unanswered;
-    let mut asker = scene.namespace.spawn("python3", &["-c", script, &hex]);
+    let mut asker = scene.namespace.spawn("python3", &["-c", script, &bytes]);
     assert!(asker.wait().expect("it is ours").success());
     let told = scene.wait_for_one(name);
     assert_eq!((told.outcome, told.sendings), (UNANSWERED, 2));

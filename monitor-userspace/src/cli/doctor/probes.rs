@@ -3,6 +3,7 @@
 use monitor_common::Kind;
 
 use super::{Check, Level};
+use crate::cli::render::add;
 use crate::kernel::{Kernel, KernelError, Options, ProbeState, ProbeStatus};
 
 pub(super) const SECTION: &str = "probes";
@@ -38,10 +39,13 @@ fn of(probes: &[ProbeStatus]) -> Vec<Check> {
             let mut detail = format!("on: {attached}");
             if !probe.without.is_empty() {
                 let without = probe.without.join(", ");
-                detail += &format!("; without {without}, which this kernel lacks");
+                add(
+                    &mut detail,
+                    format_args!("; without {without}, which this kernel lacks"),
+                );
             }
             if let Some(unseen) = unseen(probe.kind) {
-                detail += &format!("; not seen: {unseen}");
+                add(&mut detail, format_args!("; not seen: {unseen}"));
             }
             Check::ok(SECTION, probe.kind.name(), detail)
         }
