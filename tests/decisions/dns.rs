@@ -6,7 +6,7 @@ use monitor_common::flow::{AF_INET, UDP};
 use monitor_common::probes::dns_query::{
     ANSWERED, DnsQuery, LATE, NOERROR, NXDOMAIN, SERVFAIL, UNANSWERED,
 };
-use monitor_common::{Event, Flow};
+use monitor_common::{Event, Flow, Header};
 use smart_monitor::model::{State, Subject};
 
 use super::{SERVICE, Scene, task};
@@ -15,13 +15,21 @@ const FAST: &str = "[detectors.dns_failure]\nfailures = 3\nwindow = \"10s\"\n";
 
 /// One question to the server with this last byte, and what came of it.
 fn asks(scene: &mut Scene, pid: u32, server: u8, outcome: u16, rcode: u16) {
+    asked(scene, pid, server, outcome, rcode, 0);
+}
+
+/// The same, so many nanoseconds ago.
+fn asked(scene: &mut Scene, pid: u32, server: u8, outcome: u16, rcode: u16, ago_ns: u64) {
     let mut address = [0; 16];
     address[..4].copy_from_slice(&[10, 0, 0, server]);
     let mut name = [0; 64];
     name[..9].copy_from_slice(b"\x03web\x04test");
     scene.kernel(|header| {
         Event::DnsQuery(DnsQuery {
-            header,
+            header: Header {
+                time_ns: header.time_ns - ago_ns,
+                ..header
+            },
             task: task(pid, if pid == 0 { "" } else { "shop" }),
             flow: Flow {
                 peer_address: address,
@@ -129,4 +137,18 @@ fn who_asked_is_left_out_when_it_is_not_known() {
     let evidence = &scene.incident(1).evidence;
     assert_eq!((evidence.process, evidence.comm.as_deref()), (None, None));
     assert!(evidence.facts.iter().all(|(name, _)| name != "caller"));
+}
+
+#[test]
+fn a_failure_is_not_undone_by_an_answer_that_it_overtook() {
+    let mut scene = Scene::new(&format!("{SERVICE}{FAST}"));
+    for _ in 0..3 {
+        asks(&mut scene, 800, 1, ANSWERED, SERVFAIL);
+        asked(&mut scene, 800, 1, ANSWERED, NOERROR, 1_000);
+    }
+    assert_eq!(open(&scene), 1);
+    asked(&mut scene, 800, 1, ANSWERED, NOERROR, 1_000);
+    assert_eq!(open(&scene), 1);
+    asks(&mut scene, 800, 1, ANSWERED, NOERROR);
+    assert_eq!(open(&scene), 0);
 }

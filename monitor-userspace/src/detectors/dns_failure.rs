@@ -91,11 +91,16 @@ impl Detect {
 
     fn answered(&mut self, query: &DnsQuery, out: &mut Vec<Finding>) {
         let server = query.server();
+        let seen = Time::from_kernel(query.header.time_ns);
+        // Failures overtake the answers before them, which wait in the bulk ring.
+        if self.servers.get(&server).is_some_and(|it| seen < it.last) {
+            return;
+        }
         if self.servers.remove(&server).is_some_and(|it| it.raised) {
             let latency = Duration::from_nanos(query.latency_ns);
             out.push(Finding::Cleared {
                 subject: Subject::Peer { address: server },
-                seen: Time::from_kernel(query.header.time_ns),
+                seen,
                 because: format!("it answered {} in {latency:.1?}", query.result()),
             });
         }
