@@ -205,6 +205,8 @@ pub(crate) const DNS_PAYLOAD: usize = 256;
 pub(crate) struct DnsScratch {
     pub(crate) pending: dns_query::Pending,
     pub(crate) payload: [u8; DNS_PAYLOAD],
+    /// Where in it the next label begins.
+    pub(crate) at: u64,
 }
 
 /// Key of [`ENDED`].

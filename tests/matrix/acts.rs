@@ -40,5 +40,6 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::BenchEmpty => scheduler::bench_empty,
         Kind::TcpReset => network::tcp_reset,
         Kind::TcpRetransmit => network::tcp_retransmit,
+        Kind::DnsQuery => network::dns_query,
     }
 }

@@ -302,10 +302,18 @@ fn question(scratch: &mut DnsScratch, from: u64, length: u64) -> Option<()> {
     if failed != 0 {
         return None;
     }
-    let mut at = 0;
+    // Through memory, after which it is any number to the verifier: as one it follows, each label would be a case of its own.
+    let place = &raw mut scratch.at;
+    let (get, set) = (
+        // SAFETY: a slot of this CPU, valid while the program runs.
+        || unsafe { place.read_volatile() },
+        |at| unsafe { place.write_volatile(at) },
+    );
+    set(0);
     let mut whole = false;
     for _ in 0..LABELS {
-        let label = byte(&scratch.payload, at);
+        let at = get();
+        let label = byte(&scratch.payload, at as usize);
         if label == 0 {
             whole = true;
             break;
@@ -313,11 +321,13 @@ fn question(scratch: &mut DnsScratch, from: u64, length: u64) -> Option<()> {
         if label > LABEL_MAX {
             return None;
         }
-        at += 1 + label as usize;
-        if at as u64 >= length {
+        let next = at + 1 + u64::from(label);
+        if next >= length {
             return None;
         }
+        set(next);
     }
+    let at = get() as usize;
     let query = &mut scratch.pending.query;
     query.qtype = if whole {
         u16::from_be_bytes([
