@@ -307,6 +307,7 @@ fn question(scratch: &mut DnsScratch, from: u64, length: u64) -> Option<()> {
     let (get, set) = (
         // SAFETY: a slot of this CPU, valid while the program runs.
         || unsafe { place.read_volatile() },
+        // SAFETY: as above.
         |at| unsafe { place.write_volatile(at) },
     );
     set(0);
