@@ -4,6 +4,8 @@
 
 #[path = "decisions/disks.rs"]
 mod disks;
+#[path = "decisions/dns.rs"]
+mod dns;
 #[path = "decisions/growth.rs"]
 mod growth;
 #[path = "decisions/killed.rs"]

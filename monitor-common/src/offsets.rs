@@ -109,6 +109,16 @@ macro_rules! for_each_offset {
             SOCK_CGROUP("sock", "sk_cgrp_data.cgroup", Offset);
             SOCK_CGROUP_BITS("sock", "sk_cgrp_data.val", Offset);
             SOCKET_INODE_NUMBER("socket_alloc", "vfs_inode.i_ino", Offset);
+            SKB_SOCKET("sk_buff", "sk", Offset);
+            SKB_DEVICE("sk_buff", "dev", Offset);
+            SKB_HEAD("sk_buff", "head", Offset);
+            SKB_DATA("sk_buff", "data", Offset);
+            SKB_TAIL("sk_buff", "tail", Offset);
+            SKB_LENGTH("sk_buff", "len", Offset);
+            SKB_PAGED("sk_buff", "data_len", Offset);
+            SKB_PROTOCOL("sk_buff", "protocol", Offset);
+            SKB_NETWORK("sk_buff", "network_header", Offset);
+            SKB_TRANSPORT("sk_buff", "transport_header", Offset);
             TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
             // Eight times the smoothed round-trip time, microseconds.
             TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);

@@ -135,6 +135,7 @@ probes! {
     17 => TcpReset(tcp_reset),
     18 => TcpRetransmit(tcp_retransmit),
     25 => BlockIo(block_io),
+    26 => DnsQuery(dns_query),
 }
 
 impl Kind {

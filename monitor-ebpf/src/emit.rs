@@ -43,11 +43,7 @@ pub(crate) fn emit_in_place<T: Record>(lane: Lane, now_ns: u64, fill: impl FnOnc
         Lane::Bulk => BULK.reserve::<T>(0),
     };
     let Some(mut entry) = entry else {
-        count(T::KIND, |counters| counters.lost += 1);
-        if let Some(total) = LOST_TOTAL.get_ptr_mut(0) {
-            // SAFETY: a slot of this CPU, valid while the program runs.
-            unsafe { *total += 1 };
-        }
+        count_lost(T::KIND);
         return;
     };
     // SAFETY: the helper takes nothing and returns a number.
@@ -139,6 +135,16 @@ pub(crate) fn admitted(number: u16, now_ns: u64, per_second: u64) -> bool {
         .get_ptr_mut(u32::from(number))
         // SAFETY: a slot of this CPU, valid while the program runs.
         .is_some_and(|limit| unsafe { (*limit).admit(now_ns, per_second) })
+}
+
+/// Counts something that will never be told, for want of room.
+#[inline(always)]
+pub(crate) fn count_lost(kind: Kind) {
+    count(kind, |counters| counters.lost += 1);
+    if let Some(total) = LOST_TOTAL.get_ptr_mut(0) {
+        // SAFETY: a slot of this CPU, valid while the program runs.
+        unsafe { *total += 1 };
+    }
 }
 
 /// Counts something of this probe on this CPU.

@@ -5,6 +5,11 @@
 //! Built for the BPF target only: `cargo xtask build`.
 #![no_std]
 #![no_main]
+#![feature(core_intrinsics)]
+#![expect(
+    internal_features,
+    reason = "adding at once what several CPUs add to has no other name for this target"
+)]
 #![expect(
     clippy::inline_always,
     reason = "the verifier knows what a pointer is only within one function"

@@ -7,6 +7,7 @@ use monitor_common::counters::{
 };
 use monitor_common::probes::block_io::{DISKS, DiskFigures, Issued, PAIRS};
 use monitor_common::probes::direct_reclaim::Reclaim;
+use monitor_common::probes::dns_query::{self, DnsTotals};
 use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
 use monitor_common::probes::memory_ceiling::{CEILINGS, Ceiling};
 use monitor_common::probes::off_cpu::{WAITING, WaitTotals};
@@ -57,6 +58,27 @@ pub(crate) static SOCKETS: Array<Owner> = Array::with_max_entries(tcp_connect::S
 /// Packets that were thrown away, by their way ([`crate::socket::way`]).
 #[map]
 pub(crate) static DROPPED: LruHashMap<u64, Dropped> = LruHashMap::with_max_entries(4_096, 0);
+
+/// Questions to DNS servers that wait for their answer, by the ends of the packet and its id. Not one that forgets by itself: userspace tells of each.
+#[map]
+pub(crate) static DNS_PENDING: HashMap<u64, dns_query::Pending> =
+    HashMap::with_max_entries(dns_query::PENDING, 0);
+
+/// How many were put into [`DNS_PENDING`] and not taken out by the programs.
+#[map]
+pub(crate) static DNS_OUTSTANDING: Array<u64> = Array::with_max_entries(1, 0);
+
+/// How many userspace has taken out; written by it alone.
+#[map]
+pub(crate) static DNS_SWEPT: Array<u64> = Array::with_max_entries(1, 0);
+
+/// Room for what is being put together, which is too long for the stack: 0 for a question, 1 for an answer.
+#[map]
+pub(crate) static DNS_SCRATCH: PerCpuArray<DnsScratch> = PerCpuArray::with_max_entries(2, 0);
+
+/// Answers of DNS servers.
+#[map]
+pub(crate) static DNS_TOTALS: PerCpuArray<DnsTotals> = PerCpuArray::with_max_entries(1, 0);
 
 /// Each thread's last reclaim, by thread id.
 #[map]
@@ -192,6 +214,18 @@ pub(crate) struct Waiter {
 }
 
 const _: () = assert!(size_of::<Turns>() == TURNS_WORDS * 8);
+
+/// Bytes of a question behind its header that are looked at.
+pub(crate) const DNS_PAYLOAD: usize = 256;
+
+/// Value of [`DNS_SCRATCH`].
+#[repr(C)]
+pub(crate) struct DnsScratch {
+    pub(crate) pending: dns_query::Pending,
+    pub(crate) payload: [u8; DNS_PAYLOAD],
+    /// Where in it the next label begins.
+    pub(crate) at: u64,
+}
 
 /// Key of [`ENDED`].
 #[repr(C)]

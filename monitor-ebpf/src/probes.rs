@@ -5,6 +5,7 @@ mod bench_load;
 mod block_io;
 mod cgroup_change;
 mod direct_reclaim;
+mod dns_query;
 mod event_throttle;
 mod fork_storm;
 mod memory_ceiling;

@@ -85,6 +85,7 @@ detectors! {
     runaway_cpu,
     latency_spike,
     connect_failure,
+    dns_failure,
     fork_storm,
     oom_killed,
     hung_task,

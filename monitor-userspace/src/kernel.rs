@@ -10,6 +10,7 @@ mod budget;
 mod cgroups;
 mod counters;
 mod disks;
+mod dns;
 mod guards;
 mod loader;
 mod log;
@@ -33,6 +34,7 @@ pub use btf::{Btf, BtfError, Member};
 pub use budget::{Estimate, Meter, Verdict};
 pub use cgroups::{CgroupFigures, CgroupWatch, CgroupWatchError};
 pub use counters::{CounterReader, PerProbe};
+pub use dns::{DnsWatch, SWEEP};
 pub use guards::{Guard, GuardError, Guarded, Guards};
 pub use log::KernelLog;
 use programs::Loaded;
@@ -61,6 +63,8 @@ pub struct Options {
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
     pub forks_per_second: u32,
+    /// A DNS question without an answer for this long is an event.
+    pub dns_timeout: Duration,
     /// Whether the programs that only the benchmarks need are loaded too.
     pub bench: bool,
     /// Whether the kernel measures what the programs cost; that costs some 20 ns a run itself.
@@ -80,6 +84,7 @@ impl Default for Options {
             block_threshold: Duration::from_millis(100),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
+            dns_timeout: Duration::from_secs(5),
             bench: false,
             stats: false,
             refuse: Vec::new(),
@@ -150,6 +155,7 @@ pub struct Kernel {
     counters: CounterReader,
     guards: Guards,
     cgroups: CgroupWatch,
+    dns: DnsWatch,
     bench: BenchLoad,
     watched: MapData,
 }
@@ -186,6 +192,11 @@ impl Kernel {
     /// The cgroups with figures of their own.
     pub fn cgroups(&self) -> CgroupWatch {
         self.cgroups.clone()
+    }
+
+    /// The questions that wait for DNS servers.
+    pub fn dns(&self) -> DnsWatch {
+        self.dns.clone()
     }
 
     /// The load generator of the benchmarks.

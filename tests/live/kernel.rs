@@ -15,6 +15,8 @@ mod cgroups;
 mod connections;
 #[path = "kernel/disks.rs"]
 mod disks;
+#[path = "kernel/dns.rs"]
+mod dns;
 #[path = "kernel/figures.rs"]
 mod figures;
 #[path = "kernel/forks.rs"]

@@ -43,5 +43,6 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::TcpReset => network::tcp_reset,
         Kind::TcpRetransmit => network::tcp_retransmit,
         Kind::BlockIo => disks::block_io,
+        Kind::DnsQuery => network::dns_query,
     }
 }

@@ -38,8 +38,8 @@ use stream::{Form, Stream, Tally, Until};
 const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to standard output; notices (a probe that is off, events that \
 were lost or held back) and the summary in the end go to standard error. The fields of JSON: docs/events.md.";
 
-/// Watch kernel events as they happen: programs started and ended, signals, connections, waits for a CPU, slow disks, lack of memory,
-/// cgroups.
+/// Watch kernel events as they happen: programs started and ended, signals, connections, DNS, packets thrown away, waits for a CPU, slow
+/// disks, lack of memory, cgroups.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(super) struct Args {
@@ -65,7 +65,7 @@ pub(super) struct Args {
     /// `direct_reclaim` (1ms) and of `block_io` (100ms).
     #[arg(long, value_name = "TIME", value_parser = span)]
     threshold: Option<Duration>,
-    /// Of connections, exits and requests to disks, only those that failed; without --probe, nothing else.
+    /// Of what can fail (exits, connections, DNS questions, requests to disks), only what did; without --probe, nothing else.
     #[arg(long)]
     failed: bool,
     /// End after so many events.
@@ -123,6 +123,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let stream = Stream {
         rings,
         counters: kernel.counters(),
+        dns: kernel.dns(),
         resolver: if args.no_resolve {
             Resolver::none()
         } else {

@@ -89,6 +89,8 @@ pub struct Kernel {
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
     pub forks_per_second: u32,
+    /// A DNS question without an answer for this long is an event.
+    pub dns_timeout: Span,
     /// Let the kernel measure the run time of the programs, for 1 s of every 10 (each run then takes some 20 ns longer).
     pub run_time_stats: bool,
     /// Share of all CPUs that the programs may take together, per cent. Over it, the costliest that is not essential is detached,
@@ -111,6 +113,7 @@ impl Default for Kernel {
             block_threshold: Span::millis(100),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
+            dns_timeout: Span::seconds(5),
             run_time_stats: true,
             cpu_budget: 1.0,
             off_cpu: false,

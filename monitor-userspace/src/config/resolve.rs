@@ -161,6 +161,9 @@ fn budget(kernel: &raw::Kernel, mistakes: &mut Mistakes) {
     if kernel.forks_per_second == 0 {
         wrong("`forks_per_second` must be at least 1");
     }
+    if kernel.dns_timeout.0 < std::time::Duration::from_millis(100) {
+        wrong("`dns_timeout` must be at least 100ms");
+    }
 }
 
 fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {

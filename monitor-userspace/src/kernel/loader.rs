@@ -19,6 +19,7 @@ use super::bench::BenchLoad;
 use super::btf::Btf;
 use super::cgroups::{self, CgroupWatch};
 use super::counters::{CounterReader, Maps, take_map};
+use super::dns::{self, DnsWatch};
 use super::guards::{self, Guards};
 use super::offsets::Offsets;
 use super::programs::{Loaded, Programs};
@@ -299,6 +300,7 @@ impl Loader<'_> {
         };
         let maps = Maps::take(&mut self.object)?;
         let cgroup_maps = cgroups::Maps::take(&mut self.object)?;
+        let dns_maps = dns::Maps::take(&mut self.object)?;
         let guard_maps = guards::Maps::take(&mut self.object)?;
         let bench = BenchLoad::take(&mut self.object)?;
         let Map::HashMap(watched) = take_map(&mut self.object, "WATCHED")? else {
@@ -316,6 +318,7 @@ impl Loader<'_> {
             counters: CounterReader::new(maps, programs.clone()),
             guards: Guards::new(guard_maps, programs.clone()),
             cgroups: CgroupWatch::new(cgroup_maps),
+            dns: DnsWatch::new(dns_maps, programs.clone(), self.options.dns_timeout),
             bench,
             loaded,
             rings: Some(rings),

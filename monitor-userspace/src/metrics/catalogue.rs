@@ -95,6 +95,7 @@ labels! {
     Program, "program", "function name of a kernel program";
     Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
+    Rcode, "rcode", "code of a DNS answer: `NOERROR`, `SERVFAIL`, `NXDOMAIN`, ..., 16 at most";
     Service, "service", "a service of the configuration";
     Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect` or `loss`";
     State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`)";
@@ -172,6 +173,9 @@ metrics! {
     BlockInFlight, Gauge, "smart_monitor_block_in_flight", NONE, [Device], "Requests that the disk's driver has";
     BlockUntimed, Counter, "smart_monitor_block_untimed", NONE, [Device], "Requests that are in no histogram, since their beginning was not seen";
     BlockLeftOut, Counter, "smart_monitor_block_left_out", NONE, [], "Requests to disks beyond the first 64, of which nothing else is counted";
+    DnsLatency, Histogram, "smart_monitor_dns_latency", SECONDS, [], "Time from the first sending of a DNS question over UDP to the arrival of its answer, all processes of the host";
+    DnsAnswers, Counter, "smart_monitor_dns_answers", NONE, [Rcode], "Answers to such questions";
+    DnsTimeouts, Counter, "smart_monitor_dns_timeouts", NONE, [], "Such questions that had no answer within `dns_timeout` of `[kernel]`";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

@@ -7,6 +7,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_common::counters::{ProbeCounters, TcpTotals};
+use monitor_common::probes::dns_query::{RCODES, REFUSED, rcode_name};
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::{BUCKETS, upper_bound_ns};
 use prometheus_client::collector::Collector;
@@ -16,7 +17,7 @@ use super::catalogue::Metric;
 use super::disks;
 use super::own::Own;
 use super::page::{Family, Page};
-use crate::model::kernel_view::CgroupWaits;
+use crate::model::kernel_view::{CgroupWaits, DnsFigures};
 use crate::model::view::{Counts, Durations};
 use crate::model::{KernelView, Outcome, ServiceState, State, View};
 
@@ -212,6 +213,9 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     if let Some(disks) = kernel.disks() {
         disks::write(page, &disks)?;
     }
+    if let Some(dns) = kernel.dns() {
+        write_dns(page, &dns)?;
+    }
     let costs = kernel.costs();
     page.family(Metric::BpfSeconds, |family| {
         let mut costs = costs.iter();
@@ -250,6 +254,26 @@ fn write_tcp(page: &mut Page<'_>, totals: &TcpTotals) -> fmt::Result {
     })?;
     page.single(Metric::TcpRetransmits, totals.retransmits)?;
     page.single(Metric::TcpAnswerRetransmits, totals.answers_retransmitted)
+}
+
+fn write_dns(page: &mut Page<'_>, dns: &DnsFigures) -> fmt::Result {
+    let answered = &dns.answered;
+    page.family(Metric::DnsLatency, |family| {
+        let counts = answered.latency.iter().take(BUCKETS).enumerate();
+        let bound = |at| upper_bound_ns(at).map_or(f64::INFINITY, seconds);
+        let buckets: Vec<_> = counts.map(|(at, count)| (bound(at), *count)).collect();
+        family.histogram(&[], seconds(answered.latency_ns), &buckets)
+    })?;
+    page.family(Metric::DnsAnswers, |family| {
+        for (rcode, count) in (0..RCODES).zip(answered.rcodes) {
+            // The common ones at 0 too, so that a first failure is an increase and not a new series.
+            if let Some(name) = rcode_name(rcode).filter(|_| rcode <= REFUSED || count > 0) {
+                family.put(&[name], count)?;
+            }
+        }
+        Ok(())
+    })?;
+    page.single(Metric::DnsTimeouts, dns.unanswered)
 }
 
 fn write_histogram(family: &mut Family<'_>, labels: &[&str], counts: &[u64]) -> fmt::Result {

@@ -162,6 +162,14 @@ impl KernelView for OneProbe {
             left_out: 9,
         })
     }
+    fn dns(&self) -> Option<crate::model::kernel_view::DnsFigures> {
+        let mut dns = crate::model::kernel_view::DnsFigures::default();
+        dns.answered.latency[1] = 3;
+        dns.answered.latency_ns = 4_500;
+        (dns.answered.rcodes[0], dns.answered.rcodes[9]) = (2, 1);
+        dns.unanswered = 7;
+        Some(dns)
+    }
 }
 
 #[test]
@@ -188,6 +196,13 @@ fn losses_are_told_per_cpu_and_events_per_probe() {
         "smart_monitor_block_errors_total{device=\"sda\",operation=\"flush\"} 1",
         "smart_monitor_block_in_flight{device=\"sda\"} 3",
         "smart_monitor_block_left_out_total 9",
+        "smart_monitor_dns_latency_seconds_bucket{le=\"0.000001\"} 0",
+        "smart_monitor_dns_latency_seconds_bucket{le=\"0.000002\"} 3",
+        "smart_monitor_dns_latency_seconds_count 3",
+        "smart_monitor_dns_answers_total{rcode=\"NOERROR\"} 2",
+        "smart_monitor_dns_answers_total{rcode=\"SERVFAIL\"} 0",
+        "smart_monitor_dns_answers_total{rcode=\"NOTAUTH\"} 1",
+        "smart_monitor_dns_timeouts_total 7",
     ] {
         assert!(
             page.lines().any(|have| have == line),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use monitor_common::counters::{ProbeCounters, ReclaimTotals, TcpTotals};
 use monitor_common::probes::block_io::Operation;
+use monitor_common::probes::dns_query::DnsTotals;
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
@@ -121,6 +122,15 @@ pub struct Disks {
     pub left_out: u64,
 }
 
+/// What became of questions to DNS servers, since the daemon started.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnsFigures {
+    /// Answers, of all CPUs together.
+    pub answered: DnsTotals,
+    /// Questions that had no answer in time.
+    pub unanswered: u64,
+}
+
 /// How full a table of who is who is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct KnownTable {
@@ -170,6 +180,11 @@ pub trait KernelView: Send + Sync {
 
     /// The disks; none when the probe is off.
     fn disks(&self) -> Option<Disks> {
+        None
+    }
+
+    /// Questions to DNS servers; none when the probe is off.
+    fn dns(&self) -> Option<DnsFigures> {
         None
     }
 

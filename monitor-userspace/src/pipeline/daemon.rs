@@ -15,7 +15,8 @@ use crate::api;
 use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::clock;
-use crate::kernel::{KernelLog, Programs};
+use crate::kernel::{self, DnsWatch, KernelLog, Programs};
+use crate::model::Signal;
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -27,6 +28,7 @@ pub(super) struct Daemon {
     pub(super) probes_off: Vec<(monitor_common::Kind, String)>,
     pub(super) programs: Option<Programs>,
     pub(super) budget: Option<Budget>,
+    pub(super) dns: Option<DnsWatch>,
     pub(super) inbox: Inbox,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
@@ -79,6 +81,9 @@ pub(super) async fn serve(
     let (changed, mut probes_changed) = tokio::sync::mpsc::channel(1);
     let mut background = JoinSet::new();
     background.spawn(look_for_cgroups(Arc::clone(&daemon.teller)));
+    if let Some(dns) = daemon.dns.take() {
+        background.spawn(sweep(dns, daemon.inbox.clone()));
+    }
     if let Some(budget) = daemon.budget.take() {
         background.spawn(budget::keep(budget, changed));
     }
@@ -124,6 +129,19 @@ async fn look_for_cgroups(teller: Arc<Teller>) {
     loop {
         every.tick().await;
         teller.guarding().look();
+    }
+}
+
+/// Questions to DNS servers that have waited for too long are signals like those that were answered.
+async fn sweep(dns: DnsWatch, inbox: Inbox) {
+    let mut every = tokio::time::interval(kernel::SWEEP);
+    loop {
+        every.tick().await;
+        let (now, mut unanswered) = (clock::now(), Vec::new());
+        dns.sweep(now, |event| unanswered.push(event));
+        for event in unanswered {
+            inbox.signal(now, Signal::Kernel { event });
+        }
     }
 }
 

@@ -11,11 +11,11 @@ use super::knowing::Known;
 use crate::host::disks;
 use crate::identity::TableStats;
 use crate::kernel::{
-    CgroupFigures, CgroupWatch, CounterReader, Kernel, ProbeState, ProbeStatus, Programs,
+    CgroupFigures, CgroupWatch, CounterReader, DnsWatch, Kernel, ProbeState, ProbeStatus, Programs,
 };
 use crate::model::kernel_view::{
-    CgroupWaits, DiskFigures, DiskRow, Disks, KernelView, KnownTable, KnownTables, ProbeCount,
-    ProbeRow, ProgramCost, RunQueue,
+    CgroupWaits, DiskFigures, DiskRow, Disks, DnsFigures, KernelView, KnownTable, KnownTables,
+    ProbeCount, ProbeRow, ProgramCost, RunQueue,
 };
 
 /// See the module.
@@ -23,6 +23,7 @@ pub(super) struct LiveKernel {
     programs: Programs,
     counters: CounterReader,
     cgroups: CgroupWatch,
+    dns: DnsWatch,
     estimates: Estimates,
     known: Arc<Known>,
 }
@@ -39,6 +40,7 @@ impl LiveKernel {
             programs: kernel.programs(),
             counters: kernel.counters(),
             cgroups: kernel.cgroups(),
+            dns: kernel.dns(),
             estimates,
             known,
         }
@@ -145,6 +147,12 @@ impl KernelView for LiveKernel {
                 .collect(),
             left_out: self.counters.disks_left_out(),
         })
+    }
+
+    fn dns(&self) -> Option<DnsFigures> {
+        self.on()
+            .contains(&Kind::DnsQuery)
+            .then(|| self.dns.figures())
     }
 
     fn costs(&self) -> Vec<ProgramCost> {

@@ -96,9 +96,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         recorder,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
-    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
     let read_from = Sources {
-        snapshot,
+        snapshot: kernel.as_mut().ok().and_then(Kernel::take_snapshot),
         ceilings,
         pressures: pressures.clone(),
         arming: config.samplers.memory_pressure.clone(),
@@ -118,6 +117,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         probes_off,
         programs: kernel.as_ref().ok().map(Kernel::programs),
         budget: shown.budget,
+        dns: kernel.as_ref().ok().map(Kernel::dns),
         inbox: inbox.clone(),
         teller,
         commands,
@@ -339,6 +339,7 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         block_threshold: wanted.block_threshold.0,
         cgroup_events_per_second: wanted.cgroup_events_per_second,
         forks_per_second: wanted.forks_per_second,
+        dns_timeout: wanted.dns_timeout.0,
         bench: false,
         // Measured now and then: see `budget`.
         stats: false,

@@ -26,7 +26,7 @@ fn large_packets_that_never_arrive_are_told_as_such_and_a_silent_peer_is_not() {
     server
         .read_exact(&mut [0; 200])
         .expect("a small one arrives");
-    client.write_all(&[2; 20_000]).expect("there is room");
+    client.write_all(&[2; 15_000]).expect("there is room");
     let suspected = live.wait_for("a large segment that is lost again", |event| match event {
         Event::TcpRetransmit(again) if again.flow.local() == from && again.suggests_mtu() => {
             Some(*again)
@@ -35,18 +35,21 @@ fn large_packets_that_never_arrive_are_told_as_such_and_a_silent_peer_is_not() {
     });
     assert_eq!(suspected.flow.peer(), peer);
     assert_eq!(suspected.task.pid, std::process::id());
-    assert!(suspected.bytes >= suspected.segment_size.into(), "{suspected:?}");
+    assert!(
+        suspected.bytes >= suspected.segment_size.into(),
+        "{suspected:?}"
+    );
     // The path is whole again; what was held up arrives, and then the peer falls silent altogether.
     far.must("nft", &["delete", "table", "ip", "path"]);
-    server.read_exact(&mut [0; 20_000]).expect("it arrives");
+    server.read_exact(&mut [0; 15_000]).expect("it arrives");
     far.must(
         "nft",
         &["table ip path { chain whatever { type filter hook prerouting priority 0; drop; }; }"],
     );
-    client.write_all(&[3; 20_000]).expect("there is room");
+    client.write_all(&[3; 15_000]).expect("there is room");
     let last = live.wait_for("a segment that times out again", |event| match event {
         Event::TcpRetransmit(again)
-            if again.flow.local() == from && again.bytes_acked > 20_000 && again.timeouts >= 2 =>
+            if again.flow.local() == from && again.bytes_acked > 15_000 && again.timeouts >= 2 =>
         {
             Some(*again)
         }

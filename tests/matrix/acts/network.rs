@@ -1,7 +1,7 @@
 //! Connections over the loopback device.
 
 use std::io::Write as _;
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail};
@@ -62,5 +62,31 @@ pub(super) fn tcp_retransmit(stage: &mut Stage) -> Result<()> {
     };
     stage.see(sent_again, |peer, event| {
         matches!(event, Event::TcpRetransmit(segment) if segment.flow.peer() == *peer)
+    })
+}
+
+/// A question over sockets that are not connected, to a server that says that it failed.
+pub(super) fn dns_query(stage: &mut Stage) -> Result<()> {
+    const SERVFAIL: u16 = 2;
+    let asked = |_: &mut Kernel| {
+        let server = UdpSocket::bind("127.0.0.1:53").context("the server's port is free")?;
+        let asker = UdpSocket::bind("0.0.0.0:0")?;
+        let question = b"\x53\x4d\x01\0\0\x01\0\0\0\0\0\0\x06matrix\x04test\0\0\x01\0\x01";
+        asker.send_to(question, "127.0.0.1:53")?;
+        let mut packet = [0; 512];
+        let (length, from) = server.recv_from(&mut packet)?;
+        let answer = packet.get_mut(..length).context("a question")?;
+        if let [_, _, flags, code, ..] = answer {
+            (*flags, *code) = (0x81, 0x82);
+        }
+        server.send_to(answer, from)?;
+        asker.recv(&mut [0; 512])?;
+        Ok(asker.local_addr()?.port())
+    };
+    stage.see(asked, |port, event| {
+        matches!(event, Event::DnsQuery(query) if query.flow.local_port == *port
+            && query.rcode == SERVFAIL && query.qtype == 1
+            && query.domain().to_string() == "matrix.test"
+            && query.task.pid == std::process::id())
     })
 }

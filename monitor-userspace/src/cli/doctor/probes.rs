@@ -1,6 +1,9 @@
 //! Each probe, by loading it.
 
+use monitor_common::Kind;
+
 use super::{Check, Level};
+use crate::cli::render::add;
 use crate::kernel::{Kernel, KernelError, Options, ProbeState, ProbeStatus};
 
 pub(super) const SECTION: &str = "probes";
@@ -32,14 +35,18 @@ fn failed(error: &KernelError, root: bool) -> Check {
 fn of(probes: &[ProbeStatus]) -> Vec<Check> {
     let none = !probes.iter().any(|probe| probe.state.is_on());
     let checks = probes.iter().map(|probe| match &probe.state {
-        ProbeState::On { attached } if probe.without.is_empty() => {
-            Check::ok(SECTION, probe.kind.name(), format!("on: {attached}"))
-        }
         ProbeState::On { attached } => {
-            let detail = format!(
-                "on: {attached}; without {}, which this kernel lacks",
-                probe.without.join(", ")
-            );
+            let mut detail = format!("on: {attached}");
+            if !probe.without.is_empty() {
+                let without = probe.without.join(", ");
+                add(
+                    &mut detail,
+                    format_args!("; without {without}, which this kernel lacks"),
+                );
+            }
+            if let Some(unseen) = unseen(probe.kind) {
+                add(&mut detail, format_args!("; not seen: {unseen}"));
+            }
             Check::ok(SECTION, probe.kind.name(), detail)
         }
         ProbeState::Off { reason, fix } => {
@@ -50,10 +57,16 @@ fn of(probes: &[ProbeStatus]) -> Vec<Check> {
     checks.collect()
 }
 
+/// What one might take it to see, and it does not.
+const fn unseen(kind: Kind) -> Option<&'static str> {
+    match kind {
+        Kind::DnsQuery => Some("DNS over TCP, TLS or HTTPS, and servers on other ports than 53"),
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use monitor_common::Kind;
-
     use super::*;
 
     fn probe(kind: Kind, on: bool) -> ProbeStatus {
@@ -81,6 +94,13 @@ mod tests {
         assert_eq!(some[1].fix.as_deref(), Some("boot 5.8"));
         let none = of(&[probe(Kind::ProcessExit, false)]);
         assert_eq!(none[0].level, Level::Problem);
+    }
+
+    #[test]
+    fn what_is_not_seen_is_said() {
+        let seen = of(&[probe(Kind::DnsQuery, true), probe(Kind::ProcessExit, true)]);
+        assert!(seen[0].detail.contains("not seen: DNS over TCP, TLS"));
+        assert!(!seen[1].detail.contains("not seen"));
     }
 
     #[test]

@@ -37,6 +37,8 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         },
         Event::TcpConnect(connect) if connect.error != 0 => Some(Style::Bad),
         Event::BlockIo(request) if request.status != 0 => Some(Style::Bad),
+        Event::DnsQuery(query) if query.failed() => Some(Style::Bad),
+        Event::DnsQuery(query) if query.rcode != 0 => Some(Style::Warning),
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
@@ -87,6 +89,7 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::OffCpu(wait) => off_cpu(wait),
         Event::CgroupChange(change) => cgroup(change),
         Event::BlockIo(request) => block_io(request),
+        Event::DnsQuery(query) => dns::resolved(query),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -323,6 +326,7 @@ fn named(culprit: &Culprit, share: u64, wait: &RunQueueLatency, resolver: &mut R
     text
 }
 
+mod dns;
 mod network;
 #[cfg(test)]
 mod tests;

@@ -25,7 +25,7 @@ pub(super) struct Filter {
     pub(super) unit: Option<String>,
     /// In the container whose id begins so.
     pub(super) container: Option<String>,
-    /// Of connections, exits and requests to disks, only those that failed.
+    /// Of what can fail, only what did.
     pub(super) failed: bool,
 }
 
@@ -107,6 +107,7 @@ pub(super) const fn failed(event: &Event) -> bool {
         Event::ProcessExit(exit) => exit.status != 0,
         Event::TcpConnect(connect) => connect.error != 0,
         Event::BlockIo(request) => request.status != 0,
+        Event::DnsQuery(query) => !query.is_answered() || query.rcode != 0,
         _ => true,
     }
 }
@@ -252,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn failures_are_exits_and_connections_that_failed() {
+    fn failures_are_exits_connections_and_questions_that_failed() {
         let filter = Filter {
             failed: true,
             ..Filter::default()
@@ -261,6 +262,10 @@ mod tests {
         assert!(passes(&filter, &samples::exit(9)));
         assert!(!passes(&filter, &samples::connect(0)));
         assert!(passes(&filter, &samples::connect(111)));
+        for (outcome, rcode, shown) in [(0, 0, false), (0, 3, true), (1, 0, true), (2, 0, false)] {
+            let question = samples::dns(b"\0", outcome, rcode, 1);
+            assert_eq!(passes(&filter, &question), shown);
+        }
         assert!(passes(&filter, &samples::any(Kind::ProcessExec)));
     }
 

@@ -17,6 +17,7 @@ use crate::host::procfs;
 use crate::model::Time;
 use crate::model::who::Identity;
 
+mod dns;
 mod network;
 
 /// The line, without its end; `wall` is its time on the wall clock.
@@ -171,6 +172,7 @@ enum Fields<'a> {
         error_name: Option<&'static str>,
         charged_cgroup_id: Option<u64>,
     },
+    Dns(dns::Dns),
     Nothing {},
 }
 
@@ -266,6 +268,7 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             path_cut: event.path().is_none(),
         },
         Event::BlockIo(event) => block_io(event),
+        Event::DnsQuery(event) => Fields::Dns(dns::dns(event)),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -421,6 +424,40 @@ mod tests {
         assert_eq!(
             (&read["error"], &read["error_name"]),
             (&json!(61), &json!("ENODATA"))
+        );
+    }
+
+    #[test]
+    fn a_question_without_an_answer_has_no_code() {
+        let answered = read(&samples::dns(b"\x03a.b\0", 0, 5, 3));
+        assert_eq!(
+            (
+                &answered["outcome"],
+                &answered["rcode"],
+                &answered["rcode_name"]
+            ),
+            (&json!("answered"), &json!(5), &json!("REFUSED"))
+        );
+        assert_eq!(
+            (
+                &answered["name"],
+                &answered["qtype_name"],
+                &answered["sendings"]
+            ),
+            (&json!("a\\.b"), &json!("A"), &json!(3))
+        );
+        assert_eq!(
+            (&answered["peer_address"], &answered["peer_port"]),
+            (&json!("192.0.2.53"), &json!(53))
+        );
+        let none = read(&samples::dns(b"\0", 1, 0, 1));
+        assert_eq!(
+            (&none["outcome"], &none["rcode"], &none["answers"]),
+            (&json!("no_answer"), &Value::Null, &Value::Null)
+        );
+        assert_eq!(
+            (&none["name"], &none["name_cut"]),
+            (&json!("."), &json!(false))
         );
     }
 

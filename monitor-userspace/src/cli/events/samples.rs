@@ -1,8 +1,9 @@
 //! Events for the tests beside this file.
 
-use monitor_common::flow::{AF_INET, TCP};
+use monitor_common::flow::{AF_INET, TCP, UDP};
 use monitor_common::probes::Record;
 use monitor_common::probes::cgroup_change::{CgroupChange, MADE, PATH_LEN};
+use monitor_common::probes::dns_query::{DnsQuery, NAME_LEN, PORT};
 use monitor_common::probes::process_exec::{ARGV_LEN, ProcessExec};
 use monitor_common::probes::process_exit::ProcessExit;
 use monitor_common::probes::process_signal::ProcessSignal;
@@ -111,6 +112,32 @@ pub(super) fn connect(error: u32) -> Event {
         drop_class: 0,
         reset: 1,
         padding: 0,
+    })
+}
+
+/// A question for this name, as it stands in the packet, that came to this.
+pub(super) fn dns(name: &[u8], outcome: u16, rcode: u16, sendings: u32) -> Event {
+    Event::DnsQuery(DnsQuery {
+        header: header::<DnsQuery>(),
+        task: task(),
+        flow: Flow {
+            local_address: bytes(&[192, 0, 2, 7]),
+            peer_address: bytes(&[192, 0, 2, 53]),
+            local_port: 40_000,
+            peer_port: PORT,
+            family: AF_INET,
+            protocol: UDP,
+        },
+        latency_ns: 12_000_000,
+        inode: 99,
+        sendings,
+        id: 7,
+        qtype: 1,
+        rcode,
+        answers: 1,
+        outcome,
+        truncated: 0,
+        name: bytes::<NAME_LEN>(name),
     })
 }
 

@@ -6,6 +6,14 @@ use monitor_common::spec::Mode;
 /// Beyond this many edits a name is no misspelling any more.
 const FAR: usize = 4;
 
+/// Those that tell of successes, too.
+const CAN_FAIL: [Kind; 4] = [
+    Kind::ProcessExit,
+    Kind::TcpConnect,
+    Kind::BlockIo,
+    Kind::DnsQuery,
+];
+
 /// Whether its events make a stream of their own.
 pub(super) fn is_stream(kind: Kind) -> bool {
     kind.spec().mode != Mode::Bench && !matches!(kind, Kind::TaskSnapshot | Kind::EventThrottle)
@@ -13,8 +21,7 @@ pub(super) fn is_stream(kind: Kind) -> bool {
 
 /// The probes of these names; all that need no further word when there are none.
 pub(super) fn choose(names: &[String], failed: bool) -> anyhow::Result<Vec<Kind>> {
-    let can_fail =
-        |kind: &Kind| matches!(kind, Kind::ProcessExit | Kind::TcpConnect | Kind::BlockIo);
+    let can_fail = |kind: &Kind| CAN_FAIL.contains(kind);
     let mut chosen = Vec::new();
     for name in names {
         let kind = named(name)?;
@@ -30,7 +37,8 @@ pub(super) fn choose(names: &[String], failed: bool) -> anyhow::Result<Vec<Kind>
     }
     anyhow::ensure!(
         !failed || chosen.iter().any(can_fail),
-        "--failed is about process_exit, tcp_connect and block_io, and none of them is asked for"
+        "--failed is about {}, and none of them is asked for",
+        CAN_FAIL.map(Kind::name).join(", ")
     );
     chosen.sort_unstable();
     Ok(chosen)
@@ -105,7 +113,10 @@ mod tests {
             assert!(!all.contains(&no), "{}", no.name());
         }
         let failed = choose(&[], true).expect("it is good");
-        assert_eq!(failed, [Kind::ProcessExit, Kind::TcpConnect, Kind::BlockIo]);
+        assert_eq!(
+            failed, CAN_FAIL,
+            "each is on its own, without being asked for"
+        );
         assert!(choose(&names(&["process_exec"]), true).is_err());
         let twice = choose(&names(&["off_cpu", "process_exit", "off_cpu"]), false);
         assert_eq!(

@@ -19,7 +19,7 @@ use super::output::{Output, say};
 use super::resolve::Resolver;
 use crate::cli::render::{add, clean, duration};
 use crate::host::clock;
-use crate::kernel::{CounterReader, Rings};
+use crate::kernel::{self, CounterReader, DnsWatch, Rings};
 use crate::model::Time;
 
 /// Events of a ring that are taken at once.
@@ -57,6 +57,7 @@ pub(super) struct Until {
 pub(super) struct Stream {
     pub(super) rings: Rings,
     pub(super) counters: CounterReader,
+    pub(super) dns: DnsWatch,
     pub(super) resolver: Resolver,
     pub(super) filter: Filter,
     pub(super) form: Form,
@@ -75,6 +76,7 @@ pub(super) struct Tally {
     malformed: usize,
     lost: u64,
     lost_said: Time,
+    swept: Time,
 }
 
 impl Default for Tally {
@@ -86,6 +88,7 @@ impl Default for Tally {
             malformed: 0,
             lost: 0,
             lost_said: Time::from_nanos(0),
+            swept: Time::from_nanos(0),
         }
     }
 }
@@ -183,6 +186,11 @@ impl Stream {
         for ring in [&mut self.rings.urgent, &mut self.rings.bulk] {
             let drained = ring.drain(BATCH, |event| batch.push(event));
             self.tally.malformed += drained.malformed;
+        }
+        let now = clock::now();
+        if now.since(self.tally.swept) >= kernel::SWEEP {
+            self.tally.swept = now;
+            self.dns.sweep(now, |event| batch.push(event));
         }
         let drained = batch.len();
         // Each ring is in order but for the CPUs; the two are not in order with each other.

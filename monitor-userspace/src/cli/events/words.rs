@@ -1,6 +1,8 @@
 //! Numbers of events as stable words: the same ones in JSON and, with spaces, for people.
 
-use monitor_common::probes::{cgroup_change, direct_reclaim, memory_ceiling, oom_kill, tcp_reset};
+use monitor_common::probes::{
+    cgroup_change, direct_reclaim, dns_query, memory_ceiling, oom_kill, tcp_reset,
+};
 
 /// How a signal got on (`TRACE_SIGNAL_*` of the kernel's `include/trace/events/signal.h`).
 pub(super) const fn signal_result(number: u32) -> &'static str {
@@ -68,6 +70,16 @@ pub(super) const fn cgroup_change(number: u32) -> &'static str {
         cgroup_change::RENAMED => "renamed",
         cgroup_change::REMOVED => "removed",
         _ => "changed",
+    }
+}
+
+/// What became of a question to a DNS server.
+pub(super) const fn dns_outcome(number: u16) -> &'static str {
+    match number {
+        dns_query::ANSWERED => "answered",
+        dns_query::UNANSWERED => "no_answer",
+        dns_query::LATE => "late",
+        _ => "unknown",
     }
 }
 

@@ -277,3 +277,32 @@ fn whatever_the_bytes_a_line_is_one_line_and_harmless() {
         }
     }
 }
+
+#[test]
+fn questions_say_of_whom_and_what_came_of_them() {
+    const EXAMPLE: &[u8] = b"\x07example\x03com\0";
+    assert_eq!(
+        said(&samples::dns(EXAMPLE, 0, 0, 2)),
+        "example.com A from 192.0.2.53: NOERROR in 12.0 ms (2 sendings)"
+    );
+    assert_eq!(
+        said(&samples::dns(EXAMPLE, 1, 0, 1)),
+        "example.com A from 192.0.2.53: no answer in 12.0 ms"
+    );
+    assert_eq!(
+        said(&samples::dns(EXAMPLE, 2, 3, 1)),
+        "example.com A from 192.0.2.53: NXDOMAIN in 12.0 ms; it was given up before"
+    );
+    let odd = event!(DnsQuery, qtype: 999, truncated: 1, name: [b'\x1b'; 64]);
+    assert!(
+        said(&odd).starts_with("\\027\\027") && said(&odd).contains("… TYPE999 from "),
+        "{}",
+        said(&odd)
+    );
+    assert!(said(&odd).ends_with("; cut, to be asked again over TCP"));
+    let style_of = |outcome, rcode| style(&samples::dns(EXAMPLE, outcome, rcode, 1));
+    assert_eq!(style_of(0, 0), None);
+    assert_eq!(style_of(0, 3), Some(Style::Warning));
+    assert_eq!(style_of(0, 2), Some(Style::Bad));
+    assert_eq!(style_of(1, 0), Some(Style::Bad));
+}
