@@ -8,6 +8,8 @@ mod disks;
 mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/routes.rs"]
+mod routes;
 #[path = "decisions/storms.rs"]
 mod storms;
 
