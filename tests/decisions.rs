@@ -10,6 +10,8 @@ mod dns;
 mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/routes.rs"]
+mod routes;
 #[path = "decisions/storms.rs"]
 mod storms;
 

@@ -70,6 +70,8 @@ pub mod settings {
     pub const FUTEX: &str = "FUTEX";
     /// u32: number of the system call `futex_waitv`.
     pub const FUTEX_WAITV: &str = "FUTEX_WAITV";
+    /// u32s: numbers of [`super::SENDING_CALLS`].
+    pub const SENDING_CALLS: &str = "SENDING_CALLS";
     /// u32: index of the memory controller among the cgroup subsystems; [`crate::offsets::ABSENT`] without one.
     pub const MEMORY_SUBSYSTEM: &str = "MEMORY_SUBSYSTEM";
     /// u32: 1 when `sched_process_exit` says itself whether the process is dead (since 6.16).
@@ -79,6 +81,9 @@ pub mod settings {
     /// u32: bit N makes the programs of probe number N ones that the verifier refuses. For tests.
     pub const REFUSED: &str = "REFUSED";
 }
+
+/// How many system calls there are in which a route is looked up for the caller; the first of them is `connect`.
+pub const SENDING_CALLS: usize = 7;
 
 /// A limit of so many a second, kept per CPU: no lock, and no clock of its own.
 #[repr(C)]

@@ -89,6 +89,15 @@ macro_rules! for_each_offset {
             MM_ARGUMENTS("mm_struct", "arg_start", Offset);
             MM_ARGUMENTS_END("mm_struct", "arg_end", Offset);
             REGISTERS_SYSCALL("pt_regs", "orig_ax|syscallno", Offset);
+            // The same, for who is handed the registers: the helper that finds a task's registers is not in every kernel.
+            REGISTERS_CALL("pt_regs", "syscallno|orig_ax", Offset);
+            // Arguments of a system call: registers by name on x86_64, numbered ones on aarch64, where these begin with the first.
+            REGISTERS_SECOND("pt_regs", "si|regs", Offset);
+            REGISTERS_THIRD("pt_regs", "dx|regs", Offset);
+            REGISTERS_STEP("pt_regs", "regs", Stride);
+            // Whether a call is one of 32 bits: `TS_COMPAT` on x86_64, the processor's mode on aarch64.
+            TASK_CALL_STATUS("task_struct", "thread_info.status", Offset);
+            REGISTERS_STATE("pt_regs", "pstate", Offset);
             // A counter per kind of page: atomics inside `mm_rss_stat` before 6.2, an array of `percpu_counter` since.
             MM_RSS("mm_struct", "rss_stat.count", Offset);
             MM_RSS_STRIDE("mm_struct", "rss_stat.count", Stride);
@@ -142,6 +151,33 @@ macro_rules! for_each_offset {
             BIO_GROUP("bio", "bi_blkg", Offset);
             GROUP_BLKCG("blkcg_gq", "blkcg", Offset);
             BLKCG_CGROUP("blkcg", "css.cgroup", Offset);
+            // Number of the next byte that is awaited; 0 until the peer has answered.
+            TCP_RECEIVED("tcp_sock", "rcv_nxt", Offset);
+            // What a route is looked up for; the common part is the first of both families'.
+            ROUTE_KEY_OUT("flowi_common", "flowic_oif", Offset);
+            ROUTE_KEY_IN("flowi_common", "flowic_iif", Offset);
+            ROUTE_KEY_PROTOCOL("flowi_common", "flowic_proto", Offset);
+            ROUTE_KEY_V4_FROM("flowi4", "saddr", Offset);
+            ROUTE_KEY_V4_TO("flowi4", "daddr", Offset);
+            // The peer's port, and behind it the local one.
+            ROUTE_KEY_V4_PORTS("flowi4", "uli.ports", Offset);
+            ROUTE_KEY_V6_FROM("flowi6", "saddr", Offset);
+            ROUTE_KEY_V6_TO("flowi6", "daddr", Offset);
+            ROUTE_KEY_V6_PORTS("flowi6", "uli.ports", Offset);
+            ROUTE_V6_FOUND("fib6_result", "f6i", Offset);
+            ROUTE_V6_FLAGS("fib6_result", "fib6_flags", Offset);
+            ROUTE_V6_TYPE("fib6_result", "fib6_type", Offset);
+            ROUTE_TABLE_V6_ID("fib6_table", "tb6_id", Offset);
+            TASK_NAMESPACES("task_struct", "nsproxy", Offset);
+            NAMESPACES_NET("nsproxy", "net_ns", Offset);
+            NET_V6_NULL_ROUTE("net", "ipv6.fib6_null_entry", Offset);
+            // Policy rules: a list in the order in which they are asked.
+            NET_V4_RULES("net", "ipv4.rules_ops", Offset);
+            NET_V4_DEFAULT_TABLE("net", "ipv4.fib_default", Offset);
+            NET_V6_RULES("net", "ipv6.fib6_rules_ops", Offset);
+            RULES_LIST("fib_rules_ops", "rules_list", Offset);
+            RULE_TABLE("fib_rule", "table", Offset);
+            RULE_ACTION("fib_rule", "action", Offset);
         }
     };
 }

@@ -111,6 +111,13 @@ macro_rules! probes {
                     $(Event::$variant(event) => &event.task,)*
                 }
             }
+
+            /// The same, for who finds it out afterwards.
+            pub const fn task_mut(&mut self) -> &mut crate::Task {
+                match self {
+                    $(Event::$variant(event) => &mut event.task,)*
+                }
+            }
         }
     };
 }
@@ -134,8 +141,28 @@ probes! {
     16 => BenchEmpty(bench_empty),
     17 => TcpReset(tcp_reset),
     18 => TcpRetransmit(tcp_retransmit),
+    22 => RouteFailure(route_failure),
+    23 => SocketError(socket_error),
+    24 => ConnectError(connect_error),
     25 => BlockIo(block_io),
     26 => DnsQuery(dns_query),
+}
+
+impl Event {
+    /// Number of the inode of the socket that it is about, where the kernel could not say whose it is.
+    pub const fn socket_inode(&self) -> Option<u64> {
+        let inode = match self {
+            Event::SocketError(event) => event.inode,
+            Event::TcpReset(event) => event.inode,
+            Event::TcpRetransmit(event) => event.inode,
+            _ => 0,
+        };
+        if inode != 0 && self.task().pid == 0 {
+            Some(inode)
+        } else {
+            None
+        }
+    }
 }
 
 impl Kind {

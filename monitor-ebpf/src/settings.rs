@@ -2,6 +2,7 @@
 
 use aya_ebpf::Global;
 use monitor_common::Kind;
+use monitor_common::counters;
 
 #[unsafe(no_mangle)]
 pub(crate) static DAEMON_PID: Global<u32> = Global::new(0);
@@ -25,6 +26,9 @@ pub(crate) static FORKS_PER_SECOND: Global<u32> = Global::new(1_000);
 pub(crate) static FUTEX: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
 pub(crate) static FUTEX_WAITV: Global<u32> = Global::new(u32::MAX);
+#[unsafe(no_mangle)]
+pub(crate) static SENDING_CALLS: Global<[u32; counters::SENDING_CALLS]> =
+    Global::new([u32::MAX; counters::SENDING_CALLS]);
 #[unsafe(no_mangle)]
 pub(crate) static MEMORY_SUBSYSTEM: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]

@@ -10,6 +10,7 @@ pub mod argv;
 pub mod cgroup;
 pub mod cgroups;
 pub mod processes;
+pub mod sockets;
 
 mod pace;
 mod read;
@@ -23,6 +24,7 @@ use std::time::Duration;
 pub use argv::render_argv;
 pub use cgroups::{CgroupIdentity, Cgroups};
 pub use processes::{Exec, ProcessIdentity, Processes};
+pub use sockets::{Holders, Sockets};
 pub use table::Bounds;
 
 use monitor_common::Event;
@@ -79,6 +81,7 @@ pub struct WhoStats {
 pub struct Who {
     cgroups: Cgroups,
     processes: Processes,
+    sockets: Sockets,
 }
 
 impl Who {
@@ -102,7 +105,8 @@ impl Who {
     pub fn with(tree: Option<Arc<CgroupFs>>, cgroups: Bounds, processes: Bounds) -> Self {
         Self {
             cgroups: Cgroups::new(tree.clone(), cgroups),
-            processes: Processes::new(tree, Path::new("/etc/passwd"), processes),
+            processes: Processes::new(tree.clone(), Path::new("/etc/passwd"), processes),
+            sockets: Sockets::new(tree),
         }
     }
 
@@ -206,6 +210,11 @@ impl Who {
         identity.user = process.user.as_deref().map(str::to_owned);
         identity.argv = (!argv.is_empty()).then_some(argv);
         identity
+    }
+
+    /// Who has the socket of this inode open: see [`Sockets::holders`]. Reads much of `/proc`: never for the hot thread.
+    pub fn of_socket(&mut self, inode: u64, cgroup_id: u64, at: Time) -> Option<Holders> {
+        self.sockets.holders(inode, cgroup_id, at)
     }
 
     /// What this cgroup is, for events that name no process.

@@ -5,9 +5,10 @@
 use std::ffi::OsStr;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read as _};
-use std::net::TcpStream;
+use std::net::{TcpStream, UdpSocket};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdout, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -176,6 +177,43 @@ fn what_happens_is_shown_as_json() {
         said.contains("process_exec") && said.contains(" lost"),
         "{said}"
     );
+}
+
+#[test]
+fn a_socket_without_a_known_process_is_that_of_who_has_it_open() {
+    let probes = "--probe=socket_error,connect_error";
+    let (mut events, out) = Events::start(&[probes, "--json"]);
+    let shown = Shown::read(out);
+    let nobody = free_port().expect("a port");
+    let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+    let own = socket.local_addr().expect("its address");
+    socket.connect(nobody).expect("it is local");
+    let told = wait_until(PATIENCE, "an error of the socket", || {
+        // The answer to an earlier one is returned instead of being sent.
+        let _ = socket.send(b"x");
+        let lines = shown.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        let of = |line: &&Value| line["local_port"] == own.port();
+        lines.iter().find(of).cloned()
+    });
+    let told = told.expect("the live tests need root and the kernel programs");
+    assert_eq!(told["error_name"], "ECONNREFUSED", "{told}");
+    assert_eq!(told["protocol"], "UDP", "{told}");
+    assert_eq!(told["pid"], std::process::id(), "{told}");
+    let found = (&told["pid_from"], &told["socket_holders"]);
+    assert_eq!(found, (&json!("socket"), &json!(1)), "{told}");
+    assert!(told["comm"].as_str() != Some(""), "{told}");
+    let process = &told["identity"]["process"]["key"]["pid"];
+    assert_eq!(process, std::process::id(), "{told}");
+    // Nobody listens at such a path; the probe is attached because it was asked for.
+    let path = format!("/nonexistent/{}", std::process::id());
+    assert!(UnixStream::connect(&path).is_err());
+    let refused = shown.wait_for("the missing socket", |line| line["path"] == path);
+    assert_eq!(refused["error_name"], "ENOENT", "{refused}");
+    assert_eq!(refused["pid"], std::process::id(), "{refused}");
+    assert_eq!(refused.get("pid_from"), None, "the kernel knew it");
+    events.interrupt();
+    let (status, said) = events.ended();
+    assert!(status.success(), "{status}: {said}");
 }
 
 #[test]

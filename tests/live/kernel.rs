@@ -43,3 +43,5 @@ mod support;
 mod table;
 #[path = "kernel/told.rs"]
 mod told;
+#[path = "kernel/wire.rs"]
+mod wire;

@@ -12,6 +12,8 @@ mod network;
 mod processes;
 #[path = "acts/scheduler.rs"]
 mod scheduler;
+#[path = "acts/wire.rs"]
+mod wire;
 
 use anyhow::Result;
 use monitor_common::Kind;
@@ -42,6 +44,9 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::BenchEmpty => scheduler::bench_empty,
         Kind::TcpReset => network::tcp_reset,
         Kind::TcpRetransmit => network::tcp_retransmit,
+        Kind::RouteFailure => wire::route_failure,
+        Kind::SocketError => wire::socket_error,
+        Kind::ConnectError => wire::connect_error,
         Kind::BlockIo => disks::block_io,
         Kind::DnsQuery => network::dns_query,
     }

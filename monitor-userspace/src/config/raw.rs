@@ -98,6 +98,9 @@ pub struct Kernel {
     pub cpu_budget: f64,
     /// Count where services wait beside the CPU: for storage, for locks, asleep. Follows every sleep of their threads.
     pub off_cpu: bool,
+    /// See every call of `connect` that fails at once, with its errno; unix sockets too. Makes every system call of the host some 25 ns
+    /// longer.
+    pub connect_errors: bool,
     /// For tests: probes whose programs the verifier is made to refuse.
     pub refuse: Vec<String>,
     /// For tests: `structure.member`s that are read 8 bytes off, for the self-check to find.
@@ -117,6 +120,7 @@ impl Default for Kernel {
             run_time_stats: true,
             cpu_budget: 1.0,
             off_cpu: false,
+            connect_errors: false,
             refuse: Vec::new(),
             break_offsets: Vec::new(),
         }

@@ -1,12 +1,15 @@
 //! Connections to a peer fail: from the kernel's own events, with the process that asked.
 //!
-//! Consumes `tcp_connect`. Raised when `failures` attempts to one peer failed within `window` with no success between them;
-//! cleared by the next success. The subject is the service that listens on the peer's address, else the peer. A service that does
-//! not run, is being restarted, or has not answered yet (within `grace`) is not blamed: its own incident comes first.
+//! Consumes `tcp_connect`, and of `route_failure` what was to be a TCP connection: without a route none is begun. Raised when
+//! `failures` attempts to one peer failed within `window` with no success between them; cleared by the next success. The subject is
+//! the service that listens on the peer's address, else the peer; without a route it is the peer. A service that does not run, is
+//! being restarted, or has not answered yet (within `grace`) is not blamed: its own incident comes first.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::time::Duration;
 
+use monitor_common::flow::TCP;
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
@@ -19,7 +22,7 @@ use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Tim
 pub const SPEC: Spec = Spec {
     name: "connect_failure",
     summary: "connections to a peer fail, by the kernel's own events",
-    needs: &[Kind::TcpConnect],
+    needs: &[Kind::TcpConnect, Kind::RouteFailure],
 };
 
 /// `[detectors.connect_failure]`
@@ -61,6 +64,49 @@ struct Track {
     raised: Option<Subject>,
 }
 
+/// An attempt that came to its end.
+struct Attempt<'a> {
+    event: &'a Event,
+    peer: SocketAddr,
+    seen: Time,
+    /// The errno; 0 when the connection was made.
+    error: u32,
+    latency: Duration,
+    cause: &'static str,
+}
+
+impl<'a> Attempt<'a> {
+    /// What the signal tells of one, if it does.
+    fn of(signal: &'a Signal) -> Option<Self> {
+        let Signal::Kernel { event } = signal else {
+            return None;
+        };
+        match event {
+            Event::TcpConnect(connect) => Some(Self {
+                event,
+                peer: connect.peer(),
+                seen: Time::from_kernel(event.time_ns()),
+                error: connect.error,
+                latency: Duration::from_nanos(connect.latency_ns),
+                cause: connect.cause().describe(),
+            }),
+            Event::RouteFailure(failure)
+                if failure.flow.protocol == TCP && failure.flow.peer_port != 0 =>
+            {
+                Some(Self {
+                    event,
+                    peer: failure.peer(),
+                    seen: Time::from_kernel(event.time_ns()),
+                    error: failure.error,
+                    latency: Duration::ZERO,
+                    cause: failure.cause().describe(),
+                })
+            }
+            _ => None,
+        }
+    }
+}
+
 /// The detector.
 #[derive(Debug)]
 pub struct Detect {
@@ -78,19 +124,17 @@ impl Detect {
     }
 
     /// Whom to blame for a failure of this peer; none when it is no business of ours, or another incident's.
-    fn subject(
-        &self,
-        peer: SocketAddr,
-        caller: ProcessKey,
-        at: Time,
-        world: &World,
-    ) -> Option<Subject> {
-        if let Some(service) = world.listener(peer) {
+    fn subject(&self, attempt: &Attempt<'_>, world: &World) -> Option<Subject> {
+        let Attempt { peer, seen, .. } = *attempt;
+        if attempt.event.kind() == Kind::TcpConnect
+            && let Some(service) = world.listener(peer)
+        {
             let started = service.started?;
-            let warming_up = service.answers.is_none() && at.since(started) < self.config.grace.0;
+            let warming_up = service.answers.is_none() && seen.since(started) < self.config.grace.0;
             let blamed = service.process.is_some() && !service.in_action && !warming_up;
             return blamed.then(|| Subject::service(&service.name));
         }
+        let caller = ProcessKey::from_task(attempt.event.task());
         let ours = self.config.scope == Scope::All || world.service_of(caller).is_some();
         ours.then_some(Subject::Peer { address: peer })
     }
@@ -113,18 +157,13 @@ impl Detect {
 
 impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, _at: Time, world: &World, out: &mut Vec<Finding>) {
-        let Signal::Kernel {
-            event: Event::TcpConnect(attempt),
-        } = signal
-        else {
+        let Some(attempt) = Attempt::of(signal) else {
             return;
         };
-        let peer = attempt.peer();
-        let seen = Time::from_kernel(attempt.header.time_ns);
+        let Attempt { peer, seen, .. } = attempt;
         if attempt.error == 0 {
             if let Some(subject) = self.peers.remove(&peer).and_then(|track| track.raised) {
-                let latency = std::time::Duration::from_nanos(attempt.latency_ns);
-                let because = format!("a connection was made in {latency:.1?}");
+                let because = format!("a connection was made in {:.1?}", attempt.latency);
                 out.push(Finding::Cleared {
                     subject,
                     seen,
@@ -133,8 +172,7 @@ impl Detector for Detect {
             }
             return;
         }
-        let caller = ProcessKey::from_task(&attempt.task);
-        let Some(subject) = self.subject(peer, caller, seen, world) else {
+        let Some(subject) = self.subject(&attempt, world) else {
             return;
         };
         if !self.peers.contains_key(&peer) {
@@ -158,18 +196,16 @@ impl Detector for Detect {
             let error = rustix::io::Errno::from_raw_os_error(
                 i32::try_from(attempt.error).unwrap_or(i32::MAX),
             );
+            let caller = attempt.event.task();
             let evidence = Evidence::at(seen)
-                .from_probe(Kind::TcpConnect)
+                .from_probe(attempt.event.kind())
                 .since(track.first)
-                .about(caller, attempt.task.comm())
+                .about_whom(attempt.event)
                 .fact("peer", peer)
                 .fact("error", error)
-                .fact("cause", attempt.cause().describe())
+                .fact("cause", attempt.cause)
                 .fact("failures in a row", track.failures)
-                .fact(
-                    "caller",
-                    format!("{} [{}]", attempt.task.comm(), attempt.task.pid),
-                );
+                .fact("caller", format!("{} [{}]", caller.comm(), caller.pid));
             out.push(Finding::Raised {
                 subject,
                 severity: Severity::Critical,

@@ -139,6 +139,19 @@ impl CgroupFs {
         metadata.is_dir().then(|| metadata.ino())
     }
 
+    /// The processes in the cgroup of this id, without those of the cgroups below it; none when it is gone.
+    pub fn processes(&self, id: u64) -> Vec<u32> {
+        let Lookup::Found(path) = self.path_of(id) else {
+            return Vec::new();
+        };
+        let Some(below) = path.strip_prefix(self.above.as_str()) else {
+            return Vec::new();
+        };
+        let folder = self.mount.join(below.trim_start_matches('/'));
+        let text = fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+        text.lines().filter_map(|line| line.parse().ok()).collect()
+    }
+
     /// Ids and paths of the cgroups that are there, those near the root first, `most` at most. Some milliseconds for a thousand.
     pub fn walk(&self, most: usize) -> Vec<(u64, String)> {
         let mut found = vec![(self.root_id, self.below(&self.mount).unwrap_or_default())];

@@ -11,7 +11,7 @@ use aya::programs::tp_btf::BtfTracePointLink;
 use aya::programs::{BtfTracePoint, Iter, Program, ProgramError};
 use aya::{Btf as Types, Ebpf, EbpfLoader};
 use monitor_common::Kind;
-use monitor_common::counters::settings;
+use monitor_common::counters::{SENDING_CALLS, settings};
 use monitor_common::offsets::{ABSENT, REGISTERS_SYSCALL};
 use monitor_common::spec::{Attach, Mode, ProbeSpec};
 
@@ -123,6 +123,7 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .override_global(settings::FORKS_PER_SECOND, &options.forks_per_second, true)
         .override_global(settings::FUTEX, &FUTEX, true)
         .override_global(settings::FUTEX_WAITV, &FUTEX_WAITV, true)
+        .override_global(settings::SENDING_CALLS, &SENDING, true)
         .override_global(settings::MEMORY_SUBSYSTEM, &memory_subsystem, true)
         .override_global(settings::EXIT_TELLS_GROUP, &tells_group, true)
         .override_global(settings::CURRENT_TASK_TYPED, &typed_task, true)
@@ -140,6 +141,13 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
 const FUTEX: u32 = 202;
 #[cfg(target_arch = "aarch64")]
 const FUTEX: u32 = 98;
+/// Numbers of the system calls in which a route is looked up for the caller; that of `connect` is the first.
+#[cfg(target_arch = "x86_64")]
+const SENDING: [u32; SENDING_CALLS] = [42, 44, 46, 307, 1, 20, IO_URING_ENTER];
+#[cfg(target_arch = "aarch64")]
+const SENDING: [u32; SENDING_CALLS] = [203, 206, 211, 269, 64, 66, IO_URING_ENTER];
+/// The same on every architecture.
+const IO_URING_ENTER: u32 = 426;
 /// The same on every architecture.
 const FUTEX_WAITV: u32 = 449;
 

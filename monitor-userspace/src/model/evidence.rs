@@ -1,6 +1,6 @@
 //! What a detector found, and on what grounds.
 
-use monitor_common::Kind;
+use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::{Identity, ProcessKey, Subject, Time};
@@ -13,6 +13,15 @@ pub enum Severity {
     Warning,
     /// Work is failing, or about to.
     Critical,
+}
+
+/// A socket, for who looks for the processes that have it open.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SocketKey {
+    /// Number of its inode.
+    pub inode: u64,
+    /// Id of the cgroup that made it; 0 when unknown.
+    pub cgroup_id: u64,
 }
 
 /// The grounds of a finding, frozen at the moment it was made.
@@ -28,6 +37,9 @@ pub struct Evidence {
     pub process: Option<ProcessKey>,
     /// That process's name.
     pub comm: Option<String>,
+    /// The socket it is about, where the kernel knew no process: whoever has it open is found out afterwards.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<SocketKey>,
     /// Who that is: unit, container, user, command line. Found out afterwards, so it decides nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub who: Option<Box<Identity>>,
@@ -47,6 +59,7 @@ impl Evidence {
             seen,
             process: None,
             comm: None,
+            socket: None,
             who: None,
             killed_in_kernel: false,
             facts: Vec::new(),
@@ -73,6 +86,23 @@ impl Evidence {
         self.process = Some(process);
         self.comm = Some(comm.to_owned());
         self
+    }
+
+    /// The same, about the process that the event names, or about whoever has its socket open; about nobody when it names neither.
+    #[must_use]
+    pub fn about_whom(mut self, event: &Event) -> Self {
+        let task = event.task();
+        if let Some(inode) = event.socket_inode() {
+            self.socket = Some(SocketKey {
+                inode,
+                cgroup_id: task.cgroup_id,
+            });
+            return self;
+        }
+        if task.pid == 0 {
+            return self;
+        }
+        self.about(ProcessKey::from_task(task), task.comm())
     }
 
     /// The same, with one more fact.

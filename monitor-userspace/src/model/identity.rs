@@ -27,6 +27,11 @@ impl ProcessKey {
         }
     }
 
+    /// When it started, as kernel events have it, to the tick.
+    pub const fn start_time_ns(self) -> u64 {
+        self.start_ticks.saturating_mul(NANOS_PER_TICK)
+    }
+
     /// From a kernel event.
     pub const fn from_task(task: &monitor_common::Task) -> Self {
         Self::at_start(task.pid, task.start_time_ns)

@@ -15,6 +15,7 @@ use monitor_common::Event;
 use super::inbox::{Inbox, Message};
 use crate::host::clock;
 use crate::identity::{Who, WhoStats};
+use crate::model::evidence::SocketKey;
 use crate::model::{Identity, Incident, IncidentId, ProcessKey, Time};
 
 /// Most events and questions that wait.
@@ -29,10 +30,15 @@ const COLLECT: Duration = Duration::from_secs(5);
 )]
 enum Told {
     Event(Event),
-    Question {
-        incident: IncidentId,
-        process: ProcessKey,
-    },
+    Question { incident: IncidentId, about: About },
+}
+
+/// Whom a question is about.
+#[derive(Clone, Copy)]
+enum About {
+    Process(ProcessKey),
+    /// Whoever has it open.
+    Socket(SocketKey),
 }
 
 /// What is known, in numbers.
@@ -96,14 +102,27 @@ impl Knowing {
     /// Asks who the process is that an incident is about, unless it says so already. Never waits.
     pub(super) fn ask(&self, incident: &Incident) {
         let evidence = &incident.evidence;
-        if let (None, Some(process)) = (&evidence.who, evidence.process) {
+        let process = evidence.process.map(About::Process);
+        let about = process.or(evidence.socket.map(About::Socket));
+        if let (None, Some(about)) = (&evidence.who, about) {
             let question = Told::Question {
                 incident: incident.id,
-                process,
+                about,
             };
             // Asked again with the next line of its story.
             let _ = self.sender.try_send(question);
         }
+    }
+}
+
+/// Who that is; nobody when it is not known any more.
+fn answer(who: &mut Who, about: About) -> Identity {
+    let now = clock::now();
+    match about {
+        About::Process(process) => who.of(process, 0, now),
+        About::Socket(SocketKey { inode, cgroup_id }) => who
+            .of_socket(inode, cgroup_id, now)
+            .map_or_else(Identity::default, |found| who.of(found.first, 0, now)),
     }
 }
 
@@ -117,8 +136,8 @@ fn run(receiver: &Receiver<Told>, inbox: &Inbox, known: &Known) {
                 who.begins(&event, at);
                 who.ends(&event, at);
             }
-            Ok(Told::Question { incident, process }) => {
-                let found = who.of(process, 0, clock::now());
+            Ok(Told::Question { incident, about }) => {
+                let found = answer(&mut who, about);
                 if found != Identity::default() {
                     inbox.send(Message::Who {
                         incident,
@@ -135,5 +154,28 @@ fn run(receiver: &Receiver<Told>, inbox: &Inbox, known: &Known) {
             who.collect(now);
             *known.stats.lock().unwrap_or_else(PoisonError::into_inner) = who.stats();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::UdpSocket;
+
+    use super::*;
+
+    #[test]
+    fn whoever_has_a_socket_open_is_who_it_is_about() {
+        let socket = UdpSocket::bind("127.0.0.1:0").expect("a free port");
+        let inode = rustix::fs::fstat(&socket).expect("it is open").st_ino;
+        let about = |inode| {
+            About::Socket(SocketKey {
+                inode,
+                cgroup_id: 0,
+            })
+        };
+        let mut who = Who::open();
+        let found = answer(&mut who, about(inode)).process;
+        assert_eq!(found.expect("it runs").key.pid, std::process::id());
+        assert_eq!(answer(&mut who, about(u64::MAX)), Identity::default());
     }
 }

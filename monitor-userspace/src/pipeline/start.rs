@@ -271,6 +271,11 @@ fn guarding(kernel: &Result<Kernel, String>, config: &Config, journal: &Arc<Jour
     {
         tracing::warn!(%error, "where services wait is not counted");
     }
+    if let Some(kernel) = kernel.filter(|_| config.kernel.connect_errors)
+        && let Err(error) = kernel.programs().attach(Kind::ConnectError)
+    {
+        tracing::warn!(%error, "calls of connect that fail at once are not seen");
+    }
     Guarding::new(
         kernel.map(Kernel::guards),
         kernel.map(Kernel::cgroups),

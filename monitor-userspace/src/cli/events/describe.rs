@@ -29,7 +29,12 @@ const NAMED: usize = 3;
 /// How much an event should stand out.
 pub(super) fn style(event: &Event) -> Option<Style> {
     match event {
-        Event::OomKill(_) | Event::ForkStorm(_) | Event::MemoryCeiling(_) => Some(Style::Bad),
+        Event::OomKill(_)
+        | Event::ForkStorm(_)
+        | Event::MemoryCeiling(_)
+        | Event::RouteFailure(_)
+        | Event::SocketError(_)
+        | Event::ConnectError(_) => Some(Style::Bad),
         Event::ProcessExit(exit) => match exit.ending() {
             Ending::Code(0) => None,
             Ending::Code(_) => Some(Style::Warning),
@@ -88,6 +93,9 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::MemoryCeiling(crossing) => crossed(crossing),
         Event::OffCpu(wait) => off_cpu(wait),
         Event::CgroupChange(change) => cgroup(change),
+        Event::RouteFailure(failure) => wire::no_route(failure),
+        Event::SocketError(error) => wire::on_socket(error),
+        Event::ConnectError(event) => wire::refused_call(event),
         Event::BlockIo(request) => block_io(request),
         Event::DnsQuery(query) => dns::resolved(query),
         Event::TaskSnapshot(_)
@@ -330,3 +338,4 @@ mod dns;
 mod network;
 #[cfg(test)]
 mod tests;
+mod wire;

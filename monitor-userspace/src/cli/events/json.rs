@@ -19,10 +19,13 @@ use crate::model::who::Identity;
 
 mod dns;
 mod network;
+mod wire;
 
-/// The line, without its end; `wall` is its time on the wall clock.
+/// The line, without its end; `wall` is its time on the wall clock. `holders` processes have its socket, where that is how its process
+/// was found.
 pub(super) fn line(
     event: &Event,
+    holders: Option<usize>,
     wall: String,
     resolver: &mut Resolver,
 ) -> serde_json::Result<String> {
@@ -37,6 +40,8 @@ pub(super) fn line(
         start_time_ns: task.start_time_ns,
         comm: name(&task.comm),
         cgroup_id: task.cgroup_id,
+        pid_from: holders.map(|_| "socket"),
+        socket_holders: holders,
         identity: resolver.whole(event),
         fields: fields(event, resolver),
     })
@@ -53,6 +58,10 @@ struct Line<'a> {
     start_time_ns: u64,
     comm: Cow<'a, str>,
     cgroup_id: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pid_from: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    socket_holders: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     identity: Option<Identity>,
     #[serde(flatten)]
@@ -158,6 +167,9 @@ enum Fields<'a> {
         path: Cow<'a, str>,
         path_cut: bool,
     },
+    Route(wire::Route),
+    Socket(wire::OnSocket),
+    Call(wire::Call<'a>),
     Block {
         disk: Cow<'a, str>,
         major: u32,
@@ -267,6 +279,9 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             path: text::exact(event.path().unwrap_or(text::name_of(&event.path))),
             path_cut: event.path().is_none(),
         },
+        Event::RouteFailure(event) => Fields::Route(wire::route(event)),
+        Event::SocketError(event) => Fields::Socket(wire::on_socket(event)),
+        Event::ConnectError(event) => Fields::Call(wire::call(event)),
         Event::BlockIo(event) => block_io(event),
         Event::DnsQuery(event) => Fields::Dns(dns::dns(event)),
         Event::TaskSnapshot(_)
@@ -350,7 +365,7 @@ mod tests {
 
     fn read(event: &Event) -> Value {
         let wall = "2026-11-22T07:20:43.000000001Z".to_owned();
-        let line = line(event, wall, &mut Resolver::none()).expect("it serializes");
+        let line = line(event, None, wall, &mut Resolver::none()).expect("it serializes");
         assert!(!line.contains('\n'));
         serde_json::from_str(&line).expect("it is JSON")
     }

@@ -126,11 +126,12 @@ impl Columns {
         self.paint.apply(Style::Heading, &text) + "\n"
     }
 
-    /// Appends the line of an event.
+    /// Appends the line of an event. `holders` processes have its socket, where that is how its process was found.
     pub(super) fn line(
         &self,
         out: &mut String,
         event: &Event,
+        holders: Option<usize>,
         clock: &Clock,
         resolver: &mut Resolver,
     ) {
@@ -144,7 +145,13 @@ impl Columns {
         let comm = text::printable(text::name_of(&task.comm));
         let place = place(resolver.place(event).as_ref(), task.cgroup_id);
         let place = self.fit(&place);
-        let what = describe::what(event, resolver);
+        let mut what = describe::what(event, resolver);
+        if let Some(holders @ 2..) = holders {
+            add(
+                &mut what,
+                format_args!("; {holders} processes have the socket"),
+            );
+        }
         add(
             out,
             format_args!(
@@ -214,7 +221,8 @@ mod tests {
         let clock = clock(TimeForm::Clock);
         let heading = columns.heading(&clock);
         let mut line = String::new();
-        columns.line(&mut line, &samples::exit(0), &clock, &mut Resolver::none());
+        let mut resolver = Resolver::none();
+        columns.line(&mut line, &samples::exit(0), None, &clock, &mut resolver);
         assert_eq!(
             line,
             "04:41:55.000 process_exit         4242 web             cgroup 77                exit code 0 after 12.3 ms\n"

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use monitor_common::Event;
+use monitor_common::event::COMM_LEN;
 
 use crate::identity::{CgroupIdentity, Who, render_argv};
 use crate::model::who::Identity;
@@ -38,6 +39,23 @@ impl Resolver {
         if let Some(who) = &mut self.who {
             who.ends(event, Time::from_kernel(event.time_ns()));
         }
+    }
+
+    /// Who has the socket that the event is about, where the kernel could not say: written into the event, and how many they are.
+    pub(super) fn holders(&mut self, event: &mut Event) -> Option<usize> {
+        let inode = event.socket_inode()?;
+        let at = Time::from_kernel(event.time_ns());
+        let cgroup_id = event.task().cgroup_id;
+        let found = self.who.as_mut()?.of_socket(inode, cgroup_id, at)?;
+        let task = event.task_mut();
+        task.pid = found.first.pid;
+        task.tid = found.first.pid;
+        task.start_time_ns = found.first.start_time_ns();
+        task.comm = [0; COMM_LEN];
+        for (to, from) in task.comm.iter_mut().zip(found.comm.as_bytes()) {
+            *to = *from;
+        }
+        Some(found.count)
     }
 
     /// Everything that is known; none when nothing is to be found out.

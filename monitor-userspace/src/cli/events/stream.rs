@@ -198,7 +198,7 @@ impl Stream {
         let mut text = String::new();
         let mut next = Next::Round;
         for event in batch.drain(..) {
-            self.take(&event, &mut text)?;
+            self.take(event, &mut text)?;
             let count = self.until.count;
             let enough = count.is_some_and(|count| self.tally.shown_total >= count);
             if enough || text.len() >= WRITE_AT {
@@ -219,18 +219,22 @@ impl Stream {
         Ok((drained, next))
     }
 
-    fn take(&mut self, event: &Event, text: &mut String) -> anyhow::Result<()> {
-        self.resolver.before(event);
+    fn take(&mut self, mut event: Event, text: &mut String) -> anyhow::Result<()> {
+        self.resolver.before(&event);
+        let holders = self.resolver.holders(&mut event);
+        let event = &event;
         if let Event::EventThrottle(throttle) = event {
             let identity = self.resolver.place(event);
             let place = clean(&place(identity.as_ref(), event.task().cgroup_id));
             say(&describe::throttle(throttle, &place));
         } else if self.filter.passes(event, &mut self.resolver) {
             match &self.form {
-                Form::Lines(columns) => columns.line(text, event, &self.clock, &mut self.resolver),
+                Form::Lines(columns) => {
+                    columns.line(text, event, holders, &self.clock, &mut self.resolver);
+                }
                 Form::Json => {
                     let wall = self.clock.rfc3339(event);
-                    text.push_str(&json::line(event, wall, &mut self.resolver)?);
+                    text.push_str(&json::line(event, holders, wall, &mut self.resolver)?);
                     text.push('\n');
                 }
             }

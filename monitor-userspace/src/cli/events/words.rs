@@ -1,5 +1,7 @@
 //! Numbers of events as stable words: the same ones in JSON and, with spaces, for people.
 
+use std::borrow::Cow;
+
 use monitor_common::probes::{
     cgroup_change, direct_reclaim, dns_query, memory_ceiling, oom_kill, tcp_reset,
 };
@@ -80,6 +82,28 @@ pub(super) const fn dns_outcome(number: u16) -> &'static str {
         dns_query::UNANSWERED => "no_answer",
         dns_query::LATE => "late",
         _ => "unknown",
+    }
+}
+
+/// A protocol of the internet (`/etc/protocols`).
+pub(super) const fn protocol(number: u16) -> &'static str {
+    match number {
+        1 | 58 => "ICMP",
+        6 => "TCP",
+        17 => "UDP",
+        132 => "SCTP",
+        136 => "UDP-Lite",
+        _ => "another protocol",
+    }
+}
+
+/// A routing table, by its name where it has one (`/etc/iproute2/rt_tables`).
+pub(super) fn table(number: u32) -> Cow<'static, str> {
+    match number {
+        253 => "default".into(),
+        254 => "main".into(),
+        255 => "local".into(),
+        number => number.to_string().into(),
     }
 }
 

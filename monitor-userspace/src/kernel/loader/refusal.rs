@@ -14,7 +14,7 @@ const LOG_LINES: usize = 3;
 const LOG_CHARS: usize = 400;
 
 pub(super) const FIX_TRACEPOINT: &str =
-    "use a kernel that has it (5.8 or later, with CONFIG_BPF_EVENTS and its subsystem built in)";
+    "use a kernel that has it (5.14 or later, with CONFIG_BPF_EVENTS and its subsystem built in)";
 pub(super) const FIX_NEWER: &str =
     "use kernel 6.8 or later, or a distribution's 6.1 or later that has the change too";
 const FIX_RIGHTS: &str =

@@ -1,6 +1,7 @@
-use monitor_common::Task;
+use monitor_common::flow::{AF_INET, TCP, UDP};
 use monitor_common::probes::off_cpu::OffCpu;
 use monitor_common::probes::run_queue_latency::CULPRITS;
+use monitor_common::{Flow, Task};
 
 use super::super::samples;
 use super::*;
@@ -305,4 +306,56 @@ fn questions_say_of_whom_and_what_came_of_them() {
     assert_eq!(style_of(0, 3), Some(Style::Warning));
     assert_eq!(style_of(0, 2), Some(Style::Bad));
     assert_eq!(style_of(1, 0), Some(Style::Bad));
+}
+
+#[test]
+fn errors_of_sockets_say_what_was_wanted_and_what_stood_in_the_way() {
+    let flow = Flow {
+        local_address: samples::bytes(&[10, 0, 0, 2]),
+        peer_address: samples::bytes(&[192, 0, 2, 1]),
+        local_port: 0,
+        peer_port: 443,
+        family: AF_INET,
+        protocol: TCP,
+    };
+    let failure = event!(RouteFailure, flow: flow, error: 101, table: 254);
+    assert_eq!(
+        said(&failure),
+        "192.0.2.1:443 ENETUNREACH: no route leads there (TCP, table main)"
+    );
+    let ping = Flow {
+        protocol: 1,
+        peer_port: 0,
+        ..flow
+    };
+    let prohibited = event!(RouteFailure, flow: ping, error: 13, table: 77, interface: 3);
+    assert_eq!(
+        said(&prohibited),
+        "192.0.2.1 EACCES: a route of this host prohibits it (ICMP, table 77, bound to interface 3)"
+    );
+    let error = event!(SocketError, flow: flow, error: 110, retransmits: 4);
+    assert_eq!(
+        said(&error),
+        "TCP ETIMEDOUT from 10.0.0.2:0 to 192.0.2.1:443; sent again 4 times"
+    );
+    let lonely = Flow {
+        peer_address: [0; 16],
+        peer_port: 0,
+        protocol: UDP,
+        ..flow
+    };
+    let error = event!(SocketError, flow: lonely, error: 113);
+    assert_eq!(said(&error), "UDP EHOSTUNREACH from 10.0.0.2:0");
+    let call = |family: u16, address: &[u8]| {
+        let bytes = [&family.to_ne_bytes()[..], address].concat();
+        let length = u16::try_from(bytes.len()).expect("short");
+        said(
+            &event!(ConnectError, error: 2, family: family, address: samples::bytes(&bytes), address_len: length),
+        )
+    };
+    assert_eq!(call(1, b"/run/a\x1b[2J\0"), "/run/a\\x1b[2J ENOENT");
+    assert_eq!(call(1, b"\0a\0b"), "@a\\x00b ENOENT");
+    assert_eq!(call(2, &[0, 80, 10, 0, 0, 1]), "10.0.0.1:80 ENOENT");
+    assert_eq!(call(40, &[]), "an address of family 40 ENOENT");
+    assert_eq!(style(&failure), Some(Style::Bad));
 }
