@@ -19,6 +19,8 @@ mod forks;
 mod loading;
 #[path = "kernel/memory.rs"]
 mod memory;
+#[path = "kernel/namespaces.rs"]
+mod namespaces;
 #[path = "kernel/network.rs"]
 mod network;
 #[path = "kernel/process.rs"]
