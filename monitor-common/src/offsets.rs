@@ -109,6 +109,25 @@ macro_rules! for_each_offset {
             SOCK_CGROUP("sock", "sk_cgrp_data.cgroup", Offset);
             SOCK_CGROUP_BITS("sock", "sk_cgrp_data.val", Offset);
             SOCKET_INODE_NUMBER("socket_alloc", "vfs_inode.i_ino", Offset);
+            SOCK_NETWORK("sock", "__sk_common.skc_net.net", Offset);
+            SOCK_ACCEPT_QUEUE("sock", "sk_ack_backlog", Offset);
+            SOCK_ACCEPT_LIMIT("sock", "sk_max_ack_backlog", Offset);
+            SOCK_DROPS("sock", "sk_drops.counter", Offset);
+            SOCK_RECEIVE_BUFFER("sock", "sk_rcvbuf", Offset);
+            SOCK_RECEIVE_USED("sock", "sk_backlog.rmem_alloc.counter", Offset);
+            SOCK_SEND_BUFFER("sock", "sk_sndbuf", Offset);
+            SOCK_SEND_USED("sock", "sk_wmem_queued", Offset);
+            // The connection that was queued last; begins with a `struct sock_common`, as a socket does.
+            ACCEPT_QUEUE_LAST("inet_connection_sock", "icsk_accept_queue.rskq_accept_tail", Offset);
+            SKB_HEAD("sk_buff", "head", Offset);
+            SKB_NETWORK_HEADER("sk_buff", "network_header", Offset);
+            SKB_PROTOCOL("sk_buff", "protocol", Offset);
+            SKB_LENGTH("sk_buff", "len", Offset);
+            // The device it came in by; 0 of a packet that this network namespace sends.
+            SKB_INTERFACE("sk_buff", "skb_iif", Offset);
+            SKB_DEVICE("sk_buff", "dev", Offset);
+            SKB_SOCKET("sk_buff", "sk", Offset);
+            DEVICE_INDEX("net_device", "ifindex", Offset);
             TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
             // Eight times the smoothed round-trip time, microseconds.
             TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);

@@ -134,6 +134,9 @@ probes! {
     16 => BenchEmpty(bench_empty),
     17 => TcpReset(tcp_reset),
     18 => TcpRetransmit(tcp_retransmit),
+    19 => PacketDrop(packet_drop),
+    20 => ListenOverflow(listen_overflow),
+    21 => SocketOverflow(socket_overflow),
 }
 
 impl Kind {

@@ -88,9 +88,11 @@ labels! {
     Direction, "direction", "`received` or `sent`";
     Detector, "detector", "a detector of the registry";
     Guard, "guard", "a guard of the policy";
+    Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
+    Reason, "reason", "a reason of the running kernel (`enum skb_drop_reason`, in lower case), `subsystem`, or `unknown` before 5.17";
     Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
     Service, "service", "a service of the configuration";
@@ -163,6 +165,8 @@ metrics! {
     TcpResets, Counter, "smart_monitor_tcp_resets", NONE, [Direction], "Resets of TCP connections, and of attempts to make one; sent ones only where they answer a packet";
     TcpRetransmits, Counter, "smart_monitor_tcp_retransmits", NONE, [], "TCP segments that were sent again";
     TcpAnswerRetransmits, Counter, "smart_monitor_tcp_synack_retransmits", NONE, [], "Answers to the first packet of a connection that were sent again";
+    PacketDrops, Counter, "smart_monitor_packet_drops", NONE, [Reason], "Packets that this host threw away, harmless ones included; needs the probe `packet_drop`";
+    SocketOverflows, Counter, "smart_monitor_socket_overflows", NONE, [Limit], "What did not fit into a socket; needs the probe `socket_overflow`";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

@@ -208,6 +208,16 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     if let Some(totals) = kernel.tcp() {
         write_tcp(page, &totals)?;
     }
+    let drops = kernel.packet_drops();
+    page.family(Metric::PacketDrops, |family| {
+        let mut drops = drops.iter();
+        drops.try_for_each(|(reason, count)| family.put(&[reason], *count))
+    })?;
+    let overflows = kernel.socket_overflows();
+    page.family(Metric::SocketOverflows, |family| {
+        let mut overflows = overflows.iter();
+        overflows.try_for_each(|(limit, count)| family.put(&[limit], *count))
+    })?;
     let costs = kernel.costs();
     page.family(Metric::BpfSeconds, |family| {
         let mut costs = costs.iter();

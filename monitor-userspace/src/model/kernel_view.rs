@@ -114,6 +114,16 @@ pub trait KernelView: Send + Sync {
         BTreeMap::new()
     }
 
+    /// Packets thrown away by the kernel's reason, those that were any; empty when the probe is off.
+    fn packet_drops(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// What did not fit into sockets, by the limit; empty when the probe is off.
+    fn socket_overflows(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
     /// How full the tables of who is who are.
     fn known(&self) -> KnownTables {
         KnownTables::default()

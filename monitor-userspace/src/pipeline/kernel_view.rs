@@ -123,6 +123,28 @@ impl KernelView for LiveKernel {
             .then(|| self.counters.tcp_totals())
     }
 
+    fn packet_drops(&self) -> Vec<(String, u64)> {
+        if !self.on().contains(&Kind::PacketDrop) {
+            return Vec::new();
+        }
+        let drops = self.counters.packet_drops().into_iter();
+        drops
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
+    }
+
+    fn socket_overflows(&self) -> Vec<(&'static str, u64)> {
+        if !self.on().contains(&Kind::SocketOverflow) {
+            return Vec::new();
+        }
+        let [_, buffer, receive, send] = self.counters.socket_overflows();
+        vec![
+            ("receive_buffer", buffer),
+            ("receive_memory", receive),
+            ("send_memory", send),
+        ]
+    }
+
     fn costs(&self) -> Vec<ProgramCost> {
         let estimates = self
             .estimates

@@ -15,6 +15,8 @@ use monitor_common::probes::process_exit::{Ending, ProcessExit};
 use monitor_common::probes::process_signal::ProcessSignal;
 use monitor_common::probes::run_queue_latency::{Cause, Culprit, RunQueueLatency};
 
+mod drops;
+
 use super::resolve::Resolver;
 use super::{names, text, words};
 use crate::cli::render::{self, Style, add};
@@ -40,7 +42,10 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         | Event::DirectReclaim(_)
         | Event::OffCpu(_)
         | Event::TcpReset(_)
-        | Event::TcpRetransmit(_) => Some(Style::Warning),
+        | Event::TcpRetransmit(_)
+        | Event::PacketDrop(_)
+        | Event::ListenOverflow(_)
+        | Event::SocketOverflow(_) => Some(Style::Warning),
         _ => None,
     }
 }
@@ -83,6 +88,9 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::MemoryCeiling(crossing) => crossed(crossing),
         Event::OffCpu(wait) => off_cpu(wait),
         Event::CgroupChange(change) => cgroup(change),
+        Event::PacketDrop(drop) => drops::packet(drop),
+        Event::ListenOverflow(full) => drops::listener(full),
+        Event::SocketOverflow(full) => drops::socket(full),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)

@@ -1,6 +1,8 @@
 //! Numbers of events as stable words: the same ones in JSON and, with spaces, for people.
 
-use monitor_common::probes::{cgroup_change, direct_reclaim, memory_ceiling, oom_kill, tcp_reset};
+use monitor_common::probes::{
+    cgroup_change, direct_reclaim, memory_ceiling, oom_kill, socket_overflow, tcp_reset,
+};
 
 /// How a signal got on (`TRACE_SIGNAL_*` of the kernel's `include/trace/events/signal.h`).
 pub(super) const fn signal_result(number: u32) -> &'static str {
@@ -68,6 +70,16 @@ pub(super) const fn cgroup_change(number: u32) -> &'static str {
         cgroup_change::RENAMED => "renamed",
         cgroup_change::REMOVED => "removed",
         _ => "changed",
+    }
+}
+
+/// Which limit of a socket was reached.
+pub(super) const fn socket_limit(number: u32) -> &'static str {
+    match number {
+        socket_overflow::RECEIVE_BUFFER => "receive_buffer",
+        socket_overflow::RECEIVE_MEMORY => "receive_memory",
+        socket_overflow::SEND_MEMORY => "send_memory",
+        _ => "unknown",
     }
 }
 
