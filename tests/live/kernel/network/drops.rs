@@ -98,7 +98,8 @@ fn a_port_that_nobody_listens_on() {
         let (failed, _) = wire.dropped(to, DropClass::NoListener, false);
         assert_eq!((failed.error, failed.reset), (ECONNREFUSED, 1));
     }
-    let drops = wire.live.kernel.counters().packet_drops();
+    let counters = wire.live.kernel.counters();
+    let drops = counters.packet_drops();
     let no_socket = drops.iter().find(|(reason, _)| *reason == "no_socket");
     assert!(no_socket.is_some_and(|(_, count)| *count >= 2), "{drops:?}");
 }
