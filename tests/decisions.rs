@@ -6,6 +6,8 @@
 mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/queues.rs"]
+mod queues;
 #[path = "decisions/storms.rs"]
 mod storms;
 

@@ -90,4 +90,5 @@ detectors! {
     hung_task,
     major_fault_storm,
     memory_growth,
+    accept_queue_overflow,
 }

@@ -74,3 +74,31 @@ impl DropReasons {
         classes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Needs a kernel with BTF and, for the reasons, 5.17 or later.
+    #[test]
+    fn the_running_kernels_reasons_have_names_and_classes() {
+        let reasons = DropReasons::of_kernel().expect("this kernel's types can be read");
+        let classes = reasons.classes();
+        for (name, class) in [
+            ("no_socket", DropClass::NoListener),
+            ("netfilter_drop", DropClass::Firewall),
+            ("socket_rcvbuff", DropClass::BufferFull),
+            ("not_specified", DropClass::Unknown),
+            ("unknown", DropClass::Unknown),
+        ] {
+            let (number, _) = reasons
+                .all()
+                .find(|(_, known)| *known == name)
+                .expect("it has a number");
+            assert_eq!(reasons.name(number), Some(name));
+            let number = classes.get(usize::from(number)).copied();
+            assert_eq!(number.map(u16::from), Some(class as u16), "{name}");
+        }
+        assert_eq!(reasons.name(SUBSYSTEM), Some("subsystem"));
+    }
+}

@@ -89,6 +89,7 @@ labels! {
     Detector, "detector", "a detector of the registry";
     Guard, "guard", "a guard of the policy";
     Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
+    Listener, "listener", "an address that a service of the configuration listens on";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
@@ -167,6 +168,10 @@ metrics! {
     TcpAnswerRetransmits, Counter, "smart_monitor_tcp_synack_retransmits", NONE, [], "Answers to the first packet of a connection that were sent again";
     PacketDrops, Counter, "smart_monitor_packet_drops", NONE, [Reason], "Packets that this host threw away, harmless ones included; needs the probe `packet_drop`";
     SocketOverflows, Counter, "smart_monitor_socket_overflows", NONE, [Limit], "What did not fit into a socket; needs the probe `socket_overflow`";
+    ListenQueue, Gauge, "smart_monitor_listen_queue", NONE, [Service, Listener], "Connections that wait for the service to accept them";
+    ListenQueueLimit, Gauge, "smart_monitor_listen_queue_limit", NONE, [Service, Listener], "With more than so many waiting, further connections are dropped";
+    ListenOverflows, Counter, "smart_monitor_listen_overflows", NONE, [], "Connections that found a listener's queue full, all listeners of the host, since it started";
+    ListenDrops, Counter, "smart_monitor_listen_drops", NONE, [], "Packets that listeners dropped, for that or another reason, since the host started";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

@@ -8,6 +8,8 @@ use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
 
+use super::ListenQueue;
+
 /// One probe, on or off and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeRow {
@@ -87,6 +89,15 @@ pub struct KnownTables {
     pub missed: u64,
 }
 
+/// What the listeners of a network namespace did since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenTotals {
+    /// Connections that found the queue full (`ListenOverflows`).
+    pub overflows: u64,
+    /// Packets of connections that were dropped, for that or another reason (`ListenDrops`).
+    pub drops: u64,
+}
+
 /// The kernel half, as the slow side sees it. Every call may cost a few system calls; none may block.
 pub trait KernelView: Send + Sync {
     /// Every probe, in the order of the registry; those that are off too.
@@ -122,6 +133,16 @@ pub trait KernelView: Send + Sync {
     /// What did not fit into sockets, by the limit; empty when the probe is off.
     fn socket_overflows(&self) -> Vec<(&'static str, u64)> {
         Vec::new()
+    }
+
+    /// The TCP listeners of the daemon's network namespace.
+    fn listeners(&self) -> Vec<ListenQueue> {
+        Vec::new()
+    }
+
+    /// What the kernel counts of them; none where it does not.
+    fn listen_totals(&self) -> Option<ListenTotals> {
+        None
     }
 
     /// How full the tables of who is who are.

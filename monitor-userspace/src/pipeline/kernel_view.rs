@@ -8,12 +8,15 @@ use monitor_common::counters::{ReclaimTotals, TcpTotals};
 
 use super::budget::Estimates;
 use super::knowing::Known;
+use crate::host::listeners;
 use crate::identity::TableStats;
 use crate::kernel::{
     CgroupFigures, CgroupWatch, CounterReader, Kernel, ProbeState, ProbeStatus, Programs,
 };
+use crate::model::ListenQueue;
 use crate::model::kernel_view::{
-    CgroupWaits, KernelView, KnownTable, KnownTables, ProbeCount, ProbeRow, ProgramCost, RunQueue,
+    CgroupWaits, KernelView, KnownTable, KnownTables, ListenTotals, ProbeCount, ProbeRow,
+    ProgramCost, RunQueue,
 };
 
 /// See the module.
@@ -143,6 +146,17 @@ impl KernelView for LiveKernel {
             ("receive_memory", receive),
             ("send_memory", send),
         ]
+    }
+
+    fn listeners(&self) -> Vec<ListenQueue> {
+        listeners::listeners().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the listeners of this host cannot be read");
+            Vec::new()
+        })
+    }
+
+    fn listen_totals(&self) -> Option<ListenTotals> {
+        listeners::totals()
     }
 
     fn costs(&self) -> Vec<ProgramCost> {

@@ -15,8 +15,6 @@ use monitor_common::probes::process_exit::{Ending, ProcessExit};
 use monitor_common::probes::process_signal::ProcessSignal;
 use monitor_common::probes::run_queue_latency::{Cause, Culprit, RunQueueLatency};
 
-mod drops;
-
 use super::resolve::Resolver;
 use super::{names, text, words};
 use crate::cli::render::{self, Style, add};
@@ -298,6 +296,7 @@ fn named(culprit: &Culprit, share: u64, wait: &RunQueueLatency, resolver: &mut R
     text
 }
 
+mod drops;
 mod network;
 #[cfg(test)]
 mod tests;

@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
+use monitor_common::Event;
 use monitor_common::event::COMM_LEN;
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::process_exec::UID_UNKNOWN;
 use monitor_common::probes::process_exit::Ending;
 use monitor_common::probes::run_queue_latency::{Culprit, RunQueueLatency};
-use monitor_common::{Event, Flow};
 use serde::Serialize;
 
 use super::resolve::Resolver;
@@ -16,6 +16,7 @@ use crate::host::procfs;
 use crate::model::Time;
 use crate::model::who::Identity;
 
+mod drops;
 mod network;
 
 /// The line, without its end; `wall` is its time on the wall clock.
@@ -66,16 +67,6 @@ struct Holder<'a> {
     identity: Option<Identity>,
     relation: &'static str,
     held_ns: u64,
-}
-
-/// The two ends of what was IP. `protocol` is its number there.
-#[derive(Serialize)]
-struct Ends {
-    protocol: u16,
-    local_address: IpAddr,
-    local_port: Option<u16>,
-    peer_address: Option<IpAddr>,
-    peer_port: Option<u16>,
 }
 
 #[derive(Serialize)]
@@ -159,36 +150,9 @@ enum Fields<'a> {
         syscall: Option<i64>,
         syscall_name: Option<&'static str>,
     },
-    Drop {
-        class: &'static str,
-        reason: u16,
-        reason_name: Option<&'static str>,
-        outgoing: bool,
-        #[serde(flatten)]
-        ends: Option<Ends>,
-        tcp_flags: u16,
-        length: u32,
-        interface: u32,
-        inode: Option<u64>,
-    },
-    Listen {
-        listener_address: IpAddr,
-        listener_port: u16,
-        queue: u32,
-        limit: u32,
-        drops: u32,
-        waiting: bool,
-        inode: Option<u64>,
-    },
-    Socket {
-        limit: &'static str,
-        #[serde(flatten)]
-        ends: Option<Ends>,
-        used_bytes: u32,
-        buffer_bytes: u32,
-        protocol_bytes: Option<u64>,
-        inode: Option<u64>,
-    },
+    Drop(drops::Packet),
+    Listen(drops::Listen),
+    Socket(drops::Socket),
     Cgroup {
         change: &'static str,
         changed_cgroup_id: u64,
@@ -296,35 +260,9 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             syscall: (event.syscall >= 0).then_some(event.syscall),
             syscall_name: names::syscall(event.syscall),
         },
-        Event::PacketDrop(event) => Fields::Drop {
-            class: event.class().name(),
-            reason: event.reason,
-            reason_name: names::drop_reason(event.reason),
-            outgoing: event.outgoing != 0,
-            ends: ends(&event.flow),
-            tcp_flags: event.tcp_flags,
-            length: event.length,
-            interface: event.interface,
-            inode: unless_0(event.inode),
-        },
-        Event::ListenOverflow(event) => Fields::Listen {
-            listener_address: event.listener().ip(),
-            listener_port: event.listener().port(),
-            queue: event.queue,
-            limit: event.limit,
-            drops: event.drops,
-            waiting: event.waiting != 0,
-            inode: unless_0(event.inode),
-        },
-        Event::SocketOverflow(event) => Fields::Socket {
-            limit: words::socket_limit(event.limit),
-            ends: ends(&event.flow),
-            used_bytes: event.used,
-            buffer_bytes: event.buffer,
-            protocol_bytes: unless_0(event.protocol_pages)
-                .map(|pages| pages.saturating_mul(procfs::page_size())),
-            inode: unless_0(event.inode),
-        },
+        Event::PacketDrop(event) => Fields::Drop(drops::packet(event)),
+        Event::ListenOverflow(event) => Fields::Listen(drops::listen(event)),
+        Event::SocketOverflow(event) => Fields::Socket(drops::socket(event)),
         Event::CgroupChange(event) => Fields::Cgroup {
             change: words::cgroup_change(event.change),
             changed_cgroup_id: event.cgroup_id,
@@ -337,21 +275,6 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
         | Event::BenchLoad(_)
         | Event::BenchEmpty(_) => Fields::Nothing {},
     }
-}
-
-fn ends(flow: &Flow) -> Option<Ends> {
-    let (local, peer) = (flow.local(), flow.peer());
-    (flow.family != 0).then(|| Ends {
-        protocol: flow.protocol,
-        local_address: local.ip(),
-        local_port: unless_0(local.port()),
-        peer_address: (!peer.ip().is_unspecified()).then(|| peer.ip()),
-        peer_port: unless_0(peer.port()),
-    })
-}
-
-fn unless_0<T: Default + PartialEq>(value: T) -> Option<T> {
-    (value != T::default()).then_some(value)
 }
 
 fn run_queue<'a>(event: &'a RunQueueLatency, resolver: &mut Resolver) -> Fields<'a> {
