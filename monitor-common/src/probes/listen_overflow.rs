@@ -7,7 +7,7 @@ use core::net::SocketAddr;
 
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, FLOW, FLOW_V6, SOCKET_CGROUP};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -26,6 +26,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         },
     ],
     offsets: &[
+        CURRENT,
         FLOW,
         &[
             offsets::SOCK_STATE,
@@ -40,6 +41,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::ACCEPT_QUEUE_LAST,
             offsets::SOCK_NETWORK,
             offsets::SOCK_DROPS,
+            offsets::SOCK_SOURCE_PORT,
             offsets::SOCK_SOCKET,
             offsets::SOCKET_INODE_NUMBER,
         ],

@@ -8,7 +8,7 @@ use core::net::SocketAddr;
 use crate::drops::DropClass;
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, FLOW_V6, SOCKET_CGROUP};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP, SOCKET_OWNER};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -20,19 +20,20 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         name: "packet_drop",
         attach: Attach::tracepoint("kfree_skb"),
     }],
-    offsets: &[&[
-        offsets::SKB_HEAD,
-        offsets::SKB_NETWORK_HEADER,
-        offsets::SKB_PROTOCOL,
-        offsets::SKB_LENGTH,
-        offsets::SKB_INTERFACE,
-        offsets::SKB_SOCKET,
-        offsets::SOCK_STATE,
-        offsets::SOCK_PROTOTYPE,
-        offsets::SOCK_FAMILY,
-        offsets::SOCK_PEER_PORT,
-        offsets::SOCK_PEER_V4,
-    ]],
+    offsets: &[
+        CURRENT,
+        FLOW,
+        SOCKET_OWNER,
+        &[
+            offsets::SKB_HEAD,
+            offsets::SKB_NETWORK_HEADER,
+            offsets::SKB_PROTOCOL,
+            offsets::SKB_LENGTH,
+            offsets::SKB_INTERFACE,
+            offsets::SKB_SOCKET,
+            offsets::SOCK_STATE,
+        ],
+    ],
     optional: &[
         FLOW_V6,
         SOCKET_CGROUP,

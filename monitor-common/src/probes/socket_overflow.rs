@@ -2,7 +2,7 @@
 
 use crate::event::{Header, Task};
 use crate::flow::Flow;
-use crate::offsets::{self, FLOW, FLOW_V6, SOCKET_CGROUP};
+use crate::offsets::{self, CURRENT, FLOW, FLOW_V6, SOCKET_CGROUP, SOCKET_OWNER};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 
 /// What the loader must know.
@@ -25,19 +25,24 @@ pub const SPEC: ProbeSpec = ProbeSpec {
         },
     ],
     offsets: &[
+        CURRENT,
         FLOW,
+        SOCKET_OWNER,
         &[
             offsets::SOCK_RECEIVE_BUFFER,
             offsets::SOCK_RECEIVE_USED,
             offsets::SOCK_SEND_BUFFER,
             offsets::SOCK_SEND_USED,
-            offsets::SOCK_PROTOTYPE,
         ],
     ],
     optional: &[
         FLOW_V6,
         SOCKET_CGROUP,
-        &[offsets::SOCK_SOCKET, offsets::SOCKET_INODE_NUMBER],
+        &[
+            offsets::SOCK_SOURCE_PORT,
+            offsets::SOCK_SOCKET,
+            offsets::SOCKET_INODE_NUMBER,
+        ],
     ],
 };
 

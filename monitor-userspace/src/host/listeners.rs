@@ -1,6 +1,6 @@
 //! The TCP listeners of this network namespace: how many connections wait for `accept`, and how many may.
 //!
-//! Asked of the kernel by netlink (`NETLINK_SOCK_DIAG`, sock_diag(7)), which walks the listeners alone, where `/proc/net/tcp` has every
+//! Asked of the kernel by netlink (`NETLINK_SOCK_DIAG`, see `sock_diag(7)`), which walks the listeners alone, where `/proc/net/tcp` has every
 //! connection. Needs no rights. The totals are those of `/proc/net/netstat`.
 
 use std::io;

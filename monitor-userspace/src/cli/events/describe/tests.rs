@@ -280,9 +280,9 @@ fn what_is_dropped_on_the_network() {
         said(&listener),
         "accept queue of 10.0.0.1:80 is full: 129 wait, limit 128; 7 packets dropped so far"
     );
-    let socket = event!(SocketOverflow, flow: flow, limit: 1, used: 2_048, buffer: 2_304);
+    let socket = event!(SocketOverflow, flow: flow, limit: 1, used: 2_048, buffer: 2_560);
     assert_eq!(
         said(&socket),
-        "TCP 10.0.0.1:80 - 10.0.0.2:5000: receive buffer is full, 2.0 KiB of 2.3 KiB"
+        "TCP 10.0.0.1:80 - 10.0.0.2:5000: receive buffer is full, 2.0 KiB of 2.5 KiB"
     );
 }
