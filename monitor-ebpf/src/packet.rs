@@ -15,6 +15,10 @@ const IPV4: u16 = 0x0800;
 /// `ETH_P_IPV6`
 const IPV6: u16 = 0x86dd;
 
+/// Flags of the TCP header.
+const SYN: u16 = 2;
+const ACK: u16 = 16;
+
 /// States of what only begins as a `struct sock` does.
 const TIME_WAIT: u8 = 6;
 const NEW_SYN_RECV: u8 = 12;
@@ -79,7 +83,13 @@ impl Packet {
         packet
     }
 
-    /// Whether nobody being there for it tells of something wrong: not when it was for all who care, or an answer to a ping.
+    /// Whether it tells of something wrong that no socket was there for it: not when it is what is left of a connection that was closed.
+    #[inline(always)]
+    pub(crate) fn asks(&self) -> bool {
+        self.is_addressed() && (self.protocol != TCP || self.tcp_flags & (SYN | ACK) == SYN)
+    }
+
+    /// Whether it tells of something wrong that it went nowhere: not when it was for all who care, or an answer to a ping.
     #[inline(always)]
     pub(crate) fn is_addressed(&self) -> bool {
         let first = self.destination[0].to_ne_bytes()[0];

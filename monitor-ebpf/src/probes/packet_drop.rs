@@ -39,8 +39,9 @@ fn thrown_away(ctx: &BtfTracePointContext, reason: u32, class: u16) {
     let now_ns = now_ns();
     let skb = KernelPtr::new(ctx.arg(0));
     let packet = Packet::read(skb);
-    let nobody_there = class == DropClass::NoListener as u16 || class == DropClass::NoRoute as u16;
-    if nobody_there && !packet.is_addressed() {
+    let harmless = (class == DropClass::NoListener as u16 && !packet.asks())
+        || (class == DropClass::NoRoute as u16 && !packet.is_addressed());
+    if harmless {
         return;
     }
     if packet.family != 0 && class != DropClass::Protocol as u16 {

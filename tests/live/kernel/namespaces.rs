@@ -101,7 +101,8 @@ impl End {
 /// The device at either end of a wire.
 pub(super) const DEVICE: &str = "wire";
 
-/// Joins two namespaces by a pair of devices, both named [`DEVICE`], with addresses 10.x.y.1 and 2 of 24 bits, and fd00:x:y::1 and 2 of 64.
+/// Joins two namespaces by a pair of devices, both named [`DEVICE`], with addresses `10.x.y.1` and `2` of 24 bits, and `fd00:x:y::1` and
+/// `2` of 64.
 pub(super) fn pair(a: &Namespace, b: &Namespace) -> (End, End) {
     // Not those of another test process that runs meanwhile.
     let number = std::process::id() + NEXT.fetch_add(1, Ordering::Relaxed) * 97;
