@@ -31,7 +31,7 @@ impl Wire {
         let (_, far) = pair(&client, &server);
         // Neighbours that are known already, so that only what the test brings about can happen.
         for (address, flag) in [(far.v4.to_string(), "-4"), (far.v6.to_string(), "-6")] {
-            client.must("ping", &[flag, "-c1", "-W2", &address]);
+            client.must("ping", &[flag, "-c1", "-w10", &address]);
         }
         Self {
             live,
