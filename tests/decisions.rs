@@ -2,6 +2,8 @@
 
 #![expect(clippy::panic, reason = "a test's helper fails by panicking")]
 
+#[path = "decisions/disks.rs"]
+mod disks;
 #[path = "decisions/growth.rs"]
 mod growth;
 #[path = "decisions/killed.rs"]

@@ -58,6 +58,10 @@ pub mod settings {
     pub const RUN_QUEUE_THRESHOLD_NS: &str = "RUN_QUEUE_THRESHOLD_NS";
     /// u64: a stall in direct reclaim at least this long is an event, nanoseconds.
     pub const RECLAIM_THRESHOLD_NS: &str = "RECLAIM_THRESHOLD_NS";
+    /// u64: a disk's request that takes or waits at least this long is an event, nanoseconds.
+    pub const BLOCK_THRESHOLD_NS: &str = "BLOCK_THRESHOLD_NS";
+    /// u32: 1 when the tracepoints of requests hand over their queue before the request (until 5.10).
+    pub const REQUEST_AFTER_QUEUE: &str = "REQUEST_AFTER_QUEUE";
     /// u32: events of one probe, cgroup and CPU in a second; more are held back.
     pub const CGROUP_EVENTS_PER_SECOND: &str = "CGROUP_EVENTS_PER_SECOND";
     /// u32: processes and threads that a cgroup makes in a second before it is reported.

@@ -136,6 +136,21 @@ macro_rules! for_each_offset {
             TCP_SELECTIVE_ACKS("tcp_sock", "sacked_out", Offset);
             TCP_BYTES_ACKED("tcp_sock", "bytes_acked", Offset);
             PACKET_CONTROL("sk_buff", "cb", Offset);
+            REQUEST_QUEUE("request", "q", Offset);
+            REQUEST_FLAGS("request", "cmd_flags", Offset);
+            REQUEST_BYTES("request", "__data_len", Offset);
+            REQUEST_SECTOR("request", "__sector", Offset);
+            REQUEST_START("request", "start_time_ns", Offset);
+            REQUEST_BIO("request", "bio", Offset);
+            // Gone in 5.17; a queue knows its disk since 5.15.
+            REQUEST_DISK("request", "rq_disk", Offset);
+            QUEUE_DISK("request_queue", "disk", Offset);
+            DISK_MAJOR("gendisk", "major", Offset);
+            DISK_MINOR("gendisk", "first_minor", Offset);
+            DISK_NAME("gendisk", "disk_name", Offset);
+            BIO_GROUP("bio", "bi_blkg", Offset);
+            GROUP_BLKCG("blkcg_gq", "blkcg", Offset);
+            BLKCG_CGROUP("blkcg", "css.cgroup", Offset);
         }
     };
 }

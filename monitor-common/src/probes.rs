@@ -137,6 +137,7 @@ probes! {
     19 => PacketDrop(packet_drop),
     20 => ListenOverflow(listen_overflow),
     21 => SocketOverflow(socket_overflow),
+    25 => BlockIo(block_io),
 }
 
 impl Kind {

@@ -1,10 +1,11 @@
 //! The maps. All of types that 5.8 has, since all are made with the object, whichever programs load.
 
 use aya_ebpf::macros::map;
-use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf};
+use aya_ebpf::maps::{Array, HashMap, LruHashMap, PerCpuArray, PerCpuHashMap, RingBuf};
 use monitor_common::counters::{
     LIMIT_SLOTS, LimitSlot, ProbeCounters, RateLimit, ReclaimTotals, TcpTotals,
 };
+use monitor_common::probes::block_io::{DISKS, DiskFigures, Issued, PAIRS};
 use monitor_common::probes::direct_reclaim::Reclaim;
 use monitor_common::probes::fork_storm::{CGROUPS, ForkLimit, ForkWindow};
 use monitor_common::probes::memory_ceiling::{CEILINGS, Ceiling};
@@ -148,6 +149,23 @@ pub(crate) static CGROUP_CEILINGS: HashMap<u64, Ceiling> = HashMap::with_max_ent
 /// How many cgroups have a ceiling: with none, nobody's cgroup is looked up.
 #[map]
 pub(crate) static CGROUP_CEILING_COUNT: Array<u32> = Array::with_max_entries(1, 0);
+
+/// What each CPU counts of each disk, by the disk's number.
+#[map]
+pub(crate) static DISK_FIGURES: PerCpuHashMap<u32, DiskFigures> =
+    PerCpuHashMap::with_max_entries(DISKS, 0);
+
+/// What a disk begins with: zeros, which nobody changes, since they do not fit on the stack.
+#[map]
+pub(crate) static NO_FIGURES: Array<DiskFigures> = Array::with_max_entries(1, 0);
+
+/// Requests that found no room for their disk in [`DISK_FIGURES`].
+#[map]
+pub(crate) static DISKS_LEFT_OUT: PerCpuArray<u64> = PerCpuArray::with_max_entries(1, 0);
+
+/// Requests on their way, one value for one look at all of them.
+#[map]
+pub(crate) static ISSUED: Array<[[Issued; 2]; PAIRS]> = Array::with_max_entries(1, 0);
 
 /// For the benchmarks: the process whose system calls make load, and how many records each.
 #[map]

@@ -2,6 +2,7 @@
 
 mod bench_empty;
 mod bench_load;
+mod block_io;
 mod cgroup_change;
 mod direct_reclaim;
 mod event_throttle;

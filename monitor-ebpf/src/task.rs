@@ -52,6 +52,35 @@ pub(crate) fn describe_current() -> Task {
     }
 }
 
+/// Who a task is of which only its address and thread id were noted. It may have ended since: then only the id is told.
+#[inline(always)]
+pub(crate) fn describe_noted(address: u64, tid: u32) -> Task {
+    let task = KernelPtr::new(address as *const u8);
+    let mut who = Task {
+        pid: 0,
+        tid,
+        start_time_ns: 0,
+        cgroup_id: 0,
+        comm: [0; 16],
+    };
+    if address == 0 || task.load_checked::<u32>(&TASK_PID, 0) != tid {
+        return who;
+    }
+    who.pid = task.load_checked(&TASK_TGID, 0);
+    who.start_time_ns = task
+        .follow_checked(&TASK_LEADER, 0)
+        .load_checked(&TASK_START, 0);
+    who.comm = task.load_checked(&TASK_COMM, 0);
+    if known([&TASK_CGROUPS, &CSS_SET_CGROUP, &CGROUP_NODE, &NODE_ID]) {
+        who.cgroup_id = task
+            .follow_checked(&TASK_CGROUPS, 0)
+            .follow_checked(&CSS_SET_CGROUP, 0)
+            .follow_checked(&CGROUP_NODE, 0)
+            .load_checked(&NODE_ID, 0);
+    }
+    who
+}
+
 /// Its name. Two loads, since it is text in the structure itself.
 #[inline(always)]
 pub(crate) fn comm(task: KernelPtr) -> [u8; 16] {

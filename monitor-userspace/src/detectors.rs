@@ -91,4 +91,6 @@ detectors! {
     major_fault_storm,
     memory_growth,
     accept_queue_overflow,
+    disk_error,
+    disk_slow,
 }

@@ -5,6 +5,7 @@
 
 pub mod cgroupfs;
 pub mod clock;
+pub mod disks;
 pub mod exec;
 pub mod listeners;
 pub mod own;

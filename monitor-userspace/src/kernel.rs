@@ -9,6 +9,7 @@ mod btf;
 mod budget;
 mod cgroups;
 mod counters;
+mod disks;
 mod drops;
 mod guards;
 mod loader;
@@ -37,7 +38,7 @@ pub use drops::DropReasons;
 pub use guards::{Guard, GuardError, Guarded, Guards};
 pub use log::KernelLog;
 use programs::Loaded;
-pub use programs::{ProgramCost, Programs, SwitchError};
+pub use programs::{ProgramCost, Programs, SwitchError, VerifierCost};
 pub use ring::{Drained, Ring, Rings, decode};
 pub use snapshot::{MAX_THREADS, Snapshot};
 pub use status::{ProbeState, ProbeStatus};
@@ -56,6 +57,8 @@ pub struct Options {
     pub run_queue_threshold: Duration,
     /// A stall in direct reclaim at least this long is an event.
     pub reclaim_threshold: Duration,
+    /// A request to a disk that takes, or is held back, at least this long is an event.
+    pub block_threshold: Duration,
     /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
@@ -76,6 +79,7 @@ impl Default for Options {
             disabled: Vec::new(),
             run_queue_threshold: Duration::from_millis(20),
             reclaim_threshold: Duration::from_millis(1),
+            block_threshold: Duration::from_millis(100),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             bench: false,

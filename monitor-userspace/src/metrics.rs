@@ -7,6 +7,7 @@
 mod catalogue;
 mod classic;
 mod collect;
+mod disks;
 mod format;
 mod own;
 mod page;

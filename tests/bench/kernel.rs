@@ -7,6 +7,8 @@
 
 #[path = "kernel/connects.rs"]
 mod connects;
+#[path = "kernel/disk.rs"]
+mod disk;
 #[path = "kernel/flood.rs"]
 mod flood;
 #[path = "kernel/grid.rs"]
@@ -85,6 +87,8 @@ pub(crate) enum Section {
     Forks,
     /// TCP connections.
     Connects,
+    /// Reads of a disk.
+    Disk,
     /// The process table.
     Table,
     /// From an event to its reader.
@@ -102,7 +106,7 @@ pub(crate) fn measure(
     install: bool,
     report: &mut Report,
 ) -> Result<()> {
-    use Section::{Compile, Connects, Flood, Forks, Guard, Switches, Table, Wake};
+    use Section::{Compile, Connects, Disk, Flood, Forks, Guard, Switches, Table, Wake};
     let cpus = Cpus::allowed()?;
     let tools = &Tools::find(install);
     let wanted = |section: &Section| sections.is_empty() || sections.contains(section);
@@ -129,8 +133,12 @@ pub(crate) fn measure(
         }
     }
     show_wakes(&wakes, report);
-    for section in [Table, Wake, Flood, Guard].iter().filter(|it| wanted(it)) {
+    for section in [Disk, Table, Wake, Flood, Guard]
+        .iter()
+        .filter(|it| wanted(it))
+    {
         let (name, result) = match section {
+            Disk => ("reads of a disk", disk::measure(rounds, tools, report)),
             Table => ("process table", table::measure(rounds, report)),
             Wake => (
                 "kernel event -> reader",

@@ -11,6 +11,8 @@ mod ceilings;
 mod cgroups;
 #[path = "kernel/connections.rs"]
 mod connections;
+#[path = "kernel/disks.rs"]
+mod disks;
 #[path = "kernel/figures.rs"]
 mod figures;
 #[path = "kernel/forks.rs"]

@@ -34,9 +34,14 @@ impl Profile {
 
 /// Builds both halves; the path of the daemon.
 pub(crate) fn run(paths: &Paths, profile: Profile) -> Result<PathBuf> {
-    let toolchain = setup::ensure(paths, None)?;
-    object(paths, &toolchain)?;
+    programs(paths)?;
     daemon(paths, profile)
+}
+
+/// Builds the kernel programs, which what is built after them embeds.
+pub(crate) fn programs(paths: &Paths) -> Result<()> {
+    let toolchain = setup::ensure(paths, None)?;
+    object(paths, &toolchain)
 }
 
 /// Builds the daemon with the kernel programs that are there, or none.

@@ -1,6 +1,7 @@
 //! `cargo xtask`: a file per subcommand. Nothing is installed outside the target folder, but for `rustup component add
 //! rust-src`, which setup announces.
 
+mod apt;
 mod bench;
 mod build;
 mod demo;
@@ -13,6 +14,7 @@ mod rights;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -77,6 +79,15 @@ enum Task {
         #[arg(last = true)]
         args: Vec<OsString>,
     },
+    /// Boot other kernels in virtual machines: which probe loads there, attaches, and tells a true event
+    Vm {
+        /// Only this kernel: `host`, a Debian suite, or a version such as 6.12; may be given again
+        #[arg(long, value_name = "KERNEL")]
+        kernel: Vec<String>,
+        /// Write down what was measured as what is expected from now on
+        #[arg(long)]
+        record: bool,
+    },
     /// Format every tracked Rust file
     Fmt {
         /// Only say what would change
@@ -129,6 +140,11 @@ fn dispatch(task: Task, paths: &Paths) -> anyhow::Result<ExitCode> {
             }
         }
         Task::Bench { name, args } => match bench::run(paths, name, args)? {},
+        Task::Vm { kernel, record } => {
+            if !vm::run(paths, &kernel, record)? {
+                return Ok(ExitCode::FAILURE);
+            }
+        }
         Task::Fmt { check } => fmt::run(paths, check)?,
         Task::Lint { deny, advisories } => lint::run(paths, deny, advisories)?,
         Task::Docs { check } => docs::run(paths, check)?,

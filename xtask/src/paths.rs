@@ -34,6 +34,11 @@ impl Paths {
         self.target.join("ebpf-toolchain")
     }
 
+    /// What `vm` downloads and writes: kernels, an emulator where the system has none, logs.
+    pub(crate) fn vm(&self) -> PathBuf {
+        self.target.join("vm")
+    }
+
     /// The object that monitor-userspace's build script embeds.
     pub(crate) fn object(&self) -> PathBuf {
         self.target.join("ebpf").join("smart-monitor.bpf.o")

@@ -3,9 +3,9 @@
 //! Needed: a nightly toolchain, its library sources (`core` is built for the BPF target) and bpf-linker. A stamp says
 //! what was prepared for which nightly, so that a second run only looks at it; a lock keeps two runs apart.
 
-mod apt;
 mod linker;
 mod nightly;
+mod package;
 mod rust_src;
 mod stamp;
 
@@ -97,7 +97,7 @@ pub(crate) fn ensure(paths: &Paths, rust_src: Option<&Path>) -> Result<Toolchain
 }
 
 /// Held until dropped; the kernel frees it also when this process is killed.
-fn lock(folder: &Path) -> Result<File> {
+pub(crate) fn lock(folder: &Path) -> Result<File> {
     let path = folder.join("lock");
     let file = File::create(&path).with_context(|| format!("cannot create {}", path.display()))?;
     if file.try_lock().is_err() {

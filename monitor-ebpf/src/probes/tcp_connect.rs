@@ -2,18 +2,20 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::{DropClass, Flow, Kind};
 use monitor_common::flow::TCP;
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::probes::tcp_connect::{
     EADDRNOTAVAIL, ECONNABORTED, ETIMEDOUT, TcpConnect, URGENT_PER_SECOND,
 };
+use monitor_common::{DropClass, Flow, Kind};
 
 use crate::emit::{Lane, admitted, emit, has_share, now_ns};
 use crate::maps::{Dropped, Owner, tcp_totals};
 use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
 use crate::settings::refuse_if_asked;
-use crate::socket::{dropped, flow, peer, peer_queue_full, place, remembered, retransmits, rtt_us, stranger};
+use crate::socket::{
+    dropped, flow, peer, peer_queue_full, place, remembered, retransmits, rtt_us, stranger,
+};
 use crate::task::describe_current;
 
 const ESTABLISHED: i32 = 1;

@@ -38,7 +38,7 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
             }
             (process, name.clone())
         }
-        Subject::Host | Subject::Peer { .. } => {
+        Subject::Host | Subject::Peer { .. } | Subject::Device { .. } => {
             return Err(format!("{} is no process", incident.subject));
         }
     };

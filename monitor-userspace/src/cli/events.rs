@@ -38,7 +38,8 @@ use stream::{Form, Stream, Tally, Until};
 const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to standard output; notices (a probe that is off, events that \
 were lost or held back) and the summary in the end go to standard error. The fields of JSON: docs/events.md.";
 
-/// Watch kernel events as they happen: programs started and ended, signals, connections, waits for a CPU, lack of memory, cgroups.
+/// Watch kernel events as they happen: programs started and ended, signals, connections, waits for a CPU, slow disks, lack of memory,
+/// cgroups.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(super) struct Args {
@@ -60,11 +61,11 @@ pub(super) struct Args {
     /// Only events in the container whose id begins so.
     #[arg(long, value_name = "ID", conflicts_with = "no_resolve")]
     container: Option<String>,
-    /// How long a wait must be to be an event, such as 5ms: of `run_queue_latency` and `off_cpu` (20ms without it) and of
-    /// `direct_reclaim` (1ms).
+    /// How long a wait must be to be an event, such as 5ms: of `run_queue_latency` and `off_cpu` (20ms without it), of
+    /// `direct_reclaim` (1ms) and of `block_io` (100ms).
     #[arg(long, value_name = "TIME", value_parser = span)]
     threshold: Option<Duration>,
-    /// Of connections and exits, only those that failed; without --probe, nothing else.
+    /// Of connections, exits and requests to disks, only those that failed; without --probe, nothing else.
     #[arg(long)]
     failed: bool,
     /// End after so many events.
@@ -154,10 +155,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
 }
 
 fn check_threshold(args: &Args, kinds: &[Kind]) -> anyhow::Result<()> {
-    let waits = [Kind::RunQueueLatency, Kind::OffCpu, Kind::DirectReclaim];
+    let waits = [
+        Kind::RunQueueLatency,
+        Kind::OffCpu,
+        Kind::DirectReclaim,
+        Kind::BlockIo,
+    ];
     anyhow::ensure!(
         args.threshold.is_none() || waits.iter().any(|kind| kinds.contains(kind)),
-        "--threshold is about run_queue_latency, off_cpu and direct_reclaim, and none of them is asked for"
+        "--threshold is about run_queue_latency, off_cpu, direct_reclaim and block_io, and none of them is asked for"
     );
     Ok(())
 }
@@ -172,6 +178,7 @@ fn options(kinds: &[Kind], threshold: Option<Duration>) -> Options {
             .collect(),
         run_queue_threshold: threshold.unwrap_or(default.run_queue_threshold),
         reclaim_threshold: threshold.unwrap_or(default.reclaim_threshold),
+        block_threshold: threshold.unwrap_or(default.block_threshold),
         ..default
     }
 }

@@ -83,6 +83,8 @@ pub struct Kernel {
     pub run_queue_threshold: Span,
     /// Stalls in direct reclaim over this become events.
     pub reclaim_threshold: Span,
+    /// Requests to a disk that take, or are held back, this long become events.
+    pub block_threshold: Span,
     /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
@@ -106,6 +108,7 @@ impl Default for Kernel {
             disabled: Vec::new(),
             run_queue_threshold: Span::millis(20),
             reclaim_threshold: Span::millis(1),
+            block_threshold: Span::millis(100),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             run_time_stats: true,

@@ -12,8 +12,10 @@ use monitor_common::counters::{ProbeCounters, ReclaimTotals, TCP_TOTALS_WORDS, T
 use monitor_common::probes::run_queue_latency::{BUCKETS, TURNS_WORDS};
 use monitor_common::probes::socket_overflow::LIMITS;
 
+use super::disks;
 use super::drops::DropReasons;
 use super::programs::{ProgramCost, Programs};
+use crate::model::kernel_view::DiskFigures;
 
 /// Reads what the programs counted. Cheap to clone, and outlives the [`super::Kernel`]; the values then stay as they are.
 #[derive(Clone)]
@@ -32,6 +34,7 @@ pub(super) struct Maps {
     drops: PerCpuArray<MapData, u64>,
     overflows: PerCpuArray<MapData, u64>,
     reasons: DropReasons,
+    disks: disks::Maps,
 }
 
 impl Maps {
@@ -46,6 +49,7 @@ impl Maps {
             drops: take_array(object, "DROP_REASONS")?,
             overflows: take_array(object, "OVERFLOWS")?,
             reasons,
+            disks: disks::Maps::take(object)?,
         })
     }
 }
@@ -152,6 +156,21 @@ impl CounterReader {
             let limit = u32::try_from(limit).unwrap_or(0);
             per_cpu(&self.maps.overflows, limit).iter().sum()
         })
+    }
+
+    /// What was counted of each disk since it was first seen.
+    pub fn disks(&self) -> Vec<DiskFigures> {
+        self.maps.disks.read()
+    }
+
+    /// Makes room: the disk is gone. One that comes back begins at 0.
+    pub fn forget_disk(&self, major: u32, minor: u32) {
+        self.maps.disks.forget(major, minor);
+    }
+
+    /// Requests of disks for which there was no room.
+    pub fn disks_left_out(&self) -> u64 {
+        self.maps.disks.left_out()
     }
 
     /// What each loaded program has cost, by name.

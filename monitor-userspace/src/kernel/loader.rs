@@ -91,6 +91,12 @@ fn load_object(
         |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let run_queue_ns = nanoseconds(options.run_queue_threshold);
     let reclaim_ns = nanoseconds(options.reclaim_threshold);
+    let block_ns = nanoseconds(options.block_threshold);
+    let first_of_issue = btf
+        .tracepoint("block_rq_issue")
+        .ok()
+        .and_then(|arguments| arguments.first().copied().flatten());
+    let after_queue = u32::from(first_of_issue == Some("request_queue"));
     let daemon = std::process::id();
     let tells_group = btf
         .tracepoint("sched_process_exit")
@@ -118,6 +124,8 @@ fn load_object(
         .override_global(settings::DAEMON_PID, &daemon, true)
         .override_global(settings::RUN_QUEUE_THRESHOLD_NS, &run_queue_ns, true)
         .override_global(settings::RECLAIM_THRESHOLD_NS, &reclaim_ns, true)
+        .override_global(settings::BLOCK_THRESHOLD_NS, &block_ns, true)
+        .override_global(settings::REQUEST_AFTER_QUEUE, &after_queue, true)
         .override_global(
             settings::CGROUP_EVENTS_PER_SECOND,
             &options.cgroup_events_per_second,

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use aya::Ebpf;
 use aya::programs::tp_btf::BtfTracePointLink;
-use aya::programs::{BtfTracePoint, Program, ProgramError};
+use aya::programs::{BtfTracePoint, Program, ProgramError, ProgramInfo};
 use monitor_common::Kind;
 use monitor_common::spec::Mode;
 use thiserror::Error;
@@ -38,6 +38,17 @@ pub struct ProgramCost {
     pub run_time_ns: u64,
     /// How often it ran meanwhile.
     pub run_count: u64,
+}
+
+/// What it cost the kernel to prove a program safe.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VerifierCost {
+    /// The program.
+    pub name: String,
+    /// The probe it belongs to.
+    pub probe: Kind,
+    /// Instructions that the verifier followed, of at most a million; none before 5.16, where the kernel does not tell.
+    pub instructions: Option<u32>,
 }
 
 /// Why a probe is not attached.
@@ -158,29 +169,43 @@ impl Programs {
 
     /// What each loaded program has cost, by name.
     pub fn costs(&self) -> Vec<ProgramCost> {
+        self.each(|name, probe, info| ProgramCost {
+            name,
+            probe,
+            run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
+            run_count: info.run_count(),
+        })
+    }
+
+    /// What each loaded program cost the verifier, by name.
+    pub fn verifier_costs(&self) -> Vec<VerifierCost> {
+        self.each(|name, probe, info| VerifierCost {
+            name,
+            probe,
+            instructions: info.verified_instruction_count(),
+        })
+    }
+
+    /// Asks the kernel about each loaded program, in the order of their names.
+    fn each<T>(&self, ask: impl Fn(String, Kind, ProgramInfo) -> T) -> Vec<T> {
         let Some(loaded) = self.loaded.upgrade() else {
             return Vec::new();
         };
         let loaded = lock(&loaded);
-        let mut costs: Vec<ProgramCost> = loaded
+        let mut programs: Vec<(&str, Kind)> = loaded
             .probes
             .iter()
             .flat_map(|status| {
                 let programs = status.kind.spec().programs.iter();
-                programs.map(|program| (status.kind, program.name))
-            })
-            .filter_map(|(probe, name)| {
-                let info = loaded.object.program(name)?.info().ok()?;
-                Some(ProgramCost {
-                    name: name.to_owned(),
-                    probe,
-                    run_time_ns: u64::try_from(info.run_time().as_nanos()).unwrap_or(u64::MAX),
-                    run_count: info.run_count(),
-                })
+                programs.map(|program| (program.name, status.kind))
             })
             .collect();
-        costs.sort_by(|a, b| a.name.cmp(&b.name));
-        costs
+        programs.sort_unstable();
+        let told = programs.into_iter().filter_map(|(name, probe)| {
+            let info = loaded.object.program(name)?.info().ok()?;
+            Some(ask(name.to_owned(), probe, info))
+        });
+        told.collect()
     }
 
     /// Starts or stops measuring what the programs cost, of all programs on the host. What was measured stays.

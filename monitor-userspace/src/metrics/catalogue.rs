@@ -87,9 +87,11 @@ labels! {
     Cpu, "cpu", "number of a CPU of this machine";
     Direction, "direction", "`received` or `sent`";
     Detector, "detector", "a detector of the registry";
+    Device, "device", "name of a disk below `/dev`, 64 at most";
     Guard, "guard", "a guard of the policy";
     Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
     Listener, "listener", "an address that a service of the configuration listens on";
+    Operation, "operation", "`read`, `write`, `flush` or `other` (discards, zeroes, what is asked of the device itself)";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
@@ -172,6 +174,13 @@ metrics! {
     ListenQueueLimit, Gauge, "smart_monitor_listen_queue_limit", NONE, [Service, Listener], "With more than so many waiting, further connections are dropped";
     ListenOverflows, Counter, "smart_monitor_listen_overflows", NONE, [], "Connections that found a listener's queue full, all listeners of the host, since it started";
     ListenDrops, Counter, "smart_monitor_listen_drops", NONE, [], "Packets that listeners dropped, for that or another reason, since the host started";
+    BlockLatency, Histogram, "smart_monitor_block_latency", SECONDS, [Device, Operation], "Time that a disk took for a request, from its driver getting it to its end";
+    BlockQueued, Histogram, "smart_monitor_block_queued", SECONDS, [Device], "Time that a request was held back before its driver got it";
+    BlockBytes, Counter, "smart_monitor_block", BYTES, [Device, Operation], "Bytes of requests to a disk";
+    BlockErrors, Counter, "smart_monitor_block_errors", NONE, [Device, Operation], "Requests to a disk that failed";
+    BlockInFlight, Gauge, "smart_monitor_block_in_flight", NONE, [Device], "Requests that the disk's driver has";
+    BlockUntimed, Counter, "smart_monitor_block_untimed", NONE, [Device], "Requests that are in no histogram, since their beginning was not seen";
+    BlockLeftOut, Counter, "smart_monitor_block_left_out", NONE, [], "Requests to disks beyond the first 64, of which nothing else is counted";
     BpfSeconds, Counter, "smart_monitor_bpf_run", SECONDS, [Program], "Run time of a kernel program; measured for 1 s of every 10, estimated between";
     BpfRuns, Counter, "smart_monitor_bpf_runs", NONE, [Program], "Runs of a kernel program; measured and estimated likewise";
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";

@@ -14,6 +14,7 @@ use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
 use super::catalogue::Metric;
+use super::disks;
 use super::own::Own;
 use super::page::{Family, Page};
 use crate::model::ListenQueue;
@@ -223,6 +224,9 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
         let mut overflows = overflows.iter();
         overflows.try_for_each(|(limit, count)| family.put(&[limit], *count))
     })?;
+    if let Some(disks) = kernel.disks() {
+        disks::write(page, &disks)?;
+    }
     let costs = kernel.costs();
     page.family(Metric::BpfSeconds, |family| {
         let mut costs = costs.iter();
@@ -354,7 +358,7 @@ fn write_own(page: &mut Page<'_>, own: &Own) -> fmt::Result {
     page.single(Metric::ProcessStart, own.started_unix().as_secs_f64())
 }
 
-fn seconds(nanos: u64) -> f64 {
+pub(super) fn seconds(nanos: u64) -> f64 {
     float(nanos) / 1e9
 }
 

@@ -148,6 +148,20 @@ impl KernelView for OneProbe {
     fn costs(&self) -> Vec<crate::model::kernel_view::ProgramCost> {
         Vec::new()
     }
+    fn disks(&self) -> Option<crate::model::kernel_view::Disks> {
+        let mut disk = crate::model::kernel_view::DiskRow {
+            name: "sda".to_owned(),
+            in_flight: 3,
+            ..Default::default()
+        };
+        let figures = &mut disk.figures;
+        (figures.device[1][2], figures.device_ns[1]) = (2, 5_000);
+        (figures.queued[0], figures.errors[2], figures.bytes[0]) = (2, 1, 4_096);
+        Some(crate::model::kernel_view::Disks {
+            rows: vec![disk],
+            left_out: 9,
+        })
+    }
 }
 
 #[test]
@@ -166,6 +180,14 @@ fn losses_are_told_per_cpu_and_events_per_probe() {
         "smart_monitor_run_queue_latency_seconds_bucket{le=\"0.000001\"} 0",
         "smart_monitor_run_queue_latency_seconds_bucket{le=\"0.000002\"} 4",
         "smart_monitor_run_queue_latency_seconds_count 4",
+        "smart_monitor_block_latency_seconds_bucket{le=\"0.000004\",device=\"sda\",operation=\"write\"} 2",
+        "smart_monitor_block_latency_seconds_sum{device=\"sda\",operation=\"write\"} 0.000005",
+        "smart_monitor_block_latency_seconds_count{device=\"sda\",operation=\"read\"} 0",
+        "smart_monitor_block_queued_seconds_count{device=\"sda\"} 2",
+        "smart_monitor_block_bytes_total{device=\"sda\",operation=\"read\"} 4096",
+        "smart_monitor_block_errors_total{device=\"sda\",operation=\"flush\"} 1",
+        "smart_monitor_block_in_flight{device=\"sda\"} 3",
+        "smart_monitor_block_left_out_total 9",
     ] {
         assert!(
             page.lines().any(|have| have == line),

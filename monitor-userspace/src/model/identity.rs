@@ -64,6 +64,11 @@ pub enum Subject {
         /// Address and port.
         address: SocketAddr,
     },
+    /// A disk, by its name below `/dev`.
+    Device {
+        /// That name.
+        name: String,
+    },
 }
 
 impl Subject {
@@ -79,7 +84,7 @@ impl Subject {
         match self {
             Self::Service { name } => Some(name),
             Self::Process { group, .. } => group.as_deref(),
-            Self::Host | Self::Peer { .. } => None,
+            Self::Host | Self::Peer { .. } | Self::Device { .. } => None,
         }
     }
 }
@@ -91,6 +96,7 @@ impl fmt::Display for Subject {
             Self::Service { name } => write!(f, "service {name}"),
             Self::Process { process, comm, .. } => write!(f, "process {comm} [{}]", process.pid),
             Self::Peer { address } => write!(f, "peer {address}"),
+            Self::Device { name } => write!(f, "device {name}"),
         }
     }
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 
 use monitor_common::counters::{ProbeCounters, ReclaimTotals, TcpTotals};
+use monitor_common::probes::block_io::Operation;
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
@@ -67,6 +68,59 @@ pub struct CgroupWaits {
     pub waits: [u64; Wait::ALL.len()],
     /// Nanoseconds in them.
     pub wait_ns: [u64; Wait::ALL.len()],
+}
+
+/// What was counted of one disk, all CPUs together. What has four entries is by [`Operation`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskFigures {
+    /// Major number.
+    pub major: u32,
+    /// Minor number.
+    pub minor: u32,
+    /// Requests by how long the disk took; buckets of `monitor_common::probes::run_queue_latency::bucket`.
+    pub device: [[u64; BUCKETS]; Operation::ALL.len()],
+    /// Nanoseconds that it took.
+    pub device_ns: [u64; Operation::ALL.len()],
+    /// Requests by how long they were held back before.
+    pub queued: [u64; BUCKETS],
+    /// Nanoseconds for which they were.
+    pub queued_ns: u64,
+    /// Bytes.
+    pub bytes: [u64; Operation::ALL.len()],
+    /// Requests that failed.
+    pub errors: [u64; Operation::ALL.len()],
+    /// Requests that are in no histogram, since their beginning was not seen.
+    pub untimed: u64,
+    /// Requests that are not in `queued`, since the disk's queue keeps no times.
+    pub unqueued: u64,
+}
+
+impl DiskFigures {
+    /// Requests of an operation that were measured.
+    pub fn requests(&self, operation: Operation) -> u64 {
+        let buckets = self.device.get(operation as usize);
+        buckets.map_or(0, |buckets| buckets.iter().sum())
+    }
+}
+
+/// A disk.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DiskRow {
+    /// Its name below `/dev`.
+    pub name: String,
+    /// What was counted of it.
+    pub figures: DiskFigures,
+    /// Requests that the driver has now.
+    pub in_flight: u64,
+}
+
+/// The disks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Disks {
+    /// Those that were used since the daemon started.
+    pub rows: Vec<DiskRow>,
+    /// Requests of disks for which there was no room.
+    pub left_out: u64,
 }
 
 /// How full a table of who is who is.
@@ -142,6 +196,11 @@ pub trait KernelView: Send + Sync {
 
     /// What the kernel counts of them; none where it does not.
     fn listen_totals(&self) -> Option<ListenTotals> {
+        None
+    }
+
+    /// The disks; none when the probe is off.
+    fn disks(&self) -> Option<Disks> {
         None
     }
 

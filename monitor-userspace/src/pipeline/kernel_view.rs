@@ -8,6 +8,7 @@ use monitor_common::counters::{ReclaimTotals, TcpTotals};
 
 use super::budget::Estimates;
 use super::knowing::Known;
+use crate::host::disks;
 use crate::host::listeners;
 use crate::identity::TableStats;
 use crate::kernel::{
@@ -15,8 +16,8 @@ use crate::kernel::{
 };
 use crate::model::ListenQueue;
 use crate::model::kernel_view::{
-    CgroupWaits, KernelView, KnownTable, KnownTables, ListenTotals, ProbeCount, ProbeRow,
-    ProgramCost, RunQueue,
+    CgroupWaits, DiskFigures, DiskRow, Disks, KernelView, KnownTable, KnownTables, ListenTotals,
+    ProbeCount, ProbeRow, ProgramCost, RunQueue,
 };
 
 /// See the module.
@@ -43,6 +44,19 @@ impl LiveKernel {
             estimates,
             known,
         }
+    }
+
+    /// A disk with its name; one that is gone is forgotten.
+    fn disk(&self, figures: DiskFigures) -> Option<DiskRow> {
+        let Some(disk) = disks::disk(figures.major, figures.minor) else {
+            self.counters.forget_disk(figures.major, figures.minor);
+            return None;
+        };
+        Some(DiskRow {
+            name: disk.name,
+            figures,
+            in_flight: disk.in_flight,
+        })
     }
 
     fn on(&self) -> Vec<Kind> {
@@ -157,6 +171,15 @@ impl KernelView for LiveKernel {
 
     fn listen_totals(&self) -> Option<ListenTotals> {
         listeners::totals()
+    }
+
+    fn disks(&self) -> Option<Disks> {
+        self.on().contains(&Kind::BlockIo).then(|| Disks {
+            rows: (self.counters.disks().into_iter())
+                .filter_map(|figures| self.disk(figures))
+                .collect(),
+            left_out: self.counters.disks_left_out(),
+        })
     }
 
     fn costs(&self) -> Vec<ProgramCost> {

@@ -336,6 +336,7 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         disabled: wanted.disabled.clone(),
         run_queue_threshold: wanted.run_queue_threshold.0,
         reclaim_threshold: wanted.reclaim_threshold.0,
+        block_threshold: wanted.block_threshold.0,
         cgroup_events_per_second: wanted.cgroup_events_per_second,
         forks_per_second: wanted.forks_per_second,
         bench: false,

@@ -26,6 +26,8 @@ pub(crate) enum Load {
     Forks,
     /// Nanoseconds of a TCP connection over loopback: made, accepted, closed.
     Connects,
+    /// Nanoseconds of a read of 4 KiB at random, of a loop device over a file in memory.
+    Reads,
     /// Nanoseconds of a job, then CPU time of all its processes, nanoseconds.
     Compile,
 }
@@ -36,6 +38,7 @@ impl Load {
             Self::Switches => "switches",
             Self::Forks => "forks",
             Self::Connects => "connects",
+            Self::Reads => "reads",
             Self::Compile => "compile",
         }
     }
@@ -91,6 +94,13 @@ pub(super) fn prepare(load: Load, folder: &Path) -> Result<Run> {
             };
             Ok(Box::new(move || {
                 Ok(vec![batches(SHORT_CONNECTS, &mut once)?])
+            }))
+        }
+        Load::Reads => {
+            let mut disk = super::disk::LoopDisk::new(folder)?;
+            pin(cpu)?;
+            Ok(Box::new(move || {
+                Ok(vec![batches(SHORT, || disk.read_at_random())?])
             }))
         }
         Load::Compile => {

@@ -21,6 +21,8 @@ pub(super) enum Variant {
     RunQueue,
     /// Ours, those of the network alone.
     Network,
+    /// Ours, those that look at disks alone.
+    Disks,
     /// Ours, with the default options.
     Everything,
     /// Another's that measures the same, or less.
@@ -34,6 +36,7 @@ impl Variant {
             Self::Empty => "empty tp_btf",
             Self::RunQueue => "ours, run queue only",
             Self::Network => "ours, network only",
+            Self::Disks => "ours, disks only",
             Self::Everything => "ours, everything on",
             Self::Other(tool) => tool.name(),
         }
@@ -46,6 +49,7 @@ impl Variant {
             Self::Empty => Attached::Empty(Box::new(for_bench(Kind::BenchEmpty)?)),
             Self::RunQueue => Attached::ours(&only(&[Kind::RunQueueLatency]))?,
             Self::Network => Attached::ours(&only(&NETWORK))?,
+            Self::Disks => Attached::ours(&only(&[Kind::BlockIo]))?,
             Self::Everything => Attached::ours(&Options {
                 // Or the loop of short-lived processes would be an event itself.
                 forks_per_second: u32::MAX,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result, bail};
 
 use super::nightly::Nightly;
-use super::{RUST_SRC_VARIABLE, apt, step};
+use super::{RUST_SRC_VARIABLE, package, step};
 use crate::process::{capture_within, command};
 
 /// The component is 3 MB; a server that cannot be reached must not hold up the other ways.
@@ -42,7 +42,7 @@ pub(super) fn find(
     }
     let package = step(
         &format!("rust-src: looking for the distribution's package of 1.{minor}"),
-        || apt::rust_src(folder, minor, &private),
+        || package::rust_src(folder, minor, &private),
     );
     match package {
         Ok(()) if is_library(&kept) => Ok(Some(kept)),

@@ -5,6 +5,7 @@ use std::time::Duration;
 use monitor_common::Event;
 use monitor_common::Kind;
 use monitor_common::event::COMM_LEN;
+use monitor_common::probes::block_io::{BlockIo, Operation, UNKNOWN};
 use monitor_common::probes::cgroup_change::CgroupChange;
 use monitor_common::probes::event_throttle::EventThrottle;
 use monitor_common::probes::memory_ceiling::{MemoryCeiling, Scope};
@@ -35,6 +36,7 @@ pub(super) fn style(event: &Event) -> Option<Style> {
             Ending::Signal(_) => Some(Style::Bad),
         },
         Event::TcpConnect(connect) if connect.error != 0 => Some(Style::Bad),
+        Event::BlockIo(request) if request.status != 0 => Some(Style::Bad),
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
@@ -43,7 +45,8 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         | Event::TcpRetransmit(_)
         | Event::PacketDrop(_)
         | Event::ListenOverflow(_)
-        | Event::SocketOverflow(_) => Some(Style::Warning),
+        | Event::SocketOverflow(_)
+        | Event::BlockIo(_) => Some(Style::Warning),
         _ => None,
     }
 }
@@ -89,6 +92,7 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::PacketDrop(drop) => drops::packet(drop),
         Event::ListenOverflow(full) => drops::listener(full),
         Event::SocketOverflow(full) => drops::socket(full),
+        Event::BlockIo(request) => block_io(request),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
@@ -225,6 +229,35 @@ fn off_cpu(wait: &OffCpu) -> String {
         // Outside of one, or unknown.
         (None, _) => {}
     }
+    text
+}
+
+fn block_io(request: &BlockIo) -> String {
+    let operation = Operation::from_number(request.operation);
+    let mut text = format!(
+        "{} {} {} at sector {}: ",
+        text::printable(text::name_of(&request.disk)),
+        operation.map_or("unknown", Operation::name),
+        render::bytes(u64::from(request.bytes)),
+        request.sector
+    );
+    if request.status != 0 {
+        let number = request.error();
+        let error = names::error(number);
+        let error = error.map_or_else(|| format!("error {number}"), str::to_owned);
+        add(&mut text, format_args!("{error}, "));
+    }
+    match request.device_ns {
+        UNKNOWN => text.push_str("time unknown"),
+        nanos => text.push_str(&time(nanos)),
+    }
+    if request.queued_ns != UNKNOWN {
+        add(
+            &mut text,
+            format_args!(" (queued {})", time(request.queued_ns)),
+        );
+    }
+    add(&mut text, format_args!(", {} in flight", request.in_flight));
     text
 }
 

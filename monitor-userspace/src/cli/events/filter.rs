@@ -25,7 +25,7 @@ pub(super) struct Filter {
     pub(super) unit: Option<String>,
     /// In the container whose id begins so.
     pub(super) container: Option<String>,
-    /// Of connections and exits, only those that failed.
+    /// Of connections, exits and requests to disks, only those that failed.
     pub(super) failed: bool,
 }
 
@@ -106,6 +106,7 @@ pub(super) const fn failed(event: &Event) -> bool {
     match event {
         Event::ProcessExit(exit) => exit.status != 0,
         Event::TcpConnect(connect) => connect.error != 0,
+        Event::BlockIo(request) => request.status != 0,
         _ => true,
     }
 }
@@ -131,6 +132,8 @@ const fn other_comm(event: &Event) -> Option<&[u8; COMM_LEN]> {
 const fn other_cgroup(event: &Event) -> Option<u64> {
     match event {
         Event::CgroupChange(change) if change.hierarchy == 0 => Some(change.cgroup_id),
+        // Who brought it about, where the kernel writes later.
+        Event::BlockIo(request) => Some(request.charged_cgroup_id),
         _ => None,
     }
 }

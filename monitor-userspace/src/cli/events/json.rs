@@ -4,9 +4,10 @@ use std::borrow::Cow;
 
 use monitor_common::Event;
 use monitor_common::event::COMM_LEN;
+use monitor_common::probes::block_io::{BlockIo, Operation, UNKNOWN};
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::process_exec::UID_UNKNOWN;
-use monitor_common::probes::process_exit::Ending;
+use monitor_common::probes::process_exit::{Ending, ProcessExit};
 use monitor_common::probes::run_queue_latency::{Culprit, RunQueueLatency};
 use serde::Serialize;
 
@@ -160,6 +161,20 @@ enum Fields<'a> {
         path: Cow<'a, str>,
         path_cut: bool,
     },
+    Block {
+        disk: Cow<'a, str>,
+        major: u32,
+        minor: u32,
+        operation: &'static str,
+        sector: u64,
+        bytes: u32,
+        device_ns: Option<u64>,
+        queued_ns: Option<u64>,
+        in_flight: u32,
+        error: Option<u32>,
+        error_name: Option<&'static str>,
+        charged_cgroup_id: Option<u64>,
+    },
     Nothing {},
 }
 
@@ -200,20 +215,7 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             parent_pid: event.parent_pid,
             parent_start_time_ns: some(event.parent_start_time_ns),
         },
-        Event::ProcessExit(event) => {
-            let (exit_code, signal) = match event.ending() {
-                Ending::Code(code) => (Some(code), None),
-                Ending::Signal(number) => (None, Some(number)),
-            };
-            Fields::Exit {
-                parent_pid: event.parent_pid,
-                exit_code,
-                signal,
-                signal_name: signal.and_then(|number| names::signal(u32::from(number))),
-                core_dumped: signal.is_some() && event.status & 0x80 != 0,
-                lifetime_ns: event.lifetime_ns,
-            }
-        }
+        Event::ProcessExit(event) => exit(event),
         Event::RunQueueLatency(event) => run_queue(event, resolver),
         Event::OomKill(event) => Fields::Oom {
             anon_bytes: pages(event.anon_pages),
@@ -270,10 +272,44 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             path: text::exact(event.path().unwrap_or(text::name_of(&event.path))),
             path_cut: event.path().is_none(),
         },
+        Event::BlockIo(event) => block_io(event),
         Event::TaskSnapshot(_)
         | Event::EventThrottle(_)
         | Event::BenchLoad(_)
         | Event::BenchEmpty(_) => Fields::Nothing {},
+    }
+}
+
+fn exit(event: &ProcessExit) -> Fields<'static> {
+    let (exit_code, signal) = match event.ending() {
+        Ending::Code(code) => (Some(code), None),
+        Ending::Signal(number) => (None, Some(number)),
+    };
+    Fields::Exit {
+        parent_pid: event.parent_pid,
+        exit_code,
+        signal,
+        signal_name: signal.and_then(|number| names::signal(u32::from(number))),
+        core_dumped: signal.is_some() && event.status & 0x80 != 0,
+        lifetime_ns: event.lifetime_ns,
+    }
+}
+
+fn block_io(event: &BlockIo) -> Fields<'_> {
+    let known = |time: u64| (time != UNKNOWN).then_some(time);
+    Fields::Block {
+        disk: text::exact(text::name_of(&event.disk)),
+        major: event.major,
+        minor: event.minor,
+        operation: Operation::from_number(event.operation).map_or("unknown", Operation::name),
+        sector: event.sector,
+        bytes: event.bytes,
+        device_ns: known(event.device_ns),
+        queued_ns: known(event.queued_ns),
+        in_flight: event.in_flight,
+        error: (event.status != 0).then_some(event.error()),
+        error_name: names::error(event.error()),
+        charged_cgroup_id: some(event.charged_cgroup_id),
     }
 }
 
@@ -371,6 +407,28 @@ mod tests {
         );
         assert_eq!(refused["cause"], "refused");
         assert!(!refused.to_string().contains("socket"));
+    }
+
+    #[test]
+    fn a_request_says_what_is_known_of_it() {
+        let Event::BlockIo(mut request) = samples::any(Kind::BlockIo) else {
+            panic!("of another kind")
+        };
+        (request.disk[0], request.status, request.operation) = (b'd', -61, 2);
+        (request.device_ns, request.queued_ns) = (5, UNKNOWN);
+        let read = read(&Event::BlockIo(request));
+        assert_eq!(
+            (&read["disk"], &read["operation"]),
+            (&json!("d"), &json!("flush"))
+        );
+        assert_eq!(
+            (&read["device_ns"], &read["queued_ns"]),
+            (&json!(5), &Value::Null)
+        );
+        assert_eq!(
+            (&read["error"], &read["error_name"]),
+            (&json!(61), &json!("ENODATA"))
+        );
     }
 
     #[test]

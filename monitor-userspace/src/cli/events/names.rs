@@ -1,4 +1,4 @@
-//! Names of signals, of what can be wrong with a connection, and of system calls in which threads wait.
+//! Names of signals, of what can be wrong with a connection or a disk, and of system calls in which threads wait.
 
 use crate::kernel::DropReasons;
 
@@ -49,11 +49,12 @@ macro_rules! named {
     };
 }
 
-/// What the kernel leaves on a socket.
+/// What the kernel leaves on a socket, and what it makes of the status of a request to a disk.
 const ERRORS: &[(i64, &str)] = named! { errno in libc:
     EPERM EINTR EIO EAGAIN ENOMEM EACCES EINVAL EPIPE EPROTO EMSGSIZE ENOPROTOOPT EOPNOTSUPP EADDRINUSE EADDRNOTAVAIL
     ENETDOWN ENETUNREACH ENETRESET ECONNABORTED ECONNRESET ENOBUFS ENOTCONN ESHUTDOWN ETIMEDOUT ECONNREFUSED EHOSTDOWN
     EHOSTUNREACH EALREADY EINPROGRESS ECANCELED EKEYREJECTED
+    ENOSPC ENOLINK EREMOTEIO EBADE ENODATA EILSEQ EREMCHG EBUSY ETIME ENODEV
 };
 
 /// The running kernel's name of why a packet was dropped; none where it gives no reasons.
@@ -64,7 +65,7 @@ pub(super) fn drop_reason(number: u16) -> Option<&'static str> {
     DropReasons::of_kernel()?.name(number)
 }
 
-/// The name of an error number, if a connection can end in it.
+/// The name of an error number, if a connection or a request to a disk can end in it.
 pub(super) fn error(number: u32) -> Option<&'static str> {
     find(ERRORS, i64::from(number))
 }

@@ -13,7 +13,8 @@ pub(super) fn is_stream(kind: Kind) -> bool {
 
 /// The probes of these names; all that need no further word when there are none.
 pub(super) fn choose(names: &[String], failed: bool) -> anyhow::Result<Vec<Kind>> {
-    let can_fail = |kind: &Kind| matches!(kind, Kind::ProcessExit | Kind::TcpConnect);
+    let can_fail =
+        |kind: &Kind| matches!(kind, Kind::ProcessExit | Kind::TcpConnect | Kind::BlockIo);
     let mut chosen = Vec::new();
     for name in names {
         let kind = named(name)?;
@@ -29,7 +30,7 @@ pub(super) fn choose(names: &[String], failed: bool) -> anyhow::Result<Vec<Kind>
     }
     anyhow::ensure!(
         !failed || chosen.iter().any(can_fail),
-        "--failed is about process_exit and tcp_connect, and neither is asked for"
+        "--failed is about process_exit, tcp_connect and block_io, and none of them is asked for"
     );
     chosen.sort_unstable();
     Ok(chosen)
@@ -104,7 +105,7 @@ mod tests {
             assert!(!all.contains(&no), "{}", no.name());
         }
         let failed = choose(&[], true).expect("it is good");
-        assert_eq!(failed, [Kind::ProcessExit, Kind::TcpConnect]);
+        assert_eq!(failed, [Kind::ProcessExit, Kind::TcpConnect, Kind::BlockIo]);
         assert!(choose(&names(&["process_exec"]), true).is_err());
         let twice = choose(&names(&["off_cpu", "process_exit", "off_cpu"]), false);
         assert_eq!(

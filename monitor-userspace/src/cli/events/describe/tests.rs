@@ -180,6 +180,31 @@ fn a_wait_off_the_cpu_names_the_system_call() {
 }
 
 #[test]
+fn a_request_names_disk_and_place_and_how_long_it_took() {
+    let mut slow = event!(BlockIo, disk: samples::bytes(b"sda"),
+        sector: 123,
+        bytes: 4_096,
+        device_ns: 152_000_000,
+        queued_ns: 3_000_000,
+        in_flight: 12);
+    assert_eq!(
+        said(&slow),
+        "sda read 4.0 KiB at sector 123: 152 ms (queued 3.00 ms), 12 in flight"
+    );
+    assert_eq!(style(&slow), Some(Style::Warning));
+    let Event::BlockIo(request) = &mut slow else {
+        panic!("of another kind")
+    };
+    (request.status, request.operation) = (10, 1);
+    (request.device_ns, request.queued_ns) = (UNKNOWN, UNKNOWN);
+    assert_eq!(
+        said(&slow),
+        "sda write 4.0 KiB at sector 123: EIO, time unknown, 12 in flight"
+    );
+    assert_eq!(style(&slow), Some(Style::Bad));
+}
+
+#[test]
 fn cgroups_and_storms() {
     assert_eq!(said(&samples::cgroup_made(b"/a/b\x1b")), "made /a/b\\x1b");
     let long = said(&samples::cgroup_made(&[b'x'; 300]));

@@ -18,7 +18,7 @@ const SUITES: [&str; 8] = [
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Mirror {
+pub(crate) struct Mirror {
     uri: String,
     /// The keyring that the machine trusts this mirror's signatures by.
     signed_by: Option<String>,
@@ -39,9 +39,7 @@ impl Mirror {
 }
 
 pub(super) fn of_machine(folder: &Path) -> Vec<Mirror> {
-    let own = fs::read_to_string("/etc/os-release")
-        .ok()
-        .and_then(|text| codename(&text));
+    let own = own_suite();
     let mut files = vec![folder.join("sources.list")];
     let parts = fs::read_dir(folder.join("sources.list.d"))
         .into_iter()
@@ -68,6 +66,11 @@ pub(super) fn of_machine(folder: &Path) -> Vec<Mirror> {
         }
     }
     mirrors
+}
+
+/// The name of the machine's own release.
+pub(super) fn own_suite() -> Option<String> {
+    codename(&fs::read_to_string("/etc/os-release").ok()?)
 }
 
 fn codename(os_release: &str) -> Option<String> {
