@@ -399,7 +399,6 @@ fn attempt(header: Header, error: u32, peer: [u8; 4], peer_port: u16) -> TcpConn
             protocol: TCP,
         },
         latency_ns: 20_000,
-        socket: 1,
         error,
         retransmits: 0,
         rtt_us: 0,

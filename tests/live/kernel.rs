@@ -5,6 +5,8 @@
 //! daemon whose children are urgent is always the one under test. Witnesses are `/proc`, the cgroup file systems, and the status of
 //! children; other work on the host may be seen too, so that tests look only for their own.
 
+#[path = "kernel/black_hole.rs"]
+mod black_hole;
 #[path = "kernel/ceilings.rs"]
 mod ceilings;
 #[path = "kernel/cgroups.rs"]

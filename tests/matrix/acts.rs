@@ -2,6 +2,10 @@
 
 #[path = "acts/cgroups.rs"]
 mod cgroups;
+#[path = "acts/disks.rs"]
+mod disks;
+#[path = "acts/drops.rs"]
+mod drops;
 #[path = "acts/memory.rs"]
 mod memory;
 #[path = "acts/network.rs"]
@@ -40,5 +44,9 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::BenchEmpty => scheduler::bench_empty,
         Kind::TcpReset => network::tcp_reset,
         Kind::TcpRetransmit => network::tcp_retransmit,
+        Kind::PacketDrop => drops::packet_drop,
+        Kind::ListenOverflow => drops::listen_overflow,
+        Kind::SocketOverflow => drops::socket_overflow,
+        Kind::BlockIo => disks::block_io,
     }
 }

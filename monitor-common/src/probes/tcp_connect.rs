@@ -81,8 +81,6 @@ pub struct TcpConnect {
     pub flow: Flow,
     /// Nanoseconds in `SYN_SENT`; 0 when the start was forgotten.
     pub latency_ns: u64,
-    /// The kernel's address of the socket, to join events of one connection; never shown to users.
-    pub socket: u64,
     /// 0 when established, else the errno that the kernel left on the socket (`ECONNREFUSED` 111, `ETIMEDOUT` 110, ...);
     /// when it left none, [`EADDRNOTAVAIL`] or [`ECONNABORTED`].
     pub error: u32,
@@ -207,7 +205,7 @@ impl TcpConnect {
     }
 }
 
-const _: () = assert!(size_of::<TcpConnect>() == 136);
+const _: () = assert!(size_of::<TcpConnect>() == 128);
 
 #[cfg(test)]
 mod tests {
@@ -225,7 +223,6 @@ mod tests {
             },
             flow: Flow::default(),
             latency_ns: 1,
-            socket: 1,
             error,
             retransmits: 0,
             rtt_us: 0,

@@ -53,8 +53,6 @@ pub struct TcpReset {
     pub task: Task,
     /// The two ends.
     pub flow: Flow,
-    /// The kernel's address of the socket, to join events of one connection; never shown to users.
-    pub socket: u64,
     /// Number of the socket's inode, as in `/proc/PID/fd`; 0 once nobody has it open.
     pub inode: u64,
     /// Smoothed round-trip time, microseconds; 0 when unknown.
@@ -69,7 +67,7 @@ pub struct TcpReset {
     pub padding: u32,
 }
 
-const _: () = assert!(size_of::<TcpReset>() == 128);
+const _: () = assert!(size_of::<TcpReset>() == 120);
 
 /// Name of a TCP state, as `ss` shows it.
 pub const fn state_name(state: u16) -> &'static str {

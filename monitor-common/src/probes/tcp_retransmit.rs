@@ -54,39 +54,39 @@ pub struct TcpRetransmit {
     pub task: Task,
     /// The two ends.
     pub flow: Flow,
-    /// The kernel's address of the socket, to join events of one connection; never shown to users.
-    pub socket: u64,
     /// Number of the socket's inode, as in `/proc/PID/fd`; 0 once nobody has it open.
     pub inode: u64,
-    /// Bytes that the peer has acknowledged.
-    pub bytes_acked: u64,
     /// Smoothed round-trip time, microseconds; 0 when unknown.
     pub rtt_us: u32,
     /// Segments of the connection that were sent again, this one included or not, as the kernel counts it.
     pub retransmits: u32,
     /// Bytes of this segment, without headers.
     pub bytes: u32,
+    /// Bytes that the peer has acknowledged; 4 GiB and more come out as `u32::MAX`.
+    pub bytes_acked: u32,
     /// Bytes of the largest segment that is sent to the peer.
-    pub segment_size: u32,
-    /// Segments behind this one that have arrived.
-    pub arrived_behind: u32,
+    pub segment_size: u16,
+    /// Segments behind this one that have arrived; 65,535 for more.
+    pub arrived_behind: u16,
     /// Timeouts in a row without an acknowledgement; 0 when the peer asked for the segment, or at the first timeout.
-    pub timeouts: u16,
+    pub timeouts: u8,
     /// State of the connection, as [`super::tcp_reset::state_name`] names it.
-    pub state: u16,
+    pub state: u8,
+    /// Always 0.
+    pub padding: u16,
 }
 
 impl TcpRetransmit {
     /// Whether it looks as if the path swallowed large packets: a full segment times out again, while smaller ones behind it arrived or no
     /// full one was ever acknowledged.
     pub const fn suggests_mtu(&self) -> bool {
-        let full = self.segment_size > 0 && self.bytes >= self.segment_size;
+        let full = self.segment_size > 0 && self.bytes >= self.segment_size as u32;
         full && self.timeouts >= 2
-            && (self.arrived_behind > 0 || self.bytes_acked < self.segment_size as u64)
+            && (self.arrived_behind > 0 || self.bytes_acked < self.segment_size as u32)
     }
 }
 
-const _: () = assert!(size_of::<TcpRetransmit>() == 144);
+const _: () = assert!(size_of::<TcpRetransmit>() == 128);
 
 #[cfg(test)]
 mod tests {
@@ -104,7 +104,6 @@ mod tests {
                 comm: [0; 16],
             },
             flow: Flow::default(),
-            socket: 0,
             inode: 0,
             bytes_acked: 200,
             rtt_us: 1_000,
@@ -114,6 +113,7 @@ mod tests {
             arrived_behind: 0,
             timeouts: 2,
             state: 1,
+            padding: 0,
         };
         assert!(lost.suggests_mtu());
         let small = TcpRetransmit { bytes: 100, ..lost };

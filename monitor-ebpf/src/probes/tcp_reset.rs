@@ -60,7 +60,6 @@ fn told(socket: KernelPtr, sent: u16) {
         header,
         task: who,
         flow,
-        socket: socket.address(),
         inode,
         rtt_us,
         retransmits,

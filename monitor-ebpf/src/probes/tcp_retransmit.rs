@@ -49,21 +49,20 @@ fn told(socket: KernelPtr, packet: KernelPtr) {
     let segment_size: u32 = optional(socket, &TCP_SEGMENT_SIZE, 0);
     let arrived_behind: u32 = optional(socket, &TCP_SELECTIVE_ACKS, 0);
     let timeouts: u8 = optional(socket, &TCP_TIMEOUTS, 0);
-    let state = u16::from(socket.load::<u8>(&SOCK_STATE));
     emit(Lane::Bulk, now_ns, |header| TcpRetransmit {
         header,
         task: who,
         flow,
-        socket: socket.address(),
         inode,
-        bytes_acked,
         rtt_us,
         retransmits,
         bytes: end.wrapping_sub(start),
-        segment_size,
-        arrived_behind,
-        timeouts: u16::from(timeouts),
-        state,
+        bytes_acked: bytes_acked.min(u64::from(u32::MAX)) as u32,
+        segment_size: segment_size as u16,
+        arrived_behind: arrived_behind.min(u32::from(u16::MAX)) as u16,
+        timeouts,
+        state: socket.load(&SOCK_STATE),
+        padding: 0,
     });
 }
 

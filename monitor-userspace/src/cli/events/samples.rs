@@ -104,7 +104,6 @@ pub(super) fn connect(error: u32) -> Event {
             protocol: TCP,
         },
         latency_ns: 43_000,
-        socket: 0xffff_8000_dead_beef,
         error,
         retransmits: 0,
         rtt_us: 0,

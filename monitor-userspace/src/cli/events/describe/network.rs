@@ -46,7 +46,7 @@ pub(super) fn reset(reset: &TcpReset) -> String {
 
 /// A segment that was sent again.
 pub(super) fn retransmit(again: &TcpRetransmit) -> String {
-    let state = state_name(again.state);
+    let state = state_name(again.state.into());
     let ends = ends(&again.flow);
     let bytes = again.bytes;
     let mut text = format!("{ends} {bytes} bytes sent again in {state}");

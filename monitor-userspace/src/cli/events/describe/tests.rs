@@ -79,11 +79,11 @@ fn connections_say_to_whom_and_how_it_went() {
     );
     assert_eq!(
         said(&samples::connect(111)),
-        "127.0.0.1:80 ECONNREFUSED after 43 us"
+        "127.0.0.1:80 ECONNREFUSED after 43 us: the peer refused it with a reset"
     );
     assert_eq!(
         said(&samples::connect(250)),
-        "127.0.0.1:80 error 250 after 43 us"
+        "127.0.0.1:80 error 250 after 43 us: see the error"
     );
 }
 

@@ -86,10 +86,10 @@ pub(super) struct Retransmit {
     ends: Ends,
     state: &'static str,
     bytes: u32,
-    segment_size: u32,
-    timeouts: u16,
+    segment_size: u16,
+    timeouts: u8,
     retransmits: u32,
-    bytes_acked: u64,
+    bytes_acked: u32,
     rtt_us: Option<u32>,
     suggests_mtu: bool,
 }
@@ -97,7 +97,7 @@ pub(super) struct Retransmit {
 pub(super) fn retransmit(event: &TcpRetransmit) -> Retransmit {
     Retransmit {
         ends: ends(&event.flow),
-        state: state_name(event.state),
+        state: state_name(event.state.into()),
         bytes: event.bytes,
         segment_size: event.segment_size,
         timeouts: event.timeouts,
