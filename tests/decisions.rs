@@ -10,6 +10,8 @@ mod dns;
 mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/queues.rs"]
+mod queues;
 #[path = "decisions/routes.rs"]
 mod routes;
 #[path = "decisions/storms.rs"]

@@ -78,6 +78,10 @@ pub mod settings {
     pub const EXIT_TELLS_GROUP: &str = "EXIT_TELLS_GROUP";
     /// u32: 1 when a helper gives a typed pointer to the current task (since 5.11).
     pub const CURRENT_TASK_TYPED: &str = "CURRENT_TASK_TYPED";
+    /// u32: how many arguments `kfree_skb` has: 2, with the reason 3 (since 5.17), with the receiving socket 4 (since 6.11).
+    pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
+    /// u8 for each of `probes::packet_drop::REASONS`: the [`crate::DropClass`] of the kernel's reason with this number.
+    pub const DROP_CLASSES: &str = "DROP_CLASSES";
     /// u32: bit N makes the programs of probe number N ones that the verifier refuses. For tests.
     pub const REFUSED: &str = "REFUSED";
 }

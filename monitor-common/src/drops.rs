@@ -70,6 +70,51 @@ classes! {
     14 => NoMemory("no_memory"),
 }
 
+impl DropClass {
+    /// The class of a reason, by the kernel's name of it without `SKB_DROP_REASON_`. [`Self::Unknown`] for one that happens where
+    /// nothing is wrong (packets for others, repeated or closed in good order), that says nothing, or that is not known here.
+    ///
+    /// The kernel describes them in `include/net/dropreason-core.h`.
+    pub fn of_reason(name: &str) -> Self {
+        let starts = |start: &str| name.starts_with(start);
+        match name {
+            "NO_SOCKET" => Self::NoListener,
+            "TCP_LISTEN_OVERFLOW" => Self::AcceptQueueFull,
+            "NETFILTER_DROP" => Self::Firewall,
+            "CAKE_FLOOD" | "DUALPI2_STEP_DROP" => Self::TrafficControl,
+            _ if starts("TC_") || starts("QDISC_") || starts("FQ_") => Self::TrafficControl,
+            _ if starts("NEIGH_") => Self::NeighbourUnresolved,
+            "IP_OUTNOROUTES" | "IP_INNOROUTES" | "IP_INADDRERRORS" | "IPV6DISABLED" => {
+                Self::NoRoute
+            }
+            "SOCKET_RCVBUFF"
+            | "SOCKET_BACKLOG"
+            | "PROTO_MEM"
+            | "TCP_OFO_QUEUE_PRUNE"
+            | "TCP_OFO_DROP" => Self::BufferFull,
+            "PKT_TOO_BIG" => Self::TooBig,
+            "CPU_BACKLOG" | "FULL_RING" => Self::Backlog,
+            "PKT_TOO_SMALL" | "IP_INHDR" | "IP_INVALID_SOURCE" | "IP_INVALID_DEST"
+            | "INVALID_PROTO" | "HDR_TRUNC" | "DEV_HDR" | "SKB_GSO_SEG" | "FRAG_TOO_FAR"
+            | "FRAG_REASM_TIMEOUT" | "IPV6_BAD_EXTHDR" | "TCP_INVALID_SYN" => Self::Malformed,
+            _ if name.ends_with("_CSUM") => Self::Malformed,
+            "SOCKET_FILTER" | "BPF_CGROUP_EGRESS" | "SECURITY_HOOK" | "XDP" | "XFRM_POLICY"
+            | "TAP_FILTER" | "TAP_TXFILTER" => Self::Program,
+            "IP_RPFILTER" | "IP_LOCAL_SOURCE" | "IP_LOCALNET" => Self::ReversePath,
+            "TCP_AUTH_HDR"
+            | "TCP_FLAGS"
+            | "TCP_OVERWINDOW"
+            | "TCP_ZEROWINDOW"
+            | "TCP_ACK_UNSENT_DATA"
+            | "TCP_MINTTL" => Self::Protocol,
+            _ if starts("TCP_MD5") || starts("TCP_AO") => Self::Protocol,
+            _ if starts("TCP_RFC7323_") || starts("TCP_INVALID_") => Self::Protocol,
+            "NOMEM" | "PFMEMALLOC" => Self::NoMemory,
+            _ => Self::Unknown,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -82,5 +127,33 @@ mod tests {
             assert_eq!(DropClass::from_number(number), Some(*class));
         }
         assert_eq!(DropClass::from_number(99), None);
+    }
+
+    #[test]
+    fn reasons_of_every_day_tell_of_nothing() {
+        for name in [
+            "NOT_SPECIFIED",
+            "SKB_CONSUMED",
+            "OTHERHOST",
+            "UNHANDLED_PROTO",
+            "TCP_OLD_DATA",
+            "TCP_OLD_ACK",
+            "TCP_OFOMERGE",
+            "TCP_RESET",
+            "TCP_CLOSE",
+            "SOCKET_CLOSE",
+            "UNIX_DISCONNECT",
+            "QUEUE_PURGE",
+            "MAX",
+            "one of a later kernel",
+        ] {
+            assert_eq!(DropClass::of_reason(name), DropClass::Unknown, "{name}");
+        }
+        assert_eq!(DropClass::of_reason("TC_EGRESS"), DropClass::TrafficControl);
+        assert_eq!(DropClass::of_reason("TCP_CSUM"), DropClass::Malformed);
+        assert_eq!(
+            DropClass::of_reason("NEIGH_FAILED"),
+            DropClass::NeighbourUnresolved
+        );
     }
 }

@@ -128,6 +128,19 @@ macro_rules! for_each_offset {
             SKB_PROTOCOL("sk_buff", "protocol", Offset);
             SKB_NETWORK("sk_buff", "network_header", Offset);
             SKB_TRANSPORT("sk_buff", "transport_header", Offset);
+            SOCK_NETWORK("sock", "__sk_common.skc_net.net", Offset);
+            SOCK_ACCEPT_QUEUE("sock", "sk_ack_backlog", Offset);
+            SOCK_ACCEPT_LIMIT("sock", "sk_max_ack_backlog", Offset);
+            SOCK_DROPS("sock", "sk_drops.counter", Offset);
+            SOCK_RECEIVE_BUFFER("sock", "sk_rcvbuf", Offset);
+            SOCK_RECEIVE_USED("sock", "sk_backlog.rmem_alloc.counter", Offset);
+            SOCK_SEND_BUFFER("sock", "sk_sndbuf", Offset);
+            SOCK_SEND_USED("sock", "sk_wmem_queued", Offset);
+            // The connection that was queued last; begins with a `struct sock_common`, as a socket does.
+            ACCEPT_QUEUE_LAST("inet_connection_sock", "icsk_accept_queue.rskq_accept_tail", Offset);
+            // The device it came in by; 0 of a packet that this network namespace sends.
+            SKB_INTERFACE("sk_buff", "skb_iif", Offset);
+            DEVICE_INDEX("net_device", "ifindex", Offset);
             TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
             // Eight times the smoothed round-trip time, microseconds.
             TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);
@@ -135,7 +148,7 @@ macro_rules! for_each_offset {
             TCP_SEGMENT_SIZE("tcp_sock", "mss_cache", Offset);
             TCP_SELECTIVE_ACKS("tcp_sock", "sacked_out", Offset);
             TCP_BYTES_ACKED("tcp_sock", "bytes_acked", Offset);
-            PACKET_CONTROL("sk_buff", "cb", Offset);
+            SKB_CB("sk_buff", "cb", Offset);
             REQUEST_QUEUE("request", "q", Offset);
             REQUEST_FLAGS("request", "cmd_flags", Offset);
             REQUEST_BYTES("request", "__data_len", Offset);

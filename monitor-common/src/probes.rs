@@ -144,6 +144,9 @@ probes! {
     22 => RouteFailure(route_failure),
     23 => SocketError(socket_error),
     24 => ConnectError(connect_error),
+    19 => PacketDrop(packet_drop),
+    20 => ListenOverflow(listen_overflow),
+    21 => SocketOverflow(socket_overflow),
     25 => BlockIo(block_io),
     26 => DnsQuery(dns_query),
 }
@@ -155,6 +158,10 @@ impl Event {
             Event::SocketError(event) => event.inode,
             Event::TcpReset(event) => event.inode,
             Event::TcpRetransmit(event) => event.inode,
+            Event::PacketDrop(event) => event.inode,
+            Event::ListenOverflow(event) => event.inode,
+            Event::SocketOverflow(event) => event.inode,
+            Event::DnsQuery(event) => event.inode,
             _ => 0,
         };
         if inode != 0 && self.task().pid == 0 {

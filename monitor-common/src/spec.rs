@@ -11,7 +11,7 @@ pub struct ProbeSpec {
     pub summary: &'static str,
     /// When its programs are attached.
     pub mode: Mode,
-    /// All of them must attach for the probe to be on.
+    /// All of them must attach for the probe to be on, but those at an [`Attach::IfThere`] that is not there.
     pub programs: &'static [ProgramSpec],
     /// Structure members it cannot do without: one that this kernel lacks turns the probe off.
     pub offsets: &'static [&'static [Offset]],
@@ -58,6 +58,8 @@ pub enum Attach {
         /// Structure that the first argument must point to, where kernels differ in it; empty when they do not.
         first_argument: &'static str,
     },
+    /// Such a tracepoint of this name where the kernel has it; elsewhere the probe goes without the program.
+    IfThere(&'static str),
     /// The task iterator (since 5.8).
     TaskIterator,
 }

@@ -26,6 +26,7 @@
 mod emit;
 mod maps;
 mod offsets;
+mod packet;
 mod probes;
 mod settings;
 mod socket;

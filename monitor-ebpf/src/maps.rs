@@ -15,7 +15,7 @@ use monitor_common::probes::run_queue_latency::{
     BUCKETS, CgroupFilter, HISTOGRAM, SLICES, Slice, THROTTLES, TURNS_WORDS, Throttle,
     WATCHED_CGROUPS,
 };
-use monitor_common::probes::tcp_connect;
+use monitor_common::probes::{listen_overflow, packet_drop, socket_overflow, tcp_connect};
 use monitor_common::{DropClass, Kind, Task};
 
 /// Bytes of [`BULK`].
@@ -79,6 +79,30 @@ pub(crate) static DNS_SCRATCH: PerCpuArray<DnsScratch> = PerCpuArray::with_max_e
 /// Answers of DNS servers.
 #[map]
 pub(crate) static DNS_TOTALS: PerCpuArray<DnsTotals> = PerCpuArray::with_max_entries(1, 0);
+
+/// Packets thrown away, by the kernel's reason; by 0 where it gives none.
+#[map]
+pub(crate) static DROP_REASONS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(packet_drop::REASONS as u32, 0);
+
+/// Rate limits of the events of packets, by the number of their class.
+#[map]
+pub(crate) static DROP_EVENTS: PerCpuArray<RateLimit> =
+    PerCpuArray::with_max_entries(DropClass::ALL.len() as u32, 0);
+
+/// Rate limit of what goes into [`DROPPED`].
+#[map]
+pub(crate) static DROPS_NOTED: PerCpuArray<RateLimit> = PerCpuArray::with_max_entries(1, 0);
+
+/// Listeners whose queue was full, by where they are connected to ([`crate::socket::seat`]).
+#[map]
+pub(crate) static FULL_LISTENERS: LruHashMap<u64, FullListener> =
+    LruHashMap::with_max_entries(listen_overflow::LISTENERS, 0);
+
+/// What did not fit into a socket, by the number of the limit.
+#[map]
+pub(crate) static OVERFLOWS: PerCpuArray<u64> =
+    PerCpuArray::with_max_entries(socket_overflow::LIMITS as u32, 0);
 
 /// Each thread's last reclaim, by thread id.
 #[map]
@@ -267,4 +291,16 @@ impl Dropped {
         class: DropClass::Unknown as u32,
         count: 0,
     };
+}
+
+/// Value of [`FULL_LISTENERS`].
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub(crate) struct FullListener {
+    /// Address of its socket, which may be gone by now.
+    pub(crate) socket: u64,
+    /// When it was last seen full.
+    pub(crate) at_ns: u64,
+    /// When that was last told of.
+    pub(crate) told_ns: u64,
 }

@@ -36,6 +36,15 @@ impl KernelPtr {
         self.0.is_null()
     }
 
+    /// The same address as a mere number, which the verifier lets one reckon with.
+    #[inline(always)]
+    pub(crate) fn untyped(self) -> Self {
+        let address = self.address();
+        // SAFETY: the helper reads it back from the stack, and the verifier forgets what it was.
+        let number = unsafe { bpf_probe_read_kernel(&raw const address) };
+        Self(number.unwrap_or(0) as *const u8)
+    }
+
     /// Its value, to recognise the object later.
     pub(crate) fn address(self) -> u64 {
         self.0 as u64
@@ -82,6 +91,13 @@ impl KernelPtr {
         let from = self.address() + u64::from(offset.load()) + past as u64;
         // SAFETY: the helper checks the address.
         unsafe { bpf_probe_read_kernel(from as *const T) }.unwrap_or_default()
+    }
+
+    /// Reads so many bytes behind the pointer through the helper that checks the address. 0 when it is bad.
+    #[inline(always)]
+    pub(crate) fn read_checked<T: Copy + Default>(self, past: u64) -> T {
+        // SAFETY: the helper checks the address.
+        unsafe { bpf_probe_read_kernel((self.address() + past) as *const T) }.unwrap_or_default()
     }
 
     /// Follows the pointer at this offset.

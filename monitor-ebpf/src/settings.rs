@@ -3,6 +3,7 @@
 use aya_ebpf::Global;
 use monitor_common::Kind;
 use monitor_common::counters;
+use monitor_common::probes::packet_drop::REASONS;
 
 #[unsafe(no_mangle)]
 pub(crate) static DAEMON_PID: Global<u32> = Global::new(0);
@@ -32,7 +33,24 @@ pub(crate) static SENDING_CALLS: Global<[u32; counters::SENDING_CALLS]> =
 #[unsafe(no_mangle)]
 pub(crate) static MEMORY_SUBSYSTEM: Global<u32> = Global::new(u32::MAX);
 #[unsafe(no_mangle)]
+pub(crate) static DROP_ARGUMENTS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
+static DROP_CLASSES: Global<[u8; REASONS]> = Global::new([0; REASONS]);
+#[unsafe(no_mangle)]
 static REFUSED: Global<u32> = Global::new(0);
+
+/// The [`monitor_common::DropClass`] of a kernel's reason, as a number. The reason must be below [`REASONS`].
+#[inline(always)]
+pub(crate) fn drop_class(reason: usize) -> u16 {
+    // SAFETY: within the table, which a global is and nothing else.
+    let class = unsafe {
+        (&raw const DROP_CLASSES)
+            .cast::<u8>()
+            .add(reason)
+            .read_volatile()
+    };
+    u16::from(class)
+}
 
 /// Where the tests ask for it, a load that no verifier accepts; otherwise nothing, since the verifier drops the branch.
 #[inline(always)]

@@ -4,12 +4,13 @@ use monitor_common::flow::AF_INET6;
 use monitor_common::probes::tcp_connect;
 use monitor_common::{Flow, Task};
 
-use crate::maps::{DROPPED, Dropped, Owner, SOCKETS};
+use crate::maps::{DROPPED, Dropped, FULL_LISTENERS, Owner, SOCKETS};
 use crate::offsets::{
-    CGROUP_NODE, KernelPtr, NODE_ID, SOCK_CGROUP, SOCK_CGROUP_BITS, SOCK_FAMILY, SOCK_LOCAL_PORT,
-    SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL,
-    SOCK_PROTOTYPE, SOCK_SOCKET, SOCK_SOURCE_PORT, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT,
-    TCP_TOTAL_RETRANSMITS, known,
+    CGROUP_NODE, KernelPtr, NODE_ID, SOCK_ACCEPT_LIMIT, SOCK_ACCEPT_QUEUE, SOCK_CGROUP,
+    SOCK_CGROUP_BITS, SOCK_FAMILY, SOCK_LOCAL_PORT, SOCK_LOCAL_V4, SOCK_LOCAL_V6, SOCK_NETWORK,
+    SOCK_PEER_PORT, SOCK_PEER_V4, SOCK_PEER_V6, SOCK_PROTOCOL, SOCK_PROTOTYPE, SOCK_SOCKET,
+    SOCK_SOURCE_PORT, SOCK_STATE, SOCKET_INODE_NUMBER, TCP_SMOOTHED_RTT, TCP_TOTAL_RETRANSMITS,
+    known,
 };
 
 /// An address as the kernel has it, in network byte order; IPv4 in the first word.
@@ -66,14 +67,20 @@ pub(crate) fn words(address: [u8; 16]) -> Address {
     unsafe { core::mem::transmute::<[u8; 16], Address>(address) }
 }
 
+/// IPv4 in an IPv6 address as IPv4.
+#[inline(always)]
+fn plain(address: Address) -> Address {
+    let v4 = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
+    if v4 { [address[3], 0, 0, 0] } else { address }
+}
+
 /// A number for a way of packets: from this end to that one. Packets of an IPv4 connection have the same number whether its socket is one
 /// of IPv4 or of IPv6.
 #[inline(always)]
 pub(crate) fn way(from: Address, from_port: u16, to: Address, to_port: u16) -> u64 {
     let mut hash = u64::from(from_port) << 16 | u64::from(to_port);
     for address in [from, to] {
-        let v4 = address[0] == 0 && address[1] == 0 && address[2] == MAPPED;
-        let address = if v4 { [address[3], 0, 0, 0] } else { address };
+        let address = plain(address);
         for pair in [[address[0], address[1]], [address[2], address[3]]] {
             hash ^= u64::from(pair[0]) << 32 | u64::from(pair[1]);
             hash = hash.wrapping_mul(0x9e37_79b9_7f4a_7c15);
@@ -107,12 +114,13 @@ pub(crate) fn dropped(flow: &Flow, since_ns: u64) -> Dropped {
 #[inline(always)]
 pub(crate) fn cgroup_id(socket: KernelPtr) -> u64 {
     if known([&SOCK_CGROUP, &CGROUP_NODE, &NODE_ID]) {
-        socket
-            .follow(&SOCK_CGROUP)
-            .follow(&CGROUP_NODE)
-            .load(&NODE_ID)
+        // Checked, since sockets found in packets and in maps are nothing that the verifier knows.
+        let cgroup = socket.follow_checked(&SOCK_CGROUP, 0);
+        cgroup
+            .follow_checked(&CGROUP_NODE, 0)
+            .load_checked(&NODE_ID, 0)
     } else if known([&SOCK_CGROUP_BITS, &CGROUP_NODE, &NODE_ID]) {
-        let bits: u64 = socket.load(&SOCK_CGROUP_BITS);
+        let bits: u64 = socket.load_checked(&SOCK_CGROUP_BITS, 0);
         if bits & 1 != 0 {
             return 0;
         }
@@ -144,7 +152,11 @@ pub(crate) fn inode(socket: KernelPtr) -> u64 {
 pub(crate) fn place(socket: KernelPtr) -> Option<*mut Owner> {
     // The distance from its operations stands for the address: the verifier lets nobody reckon with an address itself.
     let operations = socket.follow(&SOCK_PROTOTYPE);
-    let distance = socket.address().wrapping_sub(operations.address());
+    slot(socket.address().wrapping_sub(operations.address()))
+}
+
+#[inline(always)]
+fn slot(distance: u64) -> Option<*mut Owner> {
     let mixed = distance.wrapping_mul(0x9e37_79b9_7f4a_7c15);
     SOCKETS.get_ptr_mut((mixed >> 49) as u32 & (tcp_connect::SOCKETS - 1))
 }
@@ -183,17 +195,48 @@ pub(crate) fn owner(socket: KernelPtr) -> Task {
     }
 }
 
+/// As [`owner`], of a socket that is a mere number to the verifier.
+#[inline(always)]
+pub(crate) fn owner_checked(socket: KernelPtr) -> Task {
+    let operations = socket.follow_checked(&SOCK_PROTOTYPE, 0);
+    let Some(owner) = slot(socket.address().wrapping_sub(operations.address())) else {
+        return stranger(socket);
+    };
+    let port: u16 = socket.load_checked(&SOCK_PEER_PORT, 0);
+    let mut peer = u64::from(socket.load_checked::<u32>(&SOCK_PEER_V4, 0));
+    if socket.load_checked::<u16>(&SOCK_FAMILY, 0) == AF_INET6 && known([&SOCK_PEER_V6]) {
+        let address: Address = socket.load_checked(&SOCK_PEER_V6, 0);
+        for word in address {
+            peer = peer.rotate_left(11) ^ u64::from(word);
+        }
+    }
+    let peer = peer << 16 ^ u64::from(port);
+    // SAFETY: a slot of the map, valid while the program runs.
+    let owner = unsafe { &*owner };
+    if owner.socket == socket.address() && owner.peer == peer {
+        owner.task
+    } else {
+        stranger(socket)
+    }
+}
+
 /// Of whose socket only the cgroup is known.
 #[inline(always)]
 pub(crate) fn stranger(socket: KernelPtr) -> Task {
     Task {
-        pid: 0,
-        tid: 0,
-        start_time_ns: 0,
         cgroup_id: cgroup_id(socket),
-        comm: [0; 16],
+        ..NOBODY
     }
 }
+
+/// No task.
+pub(crate) const NOBODY: Task = Task {
+    pid: 0,
+    tid: 0,
+    start_time_ns: 0,
+    cgroup_id: 0,
+    comm: [0; 16],
+};
 
 /// How often a TCP socket sent something again; 0 when unknown.
 #[inline(always)]
@@ -213,4 +256,96 @@ pub(crate) fn rtt_us(socket: KernelPtr) -> u32 {
     } else {
         0
     }
+}
+
+/// State of a listener.
+pub(crate) const LISTEN: u8 = 10;
+
+/// Whether this is the address of a listener that listens on all.
+#[inline(always)]
+pub(crate) fn is_any(address: Address) -> bool {
+    address == [0; 4]
+}
+
+/// Whether every network namespace has this address for itself.
+#[inline(always)]
+fn is_loopback(address: Address) -> bool {
+    let address = plain(address);
+    let v4 = address[0].to_ne_bytes()[0] == 127 && address[1] | address[2] | address[3] == 0;
+    v4 || address == [0, 0, 0, 1_u32.to_be()]
+}
+
+/// Its network namespace, to tell one from another; 0 when there is only one.
+#[inline(always)]
+pub(crate) fn network(socket: KernelPtr) -> u64 {
+    if known([&SOCK_NETWORK]) {
+        socket.load_checked(&SOCK_NETWORK, 0)
+    } else {
+        0
+    }
+}
+
+/// A number for where a listener is connected to. Addresses that every network namespace has are told apart by it; the others are taken
+/// to be unique on this host.
+#[inline(always)]
+pub(crate) fn seat(address: Address, port: u16, network: u64) -> u64 {
+    let network = if is_any(address) || is_loopback(address) {
+        network
+    } else {
+        0
+    };
+    let namespace = [network as u32, (network >> 32) as u32, 0, 0];
+    way(address, port, namespace, 0)
+}
+
+/// The local address of a connection that the verifier knows nothing of.
+#[inline(always)]
+pub(crate) fn local_address_checked(connection: KernelPtr, family: u16) -> Address {
+    if family == AF_INET6 && known([&SOCK_LOCAL_V6]) {
+        connection.load_checked(&SOCK_LOCAL_V6, 0)
+    } else {
+        [connection.load_checked(&SOCK_LOCAL_V4, 0), 0, 0, 0]
+    }
+}
+
+/// Whether the peer is a listener of this host whose queue is full, or was since then.
+#[inline(always)]
+pub(crate) fn peer_queue_full(socket: KernelPtr, flow: &Flow, since_ns: u64) -> bool {
+    if !known([&SOCK_ACCEPT_QUEUE, &SOCK_ACCEPT_LIMIT]) {
+        return false;
+    }
+    let (local, peer) = (words(flow.local_address), words(flow.peer_address));
+    let network = network(socket);
+    if queue_full(
+        seat(peer, flow.peer_port, network),
+        flow.peer_port,
+        since_ns,
+    ) {
+        return true;
+    }
+    // A listener on any address says nothing of other namespaces and hosts; who connects to his own address has it as local one too.
+    let own = is_loopback(peer) || plain(local) == plain(peer);
+    own && queue_full(
+        seat([0; 4], flow.peer_port, network),
+        flow.peer_port,
+        since_ns,
+    )
+}
+
+#[inline(always)]
+fn queue_full(seat: u64, port: u16, since_ns: u64) -> bool {
+    let Some(listener) = FULL_LISTENERS.get_ptr(seat) else {
+        return false;
+    };
+    // SAFETY: the value is copied at once.
+    let listener = unsafe { *listener };
+    if listener.at_ns >= since_ns {
+        return true;
+    }
+    // It may be something else by now, and then it is no listener on this port.
+    let socket = KernelPtr::new(listener.socket as *const u8);
+    socket.load_checked::<u8>(&SOCK_STATE, 0) == LISTEN
+        && socket.load_checked::<u16>(&SOCK_LOCAL_PORT, 0) == port
+        && socket.load_checked::<u32>(&SOCK_ACCEPT_QUEUE, 0)
+            > socket.load_checked::<u32>(&SOCK_ACCEPT_LIMIT, 0)
 }

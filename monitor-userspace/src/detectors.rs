@@ -91,6 +91,7 @@ detectors! {
     hung_task,
     major_fault_storm,
     memory_growth,
+    accept_queue_overflow,
     disk_error,
     disk_slow,
 }

@@ -7,6 +7,7 @@ pub mod cgroupfs;
 pub mod clock;
 pub mod disks;
 pub mod exec;
+pub mod listeners;
 pub mod own;
 pub mod procfs;
 pub mod service_cgroup;

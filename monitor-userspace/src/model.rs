@@ -20,7 +20,8 @@ pub use incident::{Incident, IncidentId, State, Step};
 pub use kernel_view::KernelView;
 pub use service::{Service, ServiceState, World};
 pub use signal::{
-    BLOCKED, BlockedThread, CheckFailure, CheckResult, ProcessUsage, Sample, ServiceSignal, Signal,
+    BLOCKED, BlockedThread, CheckFailure, CheckResult, ListenQueue, ProcessUsage, Sample,
+    ServiceSignal, Signal,
 };
 pub use time::Time;
 pub use view::View;

@@ -108,4 +108,5 @@ samplers! {
     memory,
     service_memory,
     service_pressure,
+    listen_queues,
 }

@@ -4,6 +4,8 @@
 mod cgroups;
 #[path = "acts/disks.rs"]
 mod disks;
+#[path = "acts/drops.rs"]
+mod drops;
 #[path = "acts/memory.rs"]
 mod memory;
 #[path = "acts/network.rs"]
@@ -47,6 +49,9 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::RouteFailure => wire::route_failure,
         Kind::SocketError => wire::socket_error,
         Kind::ConnectError => wire::connect_error,
+        Kind::PacketDrop => drops::packet_drop,
+        Kind::ListenOverflow => drops::listen_overflow,
+        Kind::SocketOverflow => drops::socket_overflow,
         Kind::BlockIo => disks::block_io,
         Kind::DnsQuery => network::dns_query,
     }

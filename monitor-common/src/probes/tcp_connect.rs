@@ -37,6 +37,9 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::SOCK_SOURCE_PORT,
             offsets::TCP_TOTAL_RETRANSMITS,
             offsets::TCP_SMOOTHED_RTT,
+            offsets::SOCK_NETWORK,
+            offsets::SOCK_ACCEPT_QUEUE,
+            offsets::SOCK_ACCEPT_LIMIT,
         ],
     ],
 };
@@ -87,7 +90,7 @@ pub struct TcpConnect {
     pub rtt_us: u32,
     /// How many packets between the two ends this host is known to have thrown away since the start.
     pub drops: u32,
-    /// What the last of them was thrown away for: a [`DropClass`] as a number.
+    /// What the last of them was thrown away for: a [`DropClass`] as a number. That a listener's queue is full is known without one.
     pub drop_class: u16,
     /// 1 when a reset came.
     pub reset: u16,

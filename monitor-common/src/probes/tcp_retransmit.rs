@@ -38,7 +38,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::TCP_SEGMENT_SIZE,
             offsets::TCP_SELECTIVE_ACKS,
             offsets::TCP_BYTES_ACKED,
-            offsets::PACKET_CONTROL,
+            offsets::SKB_CB,
         ],
     ],
 };

@@ -2,18 +2,20 @@
 
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;
-use monitor_common::Kind;
 use monitor_common::flow::TCP;
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::probes::tcp_connect::{
-    EADDRNOTAVAIL, ECONNABORTED, TcpConnect, URGENT_PER_SECOND,
+    EADDRNOTAVAIL, ECONNABORTED, ETIMEDOUT, TcpConnect, URGENT_PER_SECOND,
 };
+use monitor_common::{DropClass, Flow, Kind};
 
 use crate::emit::{Lane, admitted, emit, has_share, now_ns};
 use crate::maps::{Dropped, Owner, tcp_totals};
 use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
 use crate::settings::refuse_if_asked;
-use crate::socket::{dropped, flow, peer, place, remembered, retransmits, rtt_us, stranger};
+use crate::socket::{
+    dropped, flow, peer, peer_queue_full, place, remembered, retransmits, rtt_us, stranger,
+};
 use crate::task::describe_current;
 
 const ESTABLISHED: i32 = 1;
@@ -90,7 +92,7 @@ fn made(socket: KernelPtr) {
     let dropped = if retransmits == 0 {
         Dropped::NONE
     } else {
-        dropped(&flow, owner.since_ns)
+        dropped_or_unheard(socket, &flow, owner.since_ns)
     };
     emit(Lane::Bulk, now_ns, |header| TcpConnect {
         header,
@@ -134,7 +136,11 @@ fn failed(socket: KernelPtr) {
     };
     let urgent = admitted(Kind::TcpConnect.number(), now_ns, URGENT_PER_SECOND);
     let lane = if urgent { Lane::Urgent } else { Lane::Bulk };
-    let dropped = dropped(&flow, owner.since_ns);
+    let dropped = if error == ECONNABORTED || error == ETIMEDOUT {
+        dropped_or_unheard(socket, &flow, owner.since_ns)
+    } else {
+        dropped(&flow, owner.since_ns)
+    };
     emit(lane, now_ns, |header| TcpConnect {
         header,
         task: owner.task,
@@ -148,4 +154,14 @@ fn failed(socket: KernelPtr) {
         reset: owner.reset as u16,
         padding: 0,
     });
+}
+
+/// What this host is known to have thrown away; a listener with a full queue drops without a word, so that nothing is counted for it.
+#[inline(always)]
+fn dropped_or_unheard(socket: KernelPtr, flow: &Flow, since_ns: u64) -> Dropped {
+    let mut dropped = dropped(flow, since_ns);
+    if dropped.count == 0 && peer_queue_full(socket, flow, since_ns) {
+        dropped.class = DropClass::AcceptQueueFull as u32;
+    }
+    dropped
 }

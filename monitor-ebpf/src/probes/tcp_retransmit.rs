@@ -9,7 +9,7 @@ use monitor_common::probes::tcp_retransmit::TcpRetransmit;
 use crate::emit::{Lane, emit, has_share, now_ns};
 use crate::maps::tcp_totals;
 use crate::offsets::{
-    KernelPtr, PACKET_CONTROL, SOCK_STATE, TCP_BYTES_ACKED, TCP_SEGMENT_SIZE, TCP_SELECTIVE_ACKS,
+    KernelPtr, SKB_CB, SOCK_STATE, TCP_BYTES_ACKED, TCP_SEGMENT_SIZE, TCP_SELECTIVE_ACKS,
     TCP_TIMEOUTS, known,
 };
 use crate::settings::refuse_if_asked;
@@ -43,8 +43,8 @@ fn told(socket: KernelPtr, packet: KernelPtr) {
     let flow = flow(socket);
     let (inode, rtt_us, retransmits) = (inode(socket), rtt_us(socket), retransmits(socket));
     // The control block begins with the first sequence number and the one after the last.
-    let start: u32 = optional(packet, &PACKET_CONTROL, 0);
-    let end: u32 = optional(packet, &PACKET_CONTROL, 4);
+    let start: u32 = optional(packet, &SKB_CB, 0);
+    let end: u32 = optional(packet, &SKB_CB, 4);
     let bytes_acked: u64 = optional(socket, &TCP_BYTES_ACKED, 0);
     let segment_size: u32 = optional(socket, &TCP_SEGMENT_SIZE, 0);
     let arrived_behind: u32 = optional(socket, &TCP_SELECTIVE_ACKS, 0);

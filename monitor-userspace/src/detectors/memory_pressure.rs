@@ -265,6 +265,7 @@ impl Detector for Detect {
                     let memory = (*total, *available);
                     self.host.memory(memory, at, &self.config, world, out);
                 }
+                Sample::ListenQueues { .. } => {}
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),
             Signal::Kernel {

@@ -209,17 +209,22 @@ impl Btf {
 
     /// The value of a name of an enumeration of 32 bits; none where either is missing. Goes through all types.
     pub fn enumerator(&self, enumeration: &str, name: &str) -> Option<u32> {
-        let mut all = self
-            .types
-            .iter()
-            .skip(1)
-            .filter_map(|at| Type::read(&self.data, *at as usize))
-            .filter(|of| of.kind == ENUM && self.is_named(of.name, enumeration));
-        all.find_map(|of| {
-            (0..of.count).find_map(|index| {
+        let mut all = self.enumerators(enumeration);
+        all.find_map(|(its, value)| (its == name).then_some(value))
+    }
+
+    /// Every name of the enumerations of 32 bits of this name, with its value. Goes through all types.
+    pub fn enumerators<'a>(
+        &'a self,
+        enumeration: &'a str,
+    ) -> impl Iterator<Item = (&'a str, u32)> + 'a {
+        let all = self.types.iter().skip(1);
+        let all = all.filter_map(|at| Type::read(&self.data, *at as usize));
+        let all = all.filter(move |of| of.kind == ENUM && self.is_named(of.name, enumeration));
+        all.flat_map(move |of| {
+            (0..of.count).filter_map(move |index| {
                 let at = of.rest + index * 8;
-                let named = self.is_named(word(&self.data, at)?, name);
-                named.then(|| word(&self.data, at + 4))?
+                Some((self.name(word(&self.data, at)?)?, word(&self.data, at + 4)?))
             })
         })
     }

@@ -10,8 +10,10 @@ use aya::{Ebpf, Pod};
 use monitor_common::Kind;
 use monitor_common::counters::{ProbeCounters, ReclaimTotals, TCP_TOTALS_WORDS, TcpTotals};
 use monitor_common::probes::run_queue_latency::{BUCKETS, TURNS_WORDS};
+use monitor_common::probes::socket_overflow::LIMITS;
 
 use super::disks;
+use super::drops::DropReasons;
 use super::programs::{ProgramCost, Programs};
 use crate::model::kernel_view::DiskFigures;
 
@@ -29,18 +31,24 @@ pub(super) struct Maps {
     turns: PerCpuArray<MapData, [u64; TURNS_WORDS]>,
     reclaim: PerCpuArray<MapData, [u64; 2]>,
     tcp: PerCpuArray<MapData, [u64; TCP_TOTALS_WORDS]>,
+    drops: PerCpuArray<MapData, u64>,
+    overflows: PerCpuArray<MapData, u64>,
+    reasons: DropReasons,
     disks: disks::Maps,
 }
 
 impl Maps {
     /// Takes them out of the object.
-    pub(super) fn take(object: &mut Ebpf) -> Result<Self, MapError> {
+    pub(super) fn take(object: &mut Ebpf, reasons: DropReasons) -> Result<Self, MapError> {
         Ok(Self {
             counters: take_array(object, "COUNTERS")?,
             lost_total: take_array(object, "LOST_TOTAL")?,
             turns: take_array(object, "TURNS")?,
             reclaim: take_array(object, "RECLAIM_TOTALS")?,
             tcp: take_array(object, "TCP_TOTALS")?,
+            drops: take_array(object, "DROP_REASONS")?,
+            overflows: take_array(object, "OVERFLOWS")?,
+            reasons,
             disks: disks::Maps::take(object)?,
         })
     }
@@ -130,6 +138,24 @@ impl CounterReader {
             retransmits: next(),
             answers_retransmitted: next(),
         }
+    }
+
+    /// Packets thrown away since loading, all CPUs together, by the kernel's reason; those without any are left out.
+    pub fn packet_drops(&self) -> Vec<(&str, u64)> {
+        let count = |(number, name)| {
+            let count = per_cpu(&self.maps.drops, u32::from(number)).iter().sum();
+            (count > 0).then_some((name, count))
+        };
+        self.maps.reasons.all().filter_map(count).collect()
+    }
+
+    /// What did not fit into a socket since loading, all CPUs together, by the limit's number in
+    /// `monitor_common::probes::socket_overflow`.
+    pub fn socket_overflows(&self) -> [u64; LIMITS] {
+        std::array::from_fn(|limit| {
+            let limit = u32::try_from(limit).unwrap_or(0);
+            per_cpu(&self.maps.overflows, limit).iter().sum()
+        })
     }
 
     /// What was counted of each disk since it was first seen.

@@ -20,6 +20,7 @@ use super::btf::Btf;
 use super::cgroups::{self, CgroupWatch};
 use super::counters::{CounterReader, Maps, take_map};
 use super::dns::{self, DnsWatch};
+use super::drops::DropReasons;
 use super::guards::{self, Guards};
 use super::offsets::Offsets;
 use super::programs::{Loaded, Programs};
@@ -46,12 +47,14 @@ pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
         offsets.forget(&REGISTERS_SYSCALL);
     }
     let types = Types::from_sys_fs().map_err(aya::EbpfError::from)?;
-    let object = load_object(options, &btf, &offsets)?;
+    let reasons = DropReasons::of(&btf);
+    let object = load_object(options, &btf, &offsets, &reasons)?;
     let mut loader = Loader {
         options,
         btf,
         types,
         offsets,
+        reasons,
         object,
         snapshot: None,
         links: BTreeMap::new(),
@@ -79,7 +82,12 @@ pub(super) fn load(options: &Options) -> Result<Kernel, KernelError> {
     loader.finish(probes)
 }
 
-fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, KernelError> {
+fn load_object(
+    options: &Options,
+    btf: &Btf,
+    offsets: &Offsets,
+    reasons: &DropReasons,
+) -> Result<Ebpf, KernelError> {
     let nanoseconds =
         |time: std::time::Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
     let run_queue_ns = nanoseconds(options.run_queue_threshold);
@@ -96,6 +104,10 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .map_or(0, |arguments| u32::from(arguments.len() > 1));
     let typed_task = btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
     let typed_task = u32::from(typed_task.is_some());
+    let drop_arguments = btf
+        .tracepoint("kfree_skb")
+        .map_or(0, |arguments| u32::try_from(arguments.len()).unwrap_or(0));
+    let drop_classes = reasons.classes();
     let refused = Kind::ALL
         .iter()
         .filter(|kind| options.refuse.iter().any(|name| name == kind.name()))
@@ -127,6 +139,8 @@ fn load_object(options: &Options, btf: &Btf, offsets: &Offsets) -> Result<Ebpf, 
         .override_global(settings::MEMORY_SUBSYSTEM, &memory_subsystem, true)
         .override_global(settings::EXIT_TELLS_GROUP, &tells_group, true)
         .override_global(settings::CURRENT_TASK_TYPED, &typed_task, true)
+        .override_global(settings::DROP_ARGUMENTS, &drop_arguments, true)
+        .override_global(settings::DROP_CLASSES, &drop_classes, true)
         .override_global(settings::REFUSED, &refused, true);
     loader
         .load(OBJECT)
@@ -156,6 +170,7 @@ struct Loader<'a> {
     btf: Btf,
     types: Types,
     offsets: Offsets,
+    reasons: DropReasons,
     object: Ebpf,
     snapshot: Option<Snapshot>,
     links: BTreeMap<Kind, Vec<BtfTracePointLink>>,
@@ -217,6 +232,10 @@ impl Loader<'_> {
         }
         let mut hooks = Vec::new();
         for program in spec.programs {
+            if matches!(program.attach, Attach::IfThere(name) if self.btf.tracepoint(name).is_err())
+            {
+                continue;
+            }
             match self.prepare(kind, program.name, program.attach) {
                 Ok(hook) => hooks.push(hook),
                 Err(error) => {
@@ -263,7 +282,7 @@ impl Loader<'_> {
                 name: name.to_owned(),
             })?;
         match attach {
-            Attach::BtfTracepoint { name, .. } => {
+            Attach::BtfTracepoint { name, .. } | Attach::IfThere(name) => {
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(name, &self.types)?;
                 if matches!(kind.spec().mode, Mode::Essential | Mode::Optional) {
@@ -306,7 +325,7 @@ impl Loader<'_> {
             urgent: take_ring(&mut self.object, "URGENT")?,
             bulk: take_ring(&mut self.object, "BULK")?,
         };
-        let maps = Maps::take(&mut self.object)?;
+        let maps = Maps::take(&mut self.object, self.reasons)?;
         let cgroup_maps = cgroups::Maps::take(&mut self.object)?;
         let dns_maps = dns::Maps::take(&mut self.object)?;
         let guard_maps = guards::Maps::take(&mut self.object)?;

@@ -89,10 +89,13 @@ labels! {
     Detector, "detector", "a detector of the registry";
     Device, "device", "name of a disk below `/dev`, 64 at most";
     Guard, "guard", "a guard of the policy";
+    Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
+    Listener, "listener", "an address that a service of the configuration listens on";
     Operation, "operation", "`read`, `write`, `flush` or `other` (discards, zeroes, what is asked of the device itself)";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
+    Reason, "reason", "a reason of the running kernel (`enum skb_drop_reason`, in lower case), `subsystem`, or `unknown` before 5.17";
     Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
     Rcode, "rcode", "code of a DNS answer: `NOERROR`, `SERVFAIL`, `NXDOMAIN`, ..., 16 at most";
@@ -166,6 +169,12 @@ metrics! {
     TcpResets, Counter, "smart_monitor_tcp_resets", NONE, [Direction], "Resets of TCP connections, and of attempts to make one; sent ones only where they answer a packet";
     TcpRetransmits, Counter, "smart_monitor_tcp_retransmits", NONE, [], "TCP segments that were sent again";
     TcpAnswerRetransmits, Counter, "smart_monitor_tcp_synack_retransmits", NONE, [], "Answers to the first packet of a connection that were sent again";
+    PacketDrops, Counter, "smart_monitor_packet_drops", NONE, [Reason], "Packets that this host threw away, harmless ones included; needs the probe `packet_drop`";
+    SocketOverflows, Counter, "smart_monitor_socket_overflows", NONE, [Limit], "What did not fit into a socket; needs the probe `socket_overflow`";
+    ListenQueue, Gauge, "smart_monitor_listen_queue", NONE, [Service, Listener], "Connections that wait for the service to accept them";
+    ListenQueueLimit, Gauge, "smart_monitor_listen_queue_limit", NONE, [Service, Listener], "With more than so many waiting, further connections are dropped";
+    ListenOverflows, Counter, "smart_monitor_listen_overflows", NONE, [], "Connections that found a listener's queue full, all listeners of the host, since it started";
+    ListenDrops, Counter, "smart_monitor_listen_drops", NONE, [], "Packets that listeners dropped, for that or another reason, since the host started";
     BlockLatency, Histogram, "smart_monitor_block_latency", SECONDS, [Device, Operation], "Time that a disk took for a request, from its driver getting it to its end";
     BlockQueued, Histogram, "smart_monitor_block_queued", SECONDS, [Device], "Time that a request was held back before its driver got it";
     BlockBytes, Counter, "smart_monitor_block", BYTES, [Device, Operation], "Bytes of requests to a disk";

@@ -4,6 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use monitor_common::counters::{ProbeCounters, TcpTotals};
@@ -17,6 +18,7 @@ use super::catalogue::Metric;
 use super::disks;
 use super::own::Own;
 use super::page::{Family, Page};
+use crate::model::ListenQueue;
 use crate::model::kernel_view::{CgroupWaits, DnsFigures};
 use crate::model::view::{Counts, Durations};
 use crate::model::{KernelView, Outcome, ServiceState, State, View};
@@ -44,6 +46,7 @@ impl Collector for Sources {
         core.write(page)?;
         write_kernel(page, &*self.kernel)?;
         write_service_waits(page, &core.services, &*self.kernel)?;
+        write_listeners(page, &core.services, &*self.kernel)?;
         write_own(page, &self.own)
     }
 }
@@ -64,6 +67,7 @@ struct Service {
     up: bool,
     starts: u64,
     cgroup_id: u64,
+    listen: Vec<SocketAddr>,
 }
 
 impl Core {
@@ -80,6 +84,7 @@ impl Core {
             up: row.service.process.is_some(),
             starts: row.service.starts,
             cgroup_id: row.service.cgroup_id,
+            listen: row.service.listen.clone(),
         });
         let detectors = view.detectors.iter();
         Self {
@@ -210,6 +215,16 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
     if let Some(totals) = kernel.tcp() {
         write_tcp(page, &totals)?;
     }
+    let drops = kernel.packet_drops();
+    page.family(Metric::PacketDrops, |family| {
+        let mut drops = drops.iter();
+        drops.try_for_each(|(reason, count)| family.put(&[reason], *count))
+    })?;
+    let overflows = kernel.socket_overflows();
+    page.family(Metric::SocketOverflows, |family| {
+        let mut overflows = overflows.iter();
+        overflows.try_for_each(|(limit, count)| family.put(&[limit], *count))
+    })?;
     if let Some(disks) = kernel.disks() {
         disks::write(page, &disks)?;
     }
@@ -274,6 +289,42 @@ fn write_dns(page: &mut Page<'_>, dns: &DnsFigures) -> fmt::Result {
         Ok(())
     })?;
     page.single(Metric::DnsTimeouts, dns.unanswered)
+}
+
+/// Queues of the services' listeners in the daemon's network namespace, and what the kernel counts of all listeners.
+fn write_listeners(
+    page: &mut Page<'_>,
+    services: &[Service],
+    kernel: &dyn KernelView,
+) -> fmt::Result {
+    let all = kernel.listeners();
+    let mut found = Vec::new();
+    for service in services {
+        for own in &service.listen {
+            let takes = |listener: &&ListenQueue| {
+                let ip = listener.address.ip();
+                listener.address.port() == own.port() && (ip == own.ip() || ip.is_unspecified())
+            };
+            if let Some(listener) = all.iter().find(takes) {
+                found.push((&service.name, own.to_string(), listener));
+            }
+        }
+    }
+    let mut write = |metric, value: fn(&ListenQueue) -> u32| {
+        page.family(metric, |family| {
+            let mut found = found.iter();
+            found.try_for_each(|(service, own, listener)| {
+                family.put(&[service, own], u64::from(value(listener)))
+            })
+        })
+    };
+    write(Metric::ListenQueue, |listener| listener.queue)?;
+    write(Metric::ListenQueueLimit, |listener| listener.limit)?;
+    if let Some(totals) = kernel.listen_totals() {
+        page.single(Metric::ListenOverflows, totals.overflows)?;
+        page.single(Metric::ListenDrops, totals.drops)?;
+    }
+    Ok(())
 }
 
 fn write_histogram(family: &mut Family<'_>, labels: &[&str], counts: &[u64]) -> fmt::Result {

@@ -10,6 +10,8 @@ use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
 use serde::{Deserialize, Serialize};
 
+use super::ListenQueue;
+
 /// One probe, on or off and why.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ProbeRow {
@@ -151,6 +153,15 @@ pub struct KnownTables {
     pub missed: u64,
 }
 
+/// What the listeners of a network namespace did since it was made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ListenTotals {
+    /// Connections that found the queue full (`ListenOverflows`).
+    pub overflows: u64,
+    /// Packets of connections that were dropped, for that or another reason (`ListenDrops`).
+    pub drops: u64,
+}
+
 /// The kernel half, as the slow side sees it. Every call may cost a few system calls; none may block.
 pub trait KernelView: Send + Sync {
     /// Every probe, in the order of the registry; those that are off too.
@@ -176,6 +187,26 @@ pub trait KernelView: Send + Sync {
     /// Waits of the watched cgroups, by the cgroup's id.
     fn cgroups(&self) -> BTreeMap<u64, CgroupWaits> {
         BTreeMap::new()
+    }
+
+    /// Packets thrown away by the kernel's reason, those that were any; empty when the probe is off.
+    fn packet_drops(&self) -> Vec<(String, u64)> {
+        Vec::new()
+    }
+
+    /// What did not fit into sockets, by the limit; empty when the probe is off.
+    fn socket_overflows(&self) -> Vec<(&'static str, u64)> {
+        Vec::new()
+    }
+
+    /// The TCP listeners of the daemon's network namespace.
+    fn listeners(&self) -> Vec<ListenQueue> {
+        Vec::new()
+    }
+
+    /// What the kernel counts of them; none where it does not.
+    fn listen_totals(&self) -> Option<ListenTotals> {
+        None
     }
 
     /// The disks; none when the probe is off.

@@ -1,5 +1,6 @@
 //! One input to detection. A recorded run is a list of these with their times; replaying it gives the same decisions.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use monitor_common::{Event, Kind};
@@ -94,6 +95,29 @@ pub enum Sample {
         /// Its alarm has fired since the sample before.
         alarm: bool,
     },
+    /// Listeners whose accept queue is full. There is no sample when there are none.
+    ListenQueues {
+        /// Each of them.
+        full: Vec<ListenQueue>,
+    },
+}
+
+/// A listener's queue of connections that wait for `accept`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ListenQueue {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Connections in it.
+    pub queue: u32,
+    /// With more than so many, it is full.
+    pub limit: u32,
+}
+
+impl ListenQueue {
+    /// As the kernel sees it (`sk_acceptq_is_full`).
+    pub const fn is_full(&self) -> bool {
+        self.queue > self.limit
+    }
 }
 
 /// One process of the table.

@@ -9,13 +9,15 @@ use monitor_common::counters::{ReclaimTotals, TcpTotals};
 use super::budget::Estimates;
 use super::knowing::Known;
 use crate::host::disks;
+use crate::host::listeners;
 use crate::identity::TableStats;
 use crate::kernel::{
     CgroupFigures, CgroupWatch, CounterReader, DnsWatch, Kernel, ProbeState, ProbeStatus, Programs,
 };
+use crate::model::ListenQueue;
 use crate::model::kernel_view::{
     CgroupWaits, DiskFigures, DiskRow, Disks, DnsFigures, KernelView, KnownTable, KnownTables,
-    ProbeCount, ProbeRow, ProgramCost, RunQueue,
+    ListenTotals, ProbeCount, ProbeRow, ProgramCost, RunQueue,
 };
 
 /// See the module.
@@ -138,6 +140,39 @@ impl KernelView for LiveKernel {
             .iter()
             .any(|kind| on.contains(kind))
             .then(|| self.counters.tcp_totals())
+    }
+
+    fn packet_drops(&self) -> Vec<(String, u64)> {
+        if !self.on().contains(&Kind::PacketDrop) {
+            return Vec::new();
+        }
+        let drops = self.counters.packet_drops().into_iter();
+        drops
+            .map(|(name, count)| (name.to_owned(), count))
+            .collect()
+    }
+
+    fn socket_overflows(&self) -> Vec<(&'static str, u64)> {
+        if !self.on().contains(&Kind::SocketOverflow) {
+            return Vec::new();
+        }
+        let [_, buffer, receive, send] = self.counters.socket_overflows();
+        vec![
+            ("receive_buffer", buffer),
+            ("receive_memory", receive),
+            ("send_memory", send),
+        ]
+    }
+
+    fn listeners(&self) -> Vec<ListenQueue> {
+        listeners::listeners().unwrap_or_else(|error| {
+            tracing::debug!(%error, "the listeners of this host cannot be read");
+            Vec::new()
+        })
+    }
+
+    fn listen_totals(&self) -> Option<ListenTotals> {
+        listeners::totals()
     }
 
     fn disks(&self) -> Option<Disks> {

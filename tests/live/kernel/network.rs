@@ -8,6 +8,11 @@ use smart_monitor::kernel::{Options, Rings};
 
 use super::support::{Lane, alone, command, load, wait_for};
 
+#[path = "network/drops.rs"]
+mod drops;
+#[path = "network/listeners.rs"]
+mod listeners;
+
 fn connect_event(
     rings: &mut Rings,
     peer: SocketAddr,

@@ -50,6 +50,9 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         | Event::OffCpu(_)
         | Event::TcpReset(_)
         | Event::TcpRetransmit(_)
+        | Event::PacketDrop(_)
+        | Event::ListenOverflow(_)
+        | Event::SocketOverflow(_)
         | Event::BlockIo(_) => Some(Style::Warning),
         _ => None,
     }
@@ -96,6 +99,9 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::RouteFailure(failure) => wire::no_route(failure),
         Event::SocketError(error) => wire::on_socket(error),
         Event::ConnectError(event) => wire::refused_call(event),
+        Event::PacketDrop(drop) => drops::packet(drop),
+        Event::ListenOverflow(full) => drops::listener(full),
+        Event::SocketOverflow(full) => drops::socket(full),
         Event::BlockIo(request) => block_io(request),
         Event::DnsQuery(query) => dns::resolved(query),
         Event::TaskSnapshot(_)
@@ -335,6 +341,7 @@ fn named(culprit: &Culprit, share: u64, wait: &RunQueueLatency, resolver: &mut R
 }
 
 mod dns;
+mod drops;
 mod network;
 #[cfg(test)]
 mod tests;

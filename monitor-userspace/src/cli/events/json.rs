@@ -18,6 +18,7 @@ use crate::model::Time;
 use crate::model::who::Identity;
 
 mod dns;
+mod drops;
 mod network;
 mod wire;
 
@@ -160,6 +161,9 @@ enum Fields<'a> {
         syscall: Option<i64>,
         syscall_name: Option<&'static str>,
     },
+    Drop(drops::Packet),
+    Listen(drops::Listen),
+    FullSocket(drops::Socket),
     Cgroup {
         change: &'static str,
         changed_cgroup_id: u64,
@@ -272,6 +276,9 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
             syscall: (event.syscall >= 0).then_some(event.syscall),
             syscall_name: names::syscall(event.syscall),
         },
+        Event::PacketDrop(event) => Fields::Drop(drops::packet(event)),
+        Event::ListenOverflow(event) => Fields::Listen(drops::listen(event)),
+        Event::SocketOverflow(event) => Fields::FullSocket(drops::socket(event)),
         Event::CgroupChange(event) => Fields::Cgroup {
             change: words::cgroup_change(event.change),
             changed_cgroup_id: event.cgroup_id,

@@ -1,5 +1,7 @@
 //! Names of signals, of what can be wrong with a connection or a disk, and of system calls in which threads wait.
 
+use crate::kernel::DropReasons;
+
 /// Names of signals 1 to 31, as on every architecture that we build for (signal(7)).
 const SIGNALS: [&str; 31] = [
     "SIGHUP",
@@ -55,6 +57,14 @@ const ERRORS: &[(i64, &str)] = named! { errno in libc:
     ENOSPC ENOLINK EREMOTEIO EBADE ENODATA EILSEQ EREMCHG EBUSY ETIME ENODEV ENOENT EBADF EFAULT ENOTDIR ELOOP
     ENAMETOOLONG ENOTSOCK EDESTADDRREQ EPROTOTYPE EPROTONOSUPPORT EAFNOSUPPORT
 };
+
+/// The running kernel's name of why a packet was dropped; none where it gives no reasons.
+pub(super) fn drop_reason(number: u16) -> Option<&'static str> {
+    if number == 0 {
+        return None;
+    }
+    DropReasons::of_kernel()?.name(number)
+}
 
 /// The name of an error number, if a connection or a request to a disk can end in it.
 pub(super) fn error(number: u32) -> Option<&'static str> {

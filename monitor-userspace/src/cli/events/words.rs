@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use monitor_common::probes::{
-    cgroup_change, direct_reclaim, dns_query, memory_ceiling, oom_kill, tcp_reset,
+    cgroup_change, direct_reclaim, dns_query, memory_ceiling, oom_kill, socket_overflow, tcp_reset,
 };
 
 /// How a signal got on (`TRACE_SIGNAL_*` of the kernel's `include/trace/events/signal.h`).
@@ -104,6 +104,16 @@ pub(super) fn table(number: u32) -> Cow<'static, str> {
         254 => "main".into(),
         255 => "local".into(),
         number => number.to_string().into(),
+    }
+}
+
+/// Which limit of a socket was reached.
+pub(super) const fn socket_limit(number: u32) -> &'static str {
+    match number {
+        socket_overflow::RECEIVE_BUFFER => "receive_buffer",
+        socket_overflow::RECEIVE_MEMORY => "receive_memory",
+        socket_overflow::SEND_MEMORY => "send_memory",
+        _ => "unknown",
     }
 }
 

@@ -359,3 +359,35 @@ fn errors_of_sockets_say_what_was_wanted_and_what_stood_in_the_way() {
     assert_eq!(call(40, &[]), "an address of family 40 ENOENT");
     assert_eq!(style(&failure), Some(Style::Bad));
 }
+
+#[test]
+fn what_is_dropped_on_the_network() {
+    let flow = Flow {
+        local_address: samples::bytes(&[10, 0, 0, 1]),
+        peer_address: samples::bytes(&[10, 0, 0, 2]),
+        local_port: 80,
+        peer_port: 5_000,
+        family: AF_INET,
+        protocol: TCP,
+    };
+    let packet = event!(PacketDrop, flow: flow, class: 3, tcp_flags: 18, length: 60);
+    assert_eq!(
+        said(&packet),
+        "incoming TCP SYN+ACK 10.0.0.2:5000 > 10.0.0.1:80 (60 B) dropped: by netfilter"
+    );
+    let sent = event!(PacketDrop, outgoing: 1, class: 4, length: 42);
+    assert_eq!(
+        said(&sent),
+        "outgoing packet that is not IP (42 B) dropped: by traffic control"
+    );
+    let listener = event!(ListenOverflow, flow: flow, queue: 129, limit: 128, drops: 7);
+    assert_eq!(
+        said(&listener),
+        "accept queue of 10.0.0.1:80 is full: 129 wait, limit 128; 7 packets dropped so far"
+    );
+    let socket = event!(SocketOverflow, flow: flow, limit: 1, used: 2_048, buffer: 2_560);
+    assert_eq!(
+        said(&socket),
+        "TCP 10.0.0.1:80 - 10.0.0.2:5000: receive buffer is full, 2.0 KiB of 2.5 KiB"
+    );
+}

@@ -30,7 +30,7 @@ pub(super) fn ends(flow: &Flow) -> Ends {
 }
 
 /// None for 0.
-fn some<T: Default + PartialEq>(value: T) -> Option<T> {
+pub(super) fn some<T: Default + PartialEq>(value: T) -> Option<T> {
     (value != T::default()).then_some(value)
 }
 
