@@ -62,6 +62,10 @@ pub mod settings {
     pub const BLOCK_THRESHOLD_NS: &str = "BLOCK_THRESHOLD_NS";
     /// u32: 1 when the tracepoints of requests hand over their queue before the request (until 5.10).
     pub const REQUEST_AFTER_QUEUE: &str = "REQUEST_AFTER_QUEUE";
+    /// u64: an answer of a watched service that takes longer is an event, nanoseconds.
+    pub const SLOW_REQUEST_NS: &str = "SLOW_REQUEST_NS";
+    /// u32: 1 when requests are seen as segments (`tcp_probe`), bare acknowledgements among them, for want of `sk_data_ready`.
+    pub const ARRIVALS_ARE_SEGMENTS: &str = "ARRIVALS_ARE_SEGMENTS";
     /// u32: events of one probe, cgroup and CPU in a second; more are held back.
     pub const CGROUP_EVENTS_PER_SECOND: &str = "CGROUP_EVENTS_PER_SECOND";
     /// u32: processes and threads that a cgroup makes in a second before it is reported.

@@ -141,6 +141,13 @@ macro_rules! for_each_offset {
             // The device it came in by; 0 of a packet that this network namespace sends.
             SKB_INTERFACE("sk_buff", "skb_iif", Offset);
             DEVICE_INDEX("net_device", "ifindex", Offset);
+            // A hash of both addresses and ports, with a secret; and both ports.
+            SOCK_HASH("sock", "__sk_common.skc_hash", Offset);
+            SOCK_PORTS("sock", "__sk_common.skc_portpair", Offset);
+            // What lies in a received segment's `cb`.
+            TCP_CB_SEQUENCE("tcp_skb_cb", "seq", Offset);
+            TCP_CB_END("tcp_skb_cb", "end_seq", Offset);
+            TCP_CB_FLAGS("tcp_skb_cb", "tcp_flags", Offset);
             TCP_TOTAL_RETRANSMITS("tcp_sock", "total_retrans", Offset);
             // Eight times the smoothed round-trip time, microseconds.
             TCP_SMOOTHED_RTT("tcp_sock", "srtt_us", Offset);

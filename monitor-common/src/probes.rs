@@ -149,6 +149,7 @@ probes! {
     21 => SocketOverflow(socket_overflow),
     25 => BlockIo(block_io),
     26 => DnsQuery(dns_query),
+    27 => ServiceLatency(service_latency),
 }
 
 impl Event {

@@ -33,6 +33,8 @@ pub enum Mode {
     Essential,
     /// From start to end, unless the programs cost more than their budget: then the costliest of these goes first.
     Optional,
+    /// While a cgroup is watched, unless the programs cost more than their budget, as above.
+    Watched,
     /// While somebody asks for it.
     Demand,
     /// By the benchmarks only.
@@ -53,7 +55,7 @@ pub struct ProgramSpec {
 pub enum Attach {
     /// A raw tracepoint with BTF-typed arguments (since 5.5).
     BtfTracepoint {
-        /// Its name.
+        /// Its name; of several with `|` between them, the first that the kernel has.
         name: &'static str,
         /// Structure that the first argument must point to, where kernels differ in it; empty when they do not.
         first_argument: &'static str,

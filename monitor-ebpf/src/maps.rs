@@ -15,6 +15,7 @@ use monitor_common::probes::run_queue_latency::{
     BUCKETS, CgroupFilter, HISTOGRAM, SLICES, Slice, THROTTLES, TURNS_WORDS, Throttle,
     WATCHED_CGROUPS,
 };
+use monitor_common::probes::service_latency::{LatencyTotals, PendingSet, SERVICES, SETS};
 use monitor_common::probes::{listen_overflow, packet_drop, socket_overflow, tcp_connect};
 use monitor_common::{DropClass, Kind, Task};
 
@@ -146,6 +147,15 @@ pub(crate) static CGROUP_HISTOGRAM: PerCpuArray<[u64; BUCKETS]> =
 #[map]
 pub(crate) static CGROUP_WAITS: PerCpuArray<WaitTotals> =
     PerCpuArray::with_max_entries(WATCHED_CGROUPS, 0);
+
+/// Requests of watched services that wait for their response, in sets of places.
+#[map]
+pub(crate) static REQUESTS: Array<PendingSet> = Array::with_max_entries(SETS, 0);
+
+/// What watched services took to answer, by slot.
+#[map]
+pub(crate) static CGROUP_LATENCY: PerCpuArray<LatencyTotals> =
+    PerCpuArray::with_max_entries(SERVICES, 0);
 
 /// Threads of watched cgroups that wait, by thread id.
 #[map]

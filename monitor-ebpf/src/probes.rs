@@ -20,6 +20,7 @@ mod process_fork;
 mod process_signal;
 mod route_failure;
 mod run_queue_latency;
+mod service_latency;
 mod socket_error;
 mod socket_overflow;
 mod task_snapshot;

@@ -16,6 +16,10 @@ pub(crate) static BLOCK_THRESHOLD_NS: Global<u64> = Global::new(100_000_000);
 #[unsafe(no_mangle)]
 pub(crate) static REQUEST_AFTER_QUEUE: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
+pub(crate) static SLOW_REQUEST_NS: Global<u64> = Global::new(1_000_000_000);
+#[unsafe(no_mangle)]
+pub(crate) static ARRIVALS_ARE_SEGMENTS: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 pub(crate) static EXIT_TELLS_GROUP: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 pub(crate) static CURRENT_TASK_TYPED: Global<u32> = Global::new(0);

@@ -101,15 +101,27 @@ pub(crate) fn cgroup_id(task: KernelPtr) -> u64 {
         .load(&NODE_ID)
 }
 
-/// Where its cgroup's figures are counted; none for a cgroup that nobody watches.
+/// Whether any cgroup is watched. A load of its own: looking one up costs a switch 8 ns.
+#[inline(always)]
+pub(crate) fn any_watched() -> bool {
+    // SAFETY: written by userspace alone, as a whole.
+    unsafe { core::ptr::read_volatile(&raw const CGROUPS_WATCHED) != 0 }
+}
+
+/// Where the figures of the task's cgroup are counted; none for a cgroup that nobody watches.
 #[inline(always)]
 pub(crate) fn watched_slot(task: KernelPtr) -> Option<u32> {
-    // SAFETY: written by userspace alone, as a whole. A load of its own: the look-up below costs a switch 8 ns.
-    if unsafe { core::ptr::read_volatile(&raw const CGROUPS_WATCHED) } == 0 {
-        return None;
+    if any_watched() {
+        slot_of(cgroup_id(task))
+    } else {
+        None
     }
+}
+
+/// Where a cgroup's figures are counted, likewise.
+#[inline(always)]
+pub(crate) fn slot_of(cgroup_id: u64) -> Option<u32> {
     let filter = CGROUP_FILTER.get(0)?;
-    let cgroup_id = cgroup_id(task);
     let (word, bit) = CgroupFilter::place(cgroup_id);
     // The compiler knows the word to be in bounds and would leave the check out, which the verifier needs.
     let word = filter.bits.get(core::hint::black_box(word))?;

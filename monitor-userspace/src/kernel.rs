@@ -61,6 +61,8 @@ pub struct Options {
     pub reclaim_threshold: Duration,
     /// A request to a disk that takes, or is held back, at least this long is an event.
     pub block_threshold: Duration,
+    /// An answer of a watched service that takes at least this long is an event.
+    pub slow_request: Duration,
     /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
@@ -84,6 +86,7 @@ impl Default for Options {
             run_queue_threshold: Duration::from_millis(20),
             reclaim_threshold: Duration::from_millis(1),
             block_threshold: Duration::from_millis(100),
+            slow_request: Duration::from_secs(1),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             dns_timeout: Duration::from_secs(5),

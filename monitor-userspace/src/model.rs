@@ -3,6 +3,7 @@
 //! Every stage imports `model`; `model` imports no stage.
 
 pub mod action;
+mod answers;
 pub mod evidence;
 pub mod identity;
 pub mod incident;
@@ -14,6 +15,7 @@ pub mod view;
 pub mod who;
 
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
+pub use answers::{Answers, Uncertain};
 pub use evidence::{Evidence, Finding, Severity};
 pub use identity::{ProcessKey, Subject};
 pub use incident::{Incident, IncidentId, State, Step};

@@ -6,7 +6,7 @@
 use std::os::fd::BorrowedFd;
 
 use crate::config::units::Span;
-use crate::kernel::Snapshot;
+use crate::kernel::{CgroupWatch, Snapshot};
 use crate::model::{Sample, Time};
 
 /// What a sampler declares of itself.
@@ -57,6 +57,8 @@ pub trait Sampler: Send + std::fmt::Debug {
 pub struct Sources {
     /// The task iterator; none where it is off, and `/proc` is read.
     pub snapshot: Option<Snapshot>,
+    /// The cgroups with figures of their own; none without a kernel half.
+    pub cgroups: Option<CgroupWatch>,
     /// Services with a memory ceiling.
     pub ceilings: service_memory::Ceilings,
     /// Services with a cgroup.
@@ -106,6 +108,7 @@ samplers! {
     memory_pressure,
     processes,
     memory,
+    service_latency,
     service_memory,
     service_pressure,
     listen_queues,

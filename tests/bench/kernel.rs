@@ -5,6 +5,8 @@
 //! then harms all alike. The loads run in processes that exist before anything is attached: they are nobody's news.
 //! Owns the order of the measurements; leaves out the daemon, whose cost the other sections measure.
 
+#[path = "kernel/answers.rs"]
+mod answers;
 #[path = "kernel/connects.rs"]
 mod connects;
 #[path = "kernel/disk.rs"]
@@ -89,6 +91,8 @@ pub(crate) enum Section {
     Connects,
     /// Reads of a disk.
     Disk,
+    /// Answers of a web server: what counting them costs, and whether they are counted right.
+    Answers,
     /// The process table.
     Table,
     /// From an event to its reader.
@@ -106,7 +110,7 @@ pub(crate) fn measure(
     install: bool,
     report: &mut Report,
 ) -> Result<()> {
-    use Section::{Compile, Connects, Disk, Flood, Forks, Guard, Switches, Table, Wake};
+    use Section::{Answers, Compile, Connects, Disk, Flood, Forks, Guard, Switches, Table, Wake};
     let cpus = Cpus::allowed()?;
     let tools = &Tools::find(install);
     let wanted = |section: &Section| sections.is_empty() || sections.contains(section);
@@ -133,12 +137,16 @@ pub(crate) fn measure(
         }
     }
     show_wakes(&wakes, report);
-    for section in [Disk, Table, Wake, Flood, Guard]
+    for section in [Disk, Answers, Table, Wake, Flood, Guard]
         .iter()
         .filter(|it| wanted(it))
     {
         let (name, result) = match section {
             Disk => ("reads of a disk", disk::measure(rounds, tools, report)),
+            Answers => (
+                "answers of a web server",
+                answers::measure(rounds, cpus, report),
+            ),
             Table => ("process table", table::measure(rounds, report)),
             Wake => (
                 "kernel event -> reader",

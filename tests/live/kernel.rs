@@ -21,6 +21,8 @@ mod dns;
 mod figures;
 #[path = "kernel/forks.rs"]
 mod forks;
+#[path = "kernel/latency.rs"]
+mod latency;
 #[path = "kernel/loading.rs"]
 mod loading;
 #[path = "kernel/memory.rs"]

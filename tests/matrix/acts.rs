@@ -54,5 +54,6 @@ pub(crate) const fn of(kind: Kind) -> Act {
         Kind::SocketOverflow => drops::socket_overflow,
         Kind::BlockIo => disks::block_io,
         Kind::DnsQuery => network::dns_query,
+        Kind::ServiceLatency => network::service_latency,
     }
 }

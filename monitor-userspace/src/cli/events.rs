@@ -43,7 +43,8 @@ were lost or held back) and the summary in the end go to standard error. The fie
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(super) struct Args {
-    /// Only events of this probe; more than one may be named. `off_cpu` needs --cgroup or --pid;
+    /// Only events of this probe; more than one may be named. `off_cpu` needs --cgroup or --pid, and
+    /// `service_latency` needs --cgroup;
     /// `connect_error` makes every system call of the host some 25 ns longer meanwhile.
     #[arg(long, short, value_name = "NAME", value_delimiter = ',')]
     probe: Vec<String>,
@@ -63,7 +64,7 @@ pub(super) struct Args {
     #[arg(long, value_name = "ID", conflicts_with = "no_resolve")]
     container: Option<String>,
     /// How long a wait must be to be an event, such as 5ms: of `run_queue_latency` and `off_cpu` (20ms without it), of
-    /// `direct_reclaim` (1ms) and of `block_io` (100ms).
+    /// `direct_reclaim` (1ms), of `block_io` (100ms) and of `service_latency` (1s).
     #[arg(long, value_name = "TIME", value_parser = span)]
     threshold: Option<Duration>,
     /// Of what can fail (exits, connections, DNS questions, requests to disks), only what did; without --probe, nothing else.
@@ -100,7 +101,12 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     let mut kinds = select::choose(&args.probe, args.failed)?;
     check_threshold(&args, &kinds)?;
     let cgroup = args.cgroup.as_deref().map(Cgroup::named).transpose()?;
-    let watched = if kinds.contains(&Kind::OffCpu) {
+    anyhow::ensure!(
+        cgroup.is_some() || !kinds.contains(&Kind::ServiceLatency),
+        "service_latency follows the connections of a cgroup's services: say of which with --cgroup PATH"
+    );
+    let follows = |kind: &Kind| matches!(kind, Kind::OffCpu | Kind::ServiceLatency);
+    let watched = if kinds.iter().any(follows) {
         watched(cgroup.as_ref(), args.pid)?
     } else {
         Vec::new()
@@ -164,10 +170,11 @@ fn check_threshold(args: &Args, kinds: &[Kind]) -> anyhow::Result<()> {
         Kind::OffCpu,
         Kind::DirectReclaim,
         Kind::BlockIo,
+        Kind::ServiceLatency,
     ];
     anyhow::ensure!(
         args.threshold.is_none() || waits.iter().any(|kind| kinds.contains(kind)),
-        "--threshold is about run_queue_latency, off_cpu, direct_reclaim and block_io, and none of them is asked for"
+        "--threshold is about run_queue_latency, off_cpu, direct_reclaim, block_io and service_latency, and none of them is asked for"
     );
     Ok(())
 }
@@ -183,11 +190,12 @@ fn options(kinds: &[Kind], threshold: Option<Duration>) -> Options {
         run_queue_threshold: threshold.unwrap_or(default.run_queue_threshold),
         reclaim_threshold: threshold.unwrap_or(default.reclaim_threshold),
         block_threshold: threshold.unwrap_or(default.block_threshold),
+        slow_request: threshold.unwrap_or(default.slow_request),
         ..default
     }
 }
 
-/// The cgroups of which every wait is followed.
+/// The cgroups that are followed.
 fn watched(cgroup: Option<&Cgroup>, pid: Option<u32>) -> anyhow::Result<Vec<u64>> {
     let most = usize::try_from(WATCHED_CGROUPS)?;
     let ids = match (cgroup, pid) {
@@ -197,13 +205,10 @@ fn watched(cgroup: Option<&Cgroup>, pid: Option<u32>) -> anyhow::Result<Vec<u64>
             "off_cpu follows every wait of a cgroup's threads: say of which with --cgroup PATH or --pid PID"
         ),
     };
-    anyhow::ensure!(
-        !ids.is_empty(),
-        "there is no such cgroup for off_cpu to watch"
-    );
+    anyhow::ensure!(!ids.is_empty(), "there is no such cgroup to watch");
     if ids.len() > most {
         say(&format!(
-            "off_cpu watches {most} cgroups at most: some of those below this one are left out"
+            "{most} cgroups can be watched at most: some of those below this one are left out"
         ));
     }
     Ok(ids.into_iter().take(most).collect())

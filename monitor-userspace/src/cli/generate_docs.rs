@@ -125,6 +125,7 @@ const fn mode(mode: Mode) -> &'static str {
     match mode {
         Mode::Essential => "always",
         Mode::Optional => "unless the CPU budget is exceeded",
+        Mode::Watched => "while a service is watched, unless the CPU budget is exceeded",
         Mode::Demand => "while it is asked for",
         Mode::Bench => "by the benchmarks",
     }

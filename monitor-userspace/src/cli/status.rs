@@ -8,7 +8,7 @@ use super::render::{self, Cell, Column, Paint, Style, Table};
 use crate::api::answers::Status;
 use crate::host::procfs;
 use crate::model::view::ServiceView;
-use crate::model::{Incident, ServiceState, Severity};
+use crate::model::{Answers, Incident, ServiceState, Severity};
 
 /// Show the health of the daemon and of what it watches.
 ///
@@ -179,11 +179,20 @@ const SERVICES: &[Column] = &[
     Column::right("UP FOR"),
     Column::right("STARTS"),
     Column::right("MEMORY"),
+    Column::right("REQ/S"),
+    Column::right("P50"),
+    Column::right("P99"),
 ];
+
+/// The last of these, shown once a service was asked something.
+const LATENCY: usize = 3;
 
 fn services(status: &Status, paint: Paint) -> String {
     let now = status.clock.time();
-    let mut table = Table::new(SERVICES);
+    let asked = |row: &ServiceView| row.service.latency.is_some();
+    let asked = status.view.services.values().any(asked);
+    let columns = SERVICES.len() - if asked { 0 } else { LATENCY };
+    let mut table = Table::new(SERVICES.get(..columns).unwrap_or(SERVICES));
     for (name, ServiceView { service, state }) in &status.view.services {
         let style = match state {
             ServiceState::Healthy => Style::Good,
@@ -195,7 +204,7 @@ fn services(status: &Status, paint: Paint) -> String {
             .process
             .and_then(|process| procfs::resident(process).ok());
         let up = service.process.and(service.started);
-        table.row(vec![
+        let mut row = vec![
             name.into(),
             Cell::styled(state.name(), style),
             service
@@ -204,9 +213,34 @@ fn services(status: &Status, paint: Paint) -> String {
             up.map_or_else(dash, |started| render::duration(now.since(started)).into()),
             service.starts.to_string().into(),
             memory.map_or_else(dash, |memory| render::bytes(memory).into()),
-        ]);
+        ];
+        if asked {
+            row.extend(latency(service.latency.as_ref()));
+        }
+        table.row(row);
     }
     table.render(paint)
+}
+
+/// Rate and quantiles; a `~` before those that may be wrong.
+fn latency(answers: Option<&Answers>) -> [Cell; LATENCY] {
+    let Some(answers) = answers else {
+        return [dash(), dash(), dash()];
+    };
+    let quantile = |nanos| {
+        if answers.requests == 0 {
+            return dash();
+        }
+        let mark = if answers.uncertain.is_some() { "~" } else { "" };
+        let time = render::duration(Duration::from_nanos(nanos));
+        format!("{mark}{time}").into()
+    };
+    let rate = format!("{:.1}", answers.rate());
+    [
+        rate.into(),
+        quantile(answers.p50_ns),
+        quantile(answers.p99_ns),
+    ]
 }
 
 fn dash() -> Cell {
@@ -266,6 +300,15 @@ fn less_seen(out: &mut String, status: &Status, paint: Paint) {
             .map(|fix| format!(" ({fix})"))
             .unwrap_or_default();
         lines.push(format!("probe {} is off: {reason}{fix}", probe.name));
+    }
+    for (name, row) in &status.view.services {
+        let answers = row.service.latency.filter(|one| one.uncertain.is_some());
+        if let Some(answers) = answers {
+            lines.push(format!(
+                "latency of {name} is uncertain: in {} of {} exchanges more data arrived before the response (pipelining, multiplexing, requests in parts)",
+                answers.overlapping, answers.requests
+            ));
+        }
     }
     for detector in &status.view.detectors {
         if let Some(reason) = &detector.degraded {

@@ -85,6 +85,8 @@ pub struct Kernel {
     pub reclaim_threshold: Span,
     /// Requests to a disk that take, or are held back, this long become events.
     pub block_threshold: Span,
+    /// Answers of services that take longer than this become events.
+    pub slow_request: Span,
     /// Events of one probe, cgroup and CPU in a second; more are held back and counted. Urgent ones never are.
     pub cgroup_events_per_second: u32,
     /// Processes and threads that a cgroup makes in a second before it is reported.
@@ -114,6 +116,7 @@ impl Default for Kernel {
             run_queue_threshold: Span::millis(20),
             reclaim_threshold: Span::millis(1),
             block_threshold: Span::millis(100),
+            slow_request: Span::seconds(1),
             cgroup_events_per_second: 4_000,
             forks_per_second: 1_000,
             dns_timeout: Span::seconds(5),

@@ -258,6 +258,7 @@ impl Detector for Detect {
                     let below = self.crossings.table(processes);
                     self.below(below, at, out);
                 }
+                Sample::ServiceLatency { .. } => {}
                 Sample::MemoryPressure { some_avg10, .. } => {
                     self.host.triggered(at, *some_avg10);
                 }

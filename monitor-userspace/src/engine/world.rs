@@ -3,7 +3,7 @@
 use monitor_common::Event;
 
 use super::Engine;
-use crate::model::{ProcessKey, ServiceSignal, Signal, Time};
+use crate::model::{ProcessKey, Sample, Service, ServiceSignal, Signal, Time};
 
 impl Engine {
     /// Runs after the detectors have seen the signal.
@@ -13,6 +13,16 @@ impl Engine {
                 event: Event::ProcessExit(exit),
             } => {
                 self.process_ended(ProcessKey::from_task(&exit.task));
+            }
+            Signal::Sample {
+                sample: Sample::ServiceLatency { cgroup_id, answers },
+            } => {
+                let mut services = self.world.services.values_mut();
+                let of_it = |service: &&mut Service| service.cgroup_id == *cgroup_id;
+                if let Some(service) = services.find(of_it) {
+                    service.latency = Some(*answers);
+                    self.changed = true;
+                }
             }
             Signal::Service { service, change } => self.supervisor_says(service, change, at),
             Signal::Check { result } => {
@@ -42,6 +52,7 @@ impl Engine {
             service.process = None;
             service.started = None;
             service.answers = None;
+            service.latency = None;
             self.changed = true;
         }
     }
@@ -58,6 +69,7 @@ impl Engine {
                     service.cgroup_id = *cgroup_id;
                     service.started = Some(at);
                     service.answers = None;
+                    service.latency = None;
                     service.starts += 1;
                     // From here on, its end is news again.
                     service.in_action = false;
@@ -69,6 +81,7 @@ impl Engine {
                     service.cgroup_id = 0;
                     service.started = None;
                     service.answers = None;
+                    service.latency = None;
                 }
             }
         }

@@ -164,9 +164,10 @@ impl Meter {
             return Verdict::Keep;
         }
         self.over = 0;
-        let optional = by_probe
-            .iter()
-            .filter(|(probe, cpus)| probe.spec().mode == Mode::Optional && **cpus > total * WORTH);
+        let optional = by_probe.iter().filter(|(probe, cpus)| {
+            let may_go = matches!(probe.spec().mode, Mode::Optional | Mode::Watched);
+            may_go && **cpus > total * WORTH
+        });
         let costliest = optional.max_by(|a, b| a.1.total_cmp(b.1));
         let Some((probe, cpus, state)) =
             costliest.and_then(|(probe, cpus)| Some((*probe, *cpus, state(*probe)?)))

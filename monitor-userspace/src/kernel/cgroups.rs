@@ -7,11 +7,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use aya::Ebpf;
 use aya::maps::{Array, HashMap, MapData, MapError, PerCpuArray};
+use monitor_common::Kind;
 use monitor_common::probes::off_cpu::WaitTotals;
 use monitor_common::probes::run_queue_latency::{BUCKETS, CgroupFilter, WATCHED_CGROUPS};
+use monitor_common::probes::service_latency::{LatencyTotals, SERVICES, TOTALS_WORDS};
 use thiserror::Error;
 
 use super::counters::{per_cpu, sum, take_array, take_map};
+use super::programs::{Programs, SwitchError};
 
 /// Words of a [`CgroupFilter`], the first of which is the number of cgroups.
 const FILTER_WORDS: usize = 17;
@@ -25,6 +28,7 @@ pub(super) struct Maps {
     slots: HashMap<MapData, u64, u32>,
     histogram: PerCpuArray<MapData, [u64; BUCKETS]>,
     waits: PerCpuArray<MapData, [u64; WAIT_WORDS]>,
+    latency: PerCpuArray<MapData, [u64; TOTALS_WORDS]>,
 }
 
 impl Maps {
@@ -35,6 +39,7 @@ impl Maps {
             slots: take_map(object, "WATCHED_SLOTS")?.try_into()?,
             histogram: take_array(object, "CGROUP_HISTOGRAM")?,
             waits: take_array(object, "CGROUP_WAITS")?,
+            latency: take_array(object, "CGROUP_LATENCY")?,
         })
     }
 }
@@ -48,6 +53,7 @@ struct State {
 #[derive(Clone)]
 pub struct CgroupWatch {
     state: Arc<Mutex<State>>,
+    programs: Programs,
 }
 
 /// Why a cgroup has no figures of its own.
@@ -64,6 +70,14 @@ pub enum CgroupWatchError {
         /// Why.
         source: MapError,
     },
+    /// Programs that follow watched cgroups do not attach; the other figures are there.
+    #[error("cgroup {cgroup_id} has not all of its figures: {source}")]
+    Programs {
+        /// Which.
+        cgroup_id: u64,
+        /// Why.
+        source: SwitchError,
+    },
 }
 
 /// What was counted of one cgroup since it is watched.
@@ -73,6 +87,8 @@ pub struct CgroupFigures {
     pub run_queue: [u64; BUCKETS],
     /// Other waits; zeros while `off_cpu` is not attached.
     pub waits: WaitTotals,
+    /// What its answers took; none while `service_latency` is not attached, and for those beyond the first [`SERVICES`].
+    pub latency: Option<LatencyTotals>,
 }
 
 impl std::fmt::Debug for CgroupWatch {
@@ -82,9 +98,10 @@ impl std::fmt::Debug for CgroupWatch {
 }
 
 impl CgroupWatch {
-    pub(super) fn new(maps: Maps) -> Self {
+    pub(super) fn new(maps: Maps, programs: Programs) -> Self {
         let slots = BTreeMap::new();
         Self {
+            programs,
             state: Arc::new(Mutex::new(State { maps, slots })),
         }
     }
@@ -107,7 +124,9 @@ impl CgroupWatch {
             .insert(cgroup_id, slot, 0)
             .map_err(refused)?;
         state.slots.insert(cgroup_id, slot);
-        state.show_filter().map_err(refused)
+        state.show_filter().map_err(refused)?;
+        let followed = self.programs.set_watching(true);
+        followed.map_err(|source| CgroupWatchError::Programs { cgroup_id, source })
     }
 
     /// Undoes [`Self::watch`]; nothing changes for one that is not watched.
@@ -118,12 +137,18 @@ impl CgroupWatch {
             return Ok(());
         }
         state.show_filter().map_err(refused)?;
-        state.maps.slots.remove(&cgroup_id).map_err(refused)
+        state.maps.slots.remove(&cgroup_id).map_err(refused)?;
+        if state.slots.is_empty() {
+            let followed = self.programs.set_watching(false);
+            followed.map_err(|source| CgroupWatchError::Programs { cgroup_id, source })?;
+        }
+        Ok(())
     }
 
     /// What was counted of each watched cgroup, by its id.
     pub fn read(&self) -> BTreeMap<u64, CgroupFigures> {
         let state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let counted = self.programs.is_attached(Kind::ServiceLatency);
         let figures = |slot: u32| {
             let words = sum(&state.maps.waits, slot);
             let half = |from| std::array::from_fn(|at| words.get(from + at).copied().unwrap_or(0));
@@ -133,6 +158,8 @@ impl CgroupWatch {
                     waits: half(0),
                     wait_ns: half(WAIT_WORDS / 2),
                 },
+                latency: (counted && slot < SERVICES)
+                    .then(|| latency(&sum(&state.maps.latency, slot))),
             }
         };
         let each = state.slots.iter();
@@ -148,7 +175,13 @@ impl State {
         self.maps.waits.set(slot, waits, 0)?;
         let zeros = aya::maps::PerCpuValues::try_from(vec![[0; BUCKETS]; cpus]);
         let waits = zeros.map_err(MapError::IoError)?;
-        self.maps.histogram.set(slot, waits, 0)
+        self.maps.histogram.set(slot, waits, 0)?;
+        if slot >= SERVICES {
+            return Ok(());
+        }
+        let zeros = aya::maps::PerCpuValues::try_from(vec![[0; TOTALS_WORDS]; cpus]);
+        let totals = zeros.map_err(MapError::IoError)?;
+        self.maps.latency.set(slot, totals, 0)
     }
 
     fn show_filter(&mut self) -> Result<(), MapError> {
@@ -164,5 +197,17 @@ impl State {
         let watched = words.first().copied().unwrap_or(0);
         self.maps.filter.set(0, words, 0)?;
         self.maps.watched.set(0, watched, 0)
+    }
+}
+
+/// The words of a slot, as the kernel lays them out.
+fn latency(words: &[u64; TOTALS_WORDS]) -> LatencyTotals {
+    let [requests, overlapping, displaced, sum_ns, buckets @ ..] = *words;
+    LatencyTotals {
+        requests,
+        overlapping,
+        displaced,
+        sum_ns,
+        buckets,
     }
 }

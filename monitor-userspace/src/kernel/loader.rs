@@ -13,6 +13,7 @@ use aya::{Btf as Types, Ebpf, EbpfLoader};
 use monitor_common::Kind;
 use monitor_common::counters::{SENDING_CALLS, settings};
 use monitor_common::offsets::{ABSENT, REGISTERS_SYSCALL};
+use monitor_common::probes::service_latency;
 use monitor_common::spec::{Attach, Mode, ProbeSpec};
 
 use super::bench::BenchLoad;
@@ -112,6 +113,8 @@ fn load_object(
         .iter()
         .filter(|kind| options.refuse.iter().any(|name| name == kind.name()))
         .fold(0_u32, |bits, kind| bits | 1 << kind.number());
+    let segments = u32::from(first_of(btf, service_latency::ARRIVAL) != "sk_data_ready");
+    let slow_ns = nanoseconds(options.slow_request);
     let memory_subsystem = btf
         .enumerator("cgroup_subsys_id", "memory_cgrp_id")
         .unwrap_or(ABSENT);
@@ -127,6 +130,8 @@ fn load_object(
         .override_global(settings::RECLAIM_THRESHOLD_NS, &reclaim_ns, true)
         .override_global(settings::BLOCK_THRESHOLD_NS, &block_ns, true)
         .override_global(settings::REQUEST_AFTER_QUEUE, &after_queue, true)
+        .override_global(settings::SLOW_REQUEST_NS, &slow_ns, true)
+        .override_global(settings::ARRIVALS_ARE_SEGMENTS, &segments, true)
         .override_global(
             settings::CGROUP_EVENTS_PER_SECOND,
             &options.cgroup_events_per_second,
@@ -148,6 +153,13 @@ fn load_object(
             Some(mode) if refusal::is_permission(&error) => KernelError::Lockdown { mode },
             _ => error.into(),
         })
+}
+
+/// Of tracepoints with `|` between their names, the first that this kernel has; the last, if it has none.
+fn first_of<'a>(btf: &Btf, names: &'a str) -> &'a str {
+    let mut each = names.split('|');
+    let known = each.clone().find(|name| btf.tracepoint(name).is_ok());
+    known.or_else(|| each.next_back()).unwrap_or(names)
 }
 
 /// Numbers of the system calls that wait for a lock.
@@ -247,6 +259,7 @@ impl Loader<'_> {
         let attached = match (hooks.is_empty(), spec.mode) {
             (true, _) => "with every probe".to_owned(),
             (false, Mode::Demand | Mode::Bench) => format!("{}, on demand", hooks.join(", ")),
+            (false, Mode::Watched) => format!("{}, while a service is watched", hooks.join(", ")),
             (false, _) => hooks.join(", "),
         };
         ProbeState::On { attached }
@@ -258,6 +271,7 @@ impl Loader<'_> {
             let Attach::BtfTracepoint { name, first_argument } = program.attach else {
                 return None;
             };
+            let name = first_of(&self.btf, name);
             match self.btf.tracepoint(name) {
                 Err(error) => Some(ProbeState::off(error.to_string(), refusal::FIX_TRACEPOINT)),
                 Ok(arguments) => {
@@ -283,6 +297,7 @@ impl Loader<'_> {
             })?;
         match attach {
             Attach::BtfTracepoint { name, .. } | Attach::IfThere(name) => {
+                let name = first_of(&self.btf, name);
                 let program: &mut BtfTracePoint = program.try_into()?;
                 program.load(name, &self.types)?;
                 if matches!(kind.spec().mode, Mode::Essential | Mode::Optional) {
@@ -338,13 +353,14 @@ impl Loader<'_> {
             object: self.object,
             links: self.links,
             probes,
+            watching: false,
             stats: None,
         }));
         let programs = Programs::of(&loaded);
         let kernel = Kernel {
             counters: CounterReader::new(maps, programs.clone()),
             guards: Guards::new(guard_maps, programs.clone()),
-            cgroups: CgroupWatch::new(cgroup_maps),
+            cgroups: CgroupWatch::new(cgroup_maps, programs.clone()),
             dns: DnsWatch::new(dns_maps, programs.clone(), self.options.dns_timeout),
             bench,
             loaded,

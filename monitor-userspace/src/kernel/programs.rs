@@ -23,6 +23,8 @@ pub(super) struct Loaded {
     /// Dropping a link detaches its program.
     pub(super) links: BTreeMap<Kind, Vec<BtfTracePointLink>>,
     pub(super) probes: Vec<ProbeStatus>,
+    /// Whether a cgroup is watched.
+    pub(super) watching: bool,
     /// The kernel measures while it is open.
     pub(super) stats: Option<OwnedFd>,
 }
@@ -143,6 +145,29 @@ impl Programs {
         }
     }
 
+    /// Attaches what is to be attached while a cgroup is watched, or detaches it. What is off stays off.
+    pub(super) fn set_watching(&self, watching: bool) -> Result<(), SwitchError> {
+        let Some(loaded) = self.loaded.upgrade() else {
+            return Ok(());
+        };
+        let kinds: Vec<Kind> = {
+            let mut loaded = lock(&loaded);
+            loaded.watching = watching;
+            let on = loaded.probes.iter().filter(|probe| probe.state.is_on());
+            on.map(|probe| probe.kind)
+                .filter(|kind| kind.spec().mode == Mode::Watched)
+                .collect()
+        };
+        for kind in kinds {
+            if watching {
+                self.attach(kind)?;
+            } else {
+                self.detach(kind);
+            }
+        }
+        Ok(())
+    }
+
     /// Detaches a probe that costs too much; it counts as off for this reason until [`Self::restore`].
     pub fn shed(&self, kind: Kind, reason: &str, fix: &str) {
         self.detach(kind);
@@ -152,7 +177,13 @@ impl Programs {
     /// Undoes [`Self::shed`].
     pub fn restore(&self, kind: Kind, state: ProbeState) -> Result<(), SwitchError> {
         self.set_state(kind, state);
-        if matches!(kind.spec().mode, Mode::Essential | Mode::Optional) {
+        let loaded = self.loaded.upgrade();
+        let attached = match kind.spec().mode {
+            Mode::Essential | Mode::Optional => true,
+            Mode::Watched => loaded.is_some_and(|loaded| lock(&loaded).watching),
+            Mode::Demand | Mode::Bench => false,
+        };
+        if attached {
             self.attach(kind)?;
         }
         Ok(())

@@ -162,6 +162,10 @@ metrics! {
     ServiceRunQueue, Histogram, "smart_monitor_service_run_queue_latency", SECONDS, [Service], "Time runnable tasks of the service waited for a CPU, all processes of its cgroup; the sum is estimated likewise";
     ServiceWaits, Counter, "smart_monitor_service_off_cpu_waits", NONE, [Service, Wait], "Waits of the service's tasks that were not for a CPU; needs `off_cpu` in `[kernel]`";
     ServiceWaitSeconds, Counter, "smart_monitor_service_off_cpu", SECONDS, [Service, Wait], "Time in them";
+    ServiceLatency, Histogram, "smart_monitor_service_latency", SECONDS, [Service], "Time from a request's arrival at the service to the first data of its response, without the network; counted in the kernel";
+    ServiceRequests, Counter, "smart_monitor_service_requests", NONE, [Service], "Requests that the service answered, as far as `service_latency` tells them apart";
+    ServiceOverlapping, Counter, "smart_monitor_service_requests_overlapping", NONE, [Service], "Of these, those in which more data arrived before the response: pipelining, multiplexing, or requests in parts; with many of them the latency is uncertain";
+    ServiceDisplaced, Counter, "smart_monitor_service_requests_displaced", NONE, [Service], "Requests that took the place of one that still waited, which is then not counted";
     ReclaimStalls, Counter, "smart_monitor_direct_reclaim_stalls", NONE, [], "Times a task had to free memory before it was given any";
     ReclaimSeconds, Counter, "smart_monitor_direct_reclaim_stall", SECONDS, [], "Time that tasks spent doing so";
     TcpConnect, Histogram, "smart_monitor_tcp_connect", SECONDS, [], "Time until an outgoing TCP connection was made, all of the host; the sum is estimated likewise";

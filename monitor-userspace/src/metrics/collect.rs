@@ -11,6 +11,7 @@ use monitor_common::counters::{ProbeCounters, TcpTotals};
 use monitor_common::probes::dns_query::{RCODES, REFUSED, rcode_name};
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::{BUCKETS, upper_bound_ns};
+use monitor_common::probes::service_latency::{LatencyTotals, lower_bound_ns};
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::DescriptorEncoder;
 
@@ -372,7 +373,40 @@ fn write_service_waits(
     by_kind(page, Metric::ServiceWaits, |waits| waits.waits.map(float))?;
     by_kind(page, Metric::ServiceWaitSeconds, |waits| {
         waits.wait_ns.map(seconds)
-    })
+    })?;
+    let asked: Vec<_> = known
+        .iter()
+        .filter_map(|(name, figures)| Some((*name, figures.latency.as_ref()?)))
+        .collect();
+    page.family(Metric::ServiceLatency, |family| {
+        let mut asked = asked.iter();
+        asked.try_for_each(|(name, totals)| write_latency(family, name, totals))
+    })?;
+    let mut count = |metric, value: fn(&LatencyTotals) -> u64| {
+        page.family(metric, |family| {
+            let mut asked = asked.iter();
+            asked.try_for_each(|(name, totals)| family.put(&[name], value(totals)))
+        })
+    };
+    count(Metric::ServiceRequests, |totals| totals.requests)?;
+    count(Metric::ServiceOverlapping, |totals| totals.overlapping)?;
+    count(Metric::ServiceDisplaced, |totals| totals.displaced)
+}
+
+/// A bound at each power of two that the kernel's buckets begin at, of which it has eight to each: 1 us to 69 s.
+fn write_latency(family: &mut Family<'_>, name: &str, totals: &LatencyTotals) -> fmt::Result {
+    let (below, rest) = totals.buckets.split_at(1);
+    let (powers, beyond) = rest.split_at(rest.len() - 1);
+    let groups = [below].into_iter().chain(powers.chunks(8));
+    let mut at = 0;
+    let mut buckets: Vec<(f64, u64)> = groups
+        .map(|group| {
+            at += group.len();
+            (seconds(lower_bound_ns(at)), group.iter().sum())
+        })
+        .collect();
+    buckets.push((f64::INFINITY, beyond.iter().sum()));
+    family.histogram(&[name], seconds(totals.sum_ns), &buckets)
 }
 
 fn write_own(page: &mut Page<'_>, own: &Own) -> fmt::Result {

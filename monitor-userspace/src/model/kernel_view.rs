@@ -8,6 +8,7 @@ use monitor_common::probes::block_io::Operation;
 use monitor_common::probes::dns_query::DnsTotals;
 use monitor_common::probes::off_cpu::Wait;
 use monitor_common::probes::run_queue_latency::BUCKETS;
+use monitor_common::probes::service_latency::LatencyTotals;
 use serde::{Deserialize, Serialize};
 
 use super::ListenQueue;
@@ -69,6 +70,8 @@ pub struct CgroupWaits {
     pub waits: [u64; Wait::ALL.len()],
     /// Nanoseconds in them.
     pub wait_ns: [u64; Wait::ALL.len()],
+    /// What answers took; none where they are not counted.
+    pub latency: Option<LatencyTotals>,
 }
 
 /// What was counted of one disk, all CPUs together. What has four entries is by [`Operation`].

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ProcessKey, Time};
+use super::{Answers, ProcessKey, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +63,9 @@ pub struct Service {
     pub answers: Option<bool>,
     /// Starts since the daemon began.
     pub starts: u64,
+    /// How long it took to answer in the last interval; none before the first request that its present process was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency: Option<Answers>,
 }
 
 impl Service {
@@ -80,6 +83,7 @@ impl Service {
             in_action: false,
             answers: None,
             starts: 0,
+            latency: None,
         }
     }
 

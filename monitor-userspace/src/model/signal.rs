@@ -6,7 +6,7 @@ use std::time::Duration;
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::{Effect, ProcessKey};
+use super::{Answers, Effect, ProcessKey};
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,13 @@ pub enum Sample {
         process: ProcessKey,
         /// Resident memory, bytes.
         resident: u64,
+    },
+    /// How long a service took to answer since the sample before.
+    ServiceLatency {
+        /// Its cgroup.
+        cgroup_id: u64,
+        /// How long.
+        answers: Answers,
     },
     /// How the processes of a service stall for lack of memory: when its own alarm fires, and after that until it is quiet.
     ServicePressure {

@@ -216,6 +216,7 @@ impl KernelView for LiveKernel {
                 run_queue: figures.run_queue,
                 waits: figures.waits.waits,
                 wait_ns: figures.waits.wait_ns,
+                latency: figures.latency,
             };
             (id, waits)
         };

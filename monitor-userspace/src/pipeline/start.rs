@@ -84,8 +84,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let mut engine = Engine::new(settings, recovered.next);
     restore(&mut engine, recovered);
 
-    let view = Arc::new(Mutex::new(View::default()));
-    let known = Arc::default();
+    let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
     let core = Core {
         engine,
         delivered,
@@ -98,6 +97,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
     let read_from = Sources {
         snapshot: kernel.as_mut().ok().and_then(Kernel::take_snapshot),
+        cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
         ceilings,
         pressures: pressures.clone(),
         arming: config.samplers.memory_pressure.clone(),
@@ -342,6 +342,7 @@ fn load_kernel(config: &Config) -> Result<Result<Kernel, String>, DaemonError> {
         run_queue_threshold: wanted.run_queue_threshold.0,
         reclaim_threshold: wanted.reclaim_threshold.0,
         block_threshold: wanted.block_threshold.0,
+        slow_request: wanted.slow_request.0,
         cgroup_events_per_second: wanted.cgroup_events_per_second,
         forks_per_second: wanted.forks_per_second,
         dns_timeout: wanted.dns_timeout.0,

@@ -1,6 +1,6 @@
 //! Connections over the loopback device.
 
-use std::io::Write as _;
+use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::time::Duration;
 
@@ -8,6 +8,7 @@ use anyhow::{Context as _, Result, bail};
 use monitor_common::Event;
 use monitor_common::probes::tcp_reset::RECEIVED;
 use rustix::net::{AddressFamily, SocketType};
+use smart_monitor::host::cgroupfs::CgroupFs;
 use smart_monitor::kernel::Kernel;
 use smart_monitor_tests::free_port;
 
@@ -89,4 +90,33 @@ pub(super) fn dns_query(stage: &mut Stage) -> Result<()> {
             && query.domain().to_string() == "matrix.test"
             && query.task.pid == std::process::id())
     })
+}
+
+/// A word and its answer, to a server in the cgroup that this program is in.
+pub(super) fn service_latency(stage: &mut Stage) -> Result<()> {
+    let answered = |kernel: &mut Kernel| {
+        kernel.cgroups().watch(own_cgroup()?)?;
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let mut client = TcpStream::connect(listener.local_addr()?)?;
+        let (mut server, peer) = listener.accept()?;
+        client.write_all(b"word")?;
+        server.read_exact(&mut [0; 4])?;
+        server.write_all(b"answer")?;
+        client.read_exact(&mut [0; 6])?;
+        Ok(peer)
+    };
+    let seen = stage.see(
+        answered,
+        |peer, event| matches!(event, Event::ServiceLatency(answer) if answer.flow.peer() == *peer),
+    );
+    stage.kernel.cgroups().unwatch(own_cgroup()?)?;
+    seen
+}
+
+fn own_cgroup() -> Result<u64> {
+    let tree = CgroupFs::open()?.context("no cgroup v2 hierarchy is mounted")?;
+    let text = std::fs::read_to_string("/proc/self/cgroup")?;
+    let path = text.lines().find_map(|line| line.strip_prefix("0::"));
+    tree.id_of(path.context("in no cgroup of v2")?)
+        .context("its own cgroup is not in view")
 }

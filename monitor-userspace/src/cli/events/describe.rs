@@ -47,6 +47,7 @@ pub(super) fn style(event: &Event) -> Option<Style> {
         Event::ProcessSignal(_)
         | Event::RunQueueLatency(_)
         | Event::DirectReclaim(_)
+        | Event::ServiceLatency(_)
         | Event::OffCpu(_)
         | Event::TcpReset(_)
         | Event::TcpRetransmit(_)
@@ -75,6 +76,7 @@ pub(super) fn what(event: &Event, resolver: &mut Resolver) -> String {
         Event::TcpConnect(connect) => network::connected(connect),
         Event::TcpReset(reset) => network::reset(reset),
         Event::TcpRetransmit(again) => network::retransmit(again),
+        Event::ServiceLatency(slow) => network::answered(slow),
         Event::ProcessSignal(signal) => signalled(signal),
         Event::ForkStorm(storm) => {
             let within = storm.header.time_ns.saturating_sub(storm.window_ns);

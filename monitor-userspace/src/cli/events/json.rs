@@ -133,6 +133,7 @@ enum Fields<'a> {
     Connect(network::Connect),
     Reset(network::Reset),
     Retransmit(network::Retransmit),
+    Answer(network::Answer),
     Signal {
         signal: u32,
         signal_name: Option<&'static str>,
@@ -248,6 +249,7 @@ fn fields<'a>(event: &'a Event, resolver: &mut Resolver) -> Fields<'a> {
         Event::TcpConnect(event) => Fields::Connect(network::connect(event)),
         Event::TcpReset(event) => Fields::Reset(network::reset(event)),
         Event::TcpRetransmit(event) => Fields::Retransmit(network::retransmit(event)),
+        Event::ServiceLatency(event) => Fields::Answer(network::answer(event)),
         Event::ProcessSignal(event) => Fields::Signal {
             signal: event.signal,
             signal_name: names::signal(event.signal),

@@ -34,7 +34,9 @@ pub(super) fn choose(names: &[String], failed: bool) -> anyhow::Result<Vec<Kind>
     }
     if names.is_empty() {
         let wanted = |kind: &Kind| {
-            is_stream(*kind) && kind.spec().mode != Mode::Demand && (!failed || can_fail(kind))
+            is_stream(*kind)
+                && !matches!(kind.spec().mode, Mode::Demand | Mode::Watched)
+                && (!failed || can_fail(kind))
         };
         chosen = Kind::ALL.iter().copied().filter(wanted).collect();
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use monitor_common::Flow;
+use monitor_common::probes::service_latency::ServiceLatency;
 use monitor_common::probes::tcp_connect::TcpConnect;
 use monitor_common::probes::tcp_reset::{SENT, TcpReset, state_name};
 use monitor_common::probes::tcp_retransmit::TcpRetransmit;
@@ -57,6 +58,17 @@ pub(super) fn retransmit(again: &TcpRetransmit) -> String {
     round_trip(&mut text, again.rtt_us);
     if again.suggests_mtu() {
         text.push_str("; only large packets are lost: the path's MTU is smaller than assumed");
+    }
+    text
+}
+
+/// A slow answer of a service.
+pub(super) fn answered(slow: &ServiceLatency) -> String {
+    let (port, peer) = (slow.flow.local_port, slow.flow.peer());
+    let after = time(slow.latency_ns);
+    let mut text = format!("port {port} answered {peer} after {after}");
+    if slow.overlapping != 0 {
+        text.push_str("; more requests came meanwhile, or its request in parts");
     }
     text
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use monitor_common::Flow;
+use monitor_common::probes::service_latency::ServiceLatency;
 use monitor_common::probes::tcp_connect::TcpConnect;
 use monitor_common::probes::tcp_reset::{TcpReset, state_name};
 use monitor_common::probes::tcp_retransmit::TcpRetransmit;
@@ -105,5 +106,21 @@ pub(super) fn retransmit(event: &TcpRetransmit) -> Retransmit {
         bytes_acked: event.bytes_acked,
         rtt_us: some(event.rtt_us),
         suggests_mtu: event.suggests_mtu(),
+    }
+}
+
+#[derive(Serialize)]
+pub(super) struct Answer {
+    #[serde(flatten)]
+    ends: Ends,
+    latency_ns: u64,
+    overlapping: bool,
+}
+
+pub(super) fn answer(event: &ServiceLatency) -> Answer {
+    Answer {
+        ends: ends(&event.flow),
+        latency_ns: event.latency_ns,
+        overlapping: event.overlapping != 0,
     }
 }
