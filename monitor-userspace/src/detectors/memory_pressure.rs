@@ -258,7 +258,6 @@ impl Detector for Detect {
                     let below = self.crossings.table(processes);
                     self.below(below, at, out);
                 }
-                Sample::ServiceLatency { .. } => {}
                 Sample::MemoryPressure { some_avg10, .. } => {
                     self.host.triggered(at, *some_avg10);
                 }
@@ -266,7 +265,7 @@ impl Detector for Detect {
                     let memory = (*total, *available);
                     self.host.memory(memory, at, &self.config, world, out);
                 }
-                Sample::ListenQueues { .. } => {}
+                Sample::ServiceLatency { .. } | Sample::ListenQueues { .. } => {}
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),
             Signal::Kernel {
