@@ -59,6 +59,8 @@ pub enum Attach {
         name: &'static str,
         /// Structure that the first argument must point to, where kernels differ in it; empty when they do not.
         first_argument: &'static str,
+        /// How many arguments it must hand over, where kernels differ in that; 0 when they do not.
+        arguments: usize,
     },
     /// Such a tracepoint of this name where the kernel has it; elsewhere the probe goes without the program.
     IfThere(&'static str),
@@ -72,6 +74,7 @@ impl Attach {
         Self::BtfTracepoint {
             name,
             first_argument: "",
+            arguments: 0,
         }
     }
 }

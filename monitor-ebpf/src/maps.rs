@@ -19,6 +19,8 @@ use monitor_common::probes::service_latency::{LatencyTotals, PendingSet, SERVICE
 use monitor_common::probes::{listen_overflow, packet_drop, socket_overflow, tcp_connect};
 use monitor_common::{DropClass, Kind, Task};
 
+use crate::probes::block_io::Done;
+
 /// Bytes of [`BULK`].
 pub(crate) const BULK_BYTES: u32 = 1 << 20;
 
@@ -116,6 +118,10 @@ pub(crate) static RECLAIM_TOTALS: PerCpuArray<ReclaimTotals> = PerCpuArray::with
 /// What TCP did.
 #[map]
 static TCP_TOTALS: PerCpuArray<TcpTotals> = PerCpuArray::with_max_entries(1, 0);
+
+/// A request that ended and is told of, so that it is not on the stack.
+#[map]
+pub(crate) static BLOCK_DONE: PerCpuArray<Done> = PerCpuArray::with_max_entries(1, 0);
 
 /// What each cgroup makes of each probe's events.
 #[map]

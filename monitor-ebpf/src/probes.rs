@@ -2,7 +2,7 @@
 
 mod bench_empty;
 mod bench_load;
-mod block_io;
+pub(crate) mod block_io;
 mod cgroup_change;
 mod connect_error;
 mod direct_reclaim;

@@ -28,7 +28,7 @@ fn request(header: Header, name: &str, operation: Operation) -> BlockIo {
         major: 8,
         minor: 0,
         operation: operation as u32,
-        in_flight: 12,
+        padding: 0,
         disk,
     }
 }

@@ -98,8 +98,8 @@ pub struct BlockIo {
     pub minor: u32,
     /// [`Operation`] as a number.
     pub operation: u32,
-    /// Requests of this disk that its driver had just then, this one included.
-    pub in_flight: u32,
+    /// Always 0.
+    pub padding: u32,
     /// The disk's name.
     pub disk: [u8; DISK_LEN],
 }
@@ -243,6 +243,8 @@ pub struct DiskFigures {
     pub told_since_ns: u64,
     /// See `told_since_ns`.
     pub told: u64,
+    /// Of no meaning to userspace.
+    pub scratch: u64,
 }
 
 /// Words of 8 bytes in [`DiskFigures`].
@@ -287,7 +289,7 @@ pub const fn major_minor(device: u32) -> (u32, u32) {
 
 const _: () = assert!(size_of::<BlockIo>() == 144);
 const _: () = assert!(size_of::<Issued>() == 32);
-const _: () = assert!(size_of::<DiskFigures>() == 177 * 8);
+const _: () = assert!(size_of::<DiskFigures>() == 178 * 8);
 
 #[cfg(test)]
 mod tests {

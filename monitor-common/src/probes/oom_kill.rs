@@ -15,6 +15,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             name: "mark_victim",
             // Only a process id before 6.8.
             first_argument: "task_struct",
+            arguments: 0,
         },
     }],
     offsets: &[TASK],

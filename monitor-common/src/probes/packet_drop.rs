@@ -1,7 +1,7 @@
 //! A packet was thrown away on this host, for a reason that tells of something wrong.
 //!
 //! Every packet that the kernel throws away is counted by the kernel's reason; an event comes only of those whose reason has a
-//! [`DropClass`]. Before 5.17 the kernel gives no reasons, so that there are only counts.
+//! [`DropClass`]. Before 5.17 the kernel gives no reasons, and the probe is off.
 
 use core::net::SocketAddr;
 
@@ -18,7 +18,12 @@ pub const SPEC: ProbeSpec = ProbeSpec {
     mode: Mode::Optional,
     programs: &[ProgramSpec {
         name: "packet_drop",
-        attach: Attach::tracepoint("kfree_skb"),
+        attach: Attach::BtfTracepoint {
+            name: "kfree_skb",
+            first_argument: "",
+            // The packet, the place in the kernel, the reason.
+            arguments: 3,
+        },
     }],
     offsets: &[
         CURRENT,

@@ -19,7 +19,7 @@ use monitor_common::probes::block_io::{
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 
 use crate::emit::{Lane, admitted, count, emit_in_place, has_share, now_ns};
-use crate::maps::{DISK_FIGURES, DISKS_LEFT_OUT, ISSUED, NO_FIGURES};
+use crate::maps::{BLOCK_DONE, DISK_FIGURES, DISKS_LEFT_OUT, ISSUED, NO_FIGURES};
 use crate::offsets::{
     BIO_GROUP, BLKCG_CGROUP, CGROUP_NODE, CGROUP_ROOT, CGROUP_ROOT_HIERARCHY, DISK_MAJOR,
     DISK_MINOR, DISK_NAME, GROUP_BLKCG, KernelPtr, NODE_ID, QUEUE_DISK, REQUEST_BIO, REQUEST_BYTES,
@@ -105,10 +105,10 @@ fn try_block_complete(ctx: &BtfTracePointContext) -> Option<()> {
     let figures = figures_of(device)?;
     let failed = is_failure(status, flags);
     let mut done = Done {
-        device,
         operation: Operation::of(flags) as u32,
         status,
         bytes,
+        padding: 0,
         issued,
         device_ns: UNKNOWN,
         queued_ns: UNKNOWN,
@@ -141,16 +141,38 @@ fn try_block_complete(ctx: &BtfTracePointContext) -> Option<()> {
         count(Kind::BlockIo, |counters| counters.suppressed += 1);
         return None;
     };
-    tell(request, &done, lane);
+    // Taken through memory: each of its values is a case to older verifiers, and all cases of all of them would be followed from here on.
+    let scratch = BLOCK_DONE.get_ptr_mut(0)?;
+    // SAFETY: a slot of this CPU, valid while the program runs.
+    let done = unsafe {
+        forget(&raw const done, scratch);
+        &*scratch
+    };
+    tell(request, done, lane);
     Some(())
 }
 
+/// Copies a record, a word at a time, so that nothing is known of it any more.
+///
+/// # Safety
+///
+/// Both must be valid.
+#[inline(always)]
+unsafe fn forget(from: *const Done, to: *mut Done) {
+    let (from, to) = (from.cast::<u64>(), to.cast::<u64>());
+    for word in 0..size_of::<Done>() / 8 {
+        // SAFETY: within both, by the caller's word.
+        unsafe { to.add(word).write_volatile(from.add(word).read()) };
+    }
+}
+
 /// A request that ended, or a part of one.
-struct Done {
-    device: u32,
+#[repr(C)]
+pub(crate) struct Done {
     operation: u32,
     status: i32,
     bytes: u32,
+    padding: u32,
     issued: Issued,
     device_ns: u64,
     queued_ns: u64,
@@ -176,11 +198,10 @@ fn look_up(request: KernelPtr, is_last: bool) -> Option<Issued> {
 #[inline(always)]
 fn measure(figures: &mut DiskFigures, request: KernelPtr, done: &mut Done) {
     done.device_ns = done.now_ns.saturating_sub(done.issued.since_ns);
-    let bucket_of = |time_ns: u64| bucket(time_ns) & (HISTOGRAM - 1);
     let operation = done.operation as usize & 3;
     // SAFETY: the masks keep them in bounds, for the verifier too.
     unsafe {
-        let at = operation * HISTOGRAM + bucket_of(done.device_ns);
+        let at = operation * HISTOGRAM + bucket_of(done.device_ns, &raw mut figures.scratch);
         *figures.device.get_unchecked_mut(at & (4 * HISTOGRAM - 1)) += 1;
         *figures.device_ns.get_unchecked_mut(operation) += done.device_ns;
     }
@@ -192,7 +213,24 @@ fn measure(figures: &mut DiskFigures, request: KernelPtr, done: &mut Done) {
     done.queued_ns = done.issued.since_ns.saturating_sub(made_ns);
     figures.queued_ns += done.queued_ns;
     // SAFETY: as above.
-    unsafe { *figures.queued.get_unchecked_mut(bucket_of(done.queued_ns)) += 1 };
+    unsafe {
+        let at = bucket_of(done.queued_ns, &raw mut figures.scratch);
+        *figures.queued.get_unchecked_mut(at) += 1;
+    }
+}
+
+/// The bucket, taken through memory: after that it is just a number to the verifier, and not as many cases as there are buckets.
+///
+/// # Safety
+///
+/// The place must be valid.
+#[inline(always)]
+unsafe fn bucket_of(time_ns: u64, scratch: *mut u64) -> usize {
+    // SAFETY: by the caller's word.
+    unsafe {
+        scratch.write_volatile(bucket(time_ns) as u64);
+        scratch.read_volatile() as usize & (HISTOGRAM - 1)
+    }
 }
 
 /// So many slow requests of a disk a second are told.
@@ -227,9 +265,8 @@ fn tell(request: KernelPtr, done: &Done, lane: Lane) {
             (&raw mut (*record).major).write(disk.load(&DISK_MAJOR));
             (&raw mut (*record).minor).write(disk.load(&DISK_MINOR));
             (&raw mut (*record).operation).write(done.operation);
-            (&raw mut (*record).in_flight).write(1);
+            (&raw mut (*record).padding).write(0);
             name_of(disk, &raw mut (*record).disk);
-            count_in_flight(done.device, &raw mut (*record).in_flight);
         }
     });
 }
@@ -245,20 +282,6 @@ unsafe fn name_of(disk: KernelPtr, into: *mut [u8; DISK_LEN]) {
     for word in 0..DISK_LEN / 8 {
         // SAFETY: within the record, by the caller's word.
         unsafe { words.add(word).write(disk.load_past(&DISK_NAME, word * 8)) };
-    }
-}
-
-/// Adds the other requests that the driver of this disk has. The sum is kept in the record: in a register, each would be another
-/// case to the verifier.
-#[inline(always)]
-unsafe fn count_in_flight(device: u32, sum: *mut u32) {
-    let Some(table) = ISSUED.get(0) else { return };
-    // 1 when they are the same, without a branch, which would be two cases to the verifier.
-    let is = |other: u32| (u64::from(other ^ device).wrapping_sub(1) >> 63) as u32;
-    for [first, second] in table {
-        let found = is(first.device) + is(second.device);
-        // SAFETY: by the caller's word it is in the record.
-        unsafe { sum.write_volatile(sum.read_volatile() + found) };
     }
 }
 

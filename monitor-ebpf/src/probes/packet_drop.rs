@@ -14,15 +14,11 @@ use crate::offsets::{KernelPtr, SKB_LENGTH};
 use crate::packet::{Packet, interface, is_outgoing, owner, socket};
 use crate::settings::{DROP_ARGUMENTS, drop_class, refuse_if_asked};
 
-/// `kfree_skb(skb, location)`, since 5.17 with `reason`, since 6.11 with `rx_sk`
+/// `kfree_skb(skb, location, reason)`, since 6.11 also `rx_sk`
 #[btf_tracepoint(function = "kfree_skb")]
 fn packet_drop(ctx: BtfTracePointContext) -> i32 {
     refuse_if_asked(Kind::PacketDrop);
-    let reason = if DROP_ARGUMENTS.load() >= 3 {
-        ctx.arg::<u32>(2).min(u32::from(SUBSYSTEM))
-    } else {
-        0
-    };
+    let reason = ctx.arg::<u32>(2).min(u32::from(SUBSYSTEM));
     if let Some(number) = DROP_REASONS.get_ptr_mut(reason) {
         // SAFETY: a slot of this CPU, valid while the program runs.
         unsafe { *number += 1 };

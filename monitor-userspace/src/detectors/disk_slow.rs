@@ -59,7 +59,6 @@ struct Slow {
     longest_ns: u64,
     /// It waited for its turn for longer than the disk took for it.
     held_back: bool,
-    in_flight: u32,
     who: String,
 }
 
@@ -106,7 +105,6 @@ impl Detect {
             longest_ns: event.longest_ns(),
             held_back: event.queued_ns != UNKNOWN
                 && (event.device_ns == UNKNOWN || event.queued_ns > event.device_ns),
-            in_flight: event.in_flight,
             who: match event.task.pid {
                 0 => "unknown".to_owned(),
                 pid => format!("{} [{pid}]", event.task.comm()),
@@ -124,7 +122,6 @@ impl Detect {
 
 fn raise(event: &BlockIo, seen: Time, slow: &VecDeque<Slow>) -> Finding {
     let longest = slow.iter().map(|slow| slow.longest_ns).max().unwrap_or(0);
-    let deepest = slow.iter().map(|slow| slow.in_flight).max().unwrap_or(0);
     let held_back = slow.iter().filter(|slow| slow.held_back).count();
     let mut makers: BTreeMap<&str, usize> = BTreeMap::new();
     for slow in slow {
@@ -139,8 +136,7 @@ fn raise(event: &BlockIo, seen: Time, slow: &VecDeque<Slow>) -> Finding {
             format!("{} in {:.1?}", slow.len(), seen.since(since)),
         )
         .fact("longest", format!("{:.1?}", Duration::from_nanos(longest)))
-        .fact("of them mostly held back before the disk", held_back)
-        .fact("most in flight", deepest);
+        .fact("of them mostly held back before the disk", held_back);
     if let Some((who, count)) = most {
         evidence = evidence.fact("most of them made by", format!("{who}, {count}"));
     }

@@ -268,12 +268,24 @@ impl Loader<'_> {
     /// Off, when a hook does not exist here or hands over something else than the program expects.
     fn unfit_hook(&self, spec: &ProbeSpec) -> Option<ProbeState> {
         spec.programs.iter().find_map(|program| {
-            let Attach::BtfTracepoint { name, first_argument } = program.attach else {
+            let Attach::BtfTracepoint {
+                name,
+                first_argument,
+                arguments: wanted,
+            } = program.attach
+            else {
                 return None;
             };
             let name = first_of(&self.btf, name);
             match self.btf.tracepoint(name) {
                 Err(error) => Some(ProbeState::off(error.to_string(), refusal::FIX_TRACEPOINT)),
+                Ok(arguments) if arguments.len() < wanted => Some(ProbeState::off(
+                    format!(
+                        "tracepoint {name} of this kernel hands over {} arguments, and not the {wanted} that are needed",
+                        arguments.len()
+                    ),
+                    refusal::FIX_NEWER,
+                )),
                 Ok(arguments) => {
                     let first = arguments.first().copied().flatten().unwrap_or_default();
                     (!first_argument.is_empty() && first != first_argument).then(|| {

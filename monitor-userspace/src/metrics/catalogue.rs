@@ -95,7 +95,7 @@ labels! {
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
     Program, "program", "function name of a kernel program";
-    Reason, "reason", "a reason of the running kernel (`enum skb_drop_reason`, in lower case), `subsystem`, or `unknown` before 5.17";
+    Reason, "reason", "a reason of the running kernel (`enum skb_drop_reason`, in lower case) or `subsystem`";
     Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
     Rcode, "rcode", "code of a DNS answer: `NOERROR`, `SERVFAIL`, `NXDOMAIN`, ..., 16 at most";

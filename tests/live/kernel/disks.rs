@@ -198,43 +198,7 @@ fn a_slow_request_names_who_made_it_and_where() {
             request.queued_ns != UNKNOWN && request.queued_ns < 5_000_000_000,
             "{request:?}"
         );
-        assert!(request.in_flight >= 1, "{request:?}");
     }
-}
-
-#[test]
-fn when_all_is_done_nothing_is_in_flight() {
-    let mut live = Live::new(&every_request());
-    let disk = Loop::new();
-    let mut reader = reader(&[], &disk);
-    let part = "
-file = os.open({device}, os.O_RDONLY | os.O_DIRECT)
-def reads():
-    memory = mmap.mmap(-1, 1 << 18)
-    for place in range(0, 8 << 20, 1 << 18): os.preadv(file, [memory], place)
-threads = [threading.Thread(target=reads) for _ in range(8)]
-for thread in threads: thread.start()
-for thread in threads: thread.join()
-say('done'); hear()";
-    let mut crowd = Actor::new(
-        &[],
-        &part.replace("{device}", &format!("'{}'", disk.device())),
-    );
-    crowd.go();
-    assert_eq!(crowd.line(), "done");
-    disk.idle();
-    let name = disk.name.clone();
-    let most = live.all(|event| match event {
-        Event::BlockIo(request) if request.disk() == name => Some(request.in_flight),
-        _ => None,
-    });
-    assert!(most.iter().max().is_some_and(|most| *most > 1), "{most:?}");
-    // In another second, so that it is told.
-    live.read_for(Duration::from_millis(1_100));
-    let place = 9 << 20;
-    read(&mut reader, place, 4_096, 1);
-    let request = event_of(&mut live, &disk, &reader, place);
-    assert_eq!(request.in_flight, 1, "the request itself: {request:?}");
 }
 
 #[test]
@@ -261,7 +225,7 @@ fn a_request_that_fails_is_urgent_and_says_how() {
     // Its first half is read, and the driver gets it again for the rest.
     assert_eq!(read(&mut reader, end - 4_096, 8_192, 1), -5);
     let rest = event_of(&mut live, &disk, &reader, end);
-    assert_eq!((rest.error(), rest.bytes, rest.in_flight), (5, 4_096, 1));
+    assert_eq!((rest.error(), rest.bytes), (5, 4_096));
     assert!(rest.device_ns != UNKNOWN, "{rest:?}");
     let after = disk.figures(&live.kernel);
     assert_eq!(after.errors, [2, 0, 0, 0]);

@@ -270,7 +270,6 @@ fn block_io(request: &BlockIo) -> String {
             format_args!(" (queued {})", time(request.queued_ns)),
         );
     }
-    add(&mut text, format_args!(", {} in flight", request.in_flight));
     text
 }
 
