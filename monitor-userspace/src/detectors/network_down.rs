@@ -193,7 +193,7 @@ impl Detector for Detect {
                 evidence: Evidence::at(at)
                     .since(link.since)
                     .fact("device", format!("{name} {}", link.state.words()))
-                    .fact("for", &self.config.hold),
+                    .fact("for", self.config.hold),
             });
         }
         for (family, route) in &mut self.routes {
@@ -208,7 +208,7 @@ impl Detector for Detect {
                     .since(route.since)
                     .fact("lost", format!("the last default route of {family}"))
                     .fact("it went via", &route.device)
-                    .fact("for", &self.config.hold),
+                    .fact("for", self.config.hold),
             });
         }
     }

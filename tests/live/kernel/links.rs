@@ -1,5 +1,6 @@
 //! Links, default routes and neighbours of a namespace, as they change.
 
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::net::UdpSocket;
 use std::time::{Duration, Instant};
 
@@ -85,7 +86,9 @@ fn default_routes_are_seen_to_go_also_with_their_link_and_to_come_back() {
         &["route", "add", "default", "via", &far.v4.to_string()],
     );
     until(&mut watch, |change| is_route(change, IpFamily::Ipv4, true));
-    // The kernel tells of the link only.
+    b.must("ip", &["link", "set", DEVICE, "down"]);
+    until(&mut watch, |change| is_link(change, LinkState::NoCarrier));
+    // The kernel tells of the link only, and that it does not work is known.
     a.must("ip", &["link", "set", DEVICE, "down"]);
     until(&mut watch, |change| is_route(change, IpFamily::Ipv4, false));
 }
@@ -95,8 +98,7 @@ fn a_neighbour_that_nobody_is_fails_and_is_back_when_somebody_is() {
     let (a, b) = (Namespace::new("na"), Namespace::new("nb"));
     let (_, far) = pair(&a, &b);
     let mut watch = a.inside(|| Watch::open(ROOM).expect("it needs no rights"));
-    let [x, y, z, _] = far.v4.octets();
-    let nobody = std::net::Ipv4Addr::new(x, y, z, 77);
+    let nobody = std::net::Ipv4Addr::from(u32::from(far.v4) + 75);
     let wanted = |change: &NetworkChange, there: bool| {
         matches!(change, NetworkChange::Neighbour { address, device, reachable }
             if *address == nobody && device == DEVICE && *reachable == there)
@@ -125,18 +127,14 @@ fn a_loss_is_told_once_and_what_was_lost_is_found() {
     let (_, far) = pair(&a, &b);
     // The kernel gives no less than a few thousand bytes: room for some routes.
     let mut watch = a.inside(|| Watch::open(1).expect("it needs no rights"));
-    let many: String = (0..500)
-        .map(|number| {
-            format!(
-                "route add 10.200.{}.{}/32 via {}\n",
-                number / 250,
-                number % 250,
-                far.v4
-            )
-        })
-        .collect();
+    let mut many = Vec::new();
+    for number in 0..500 {
+        let (high, low) = (number / 250, number % 250);
+        many.push(format!("route add 10.200.{high}.{low}/32 via {}\n", far.v4));
+    }
+    many.push(format!("route add default via {}\n", far.v4));
     let path = std::env::temp_dir().join(format!("sm-routes-{}", std::process::id()));
-    std::fs::write(&path, many + &format!("route add default via {}\n", far.v4)).expect("a file");
+    std::fs::write(&path, many.concat()).expect("a file");
     let batch = path.to_str().expect("it is text").to_owned();
     a.must("ip", &["-batch", &batch]);
     std::fs::remove_file(path).expect("it is ours");
@@ -145,4 +143,31 @@ fn a_loss_is_told_once_and_what_was_lost_is_found() {
         .iter()
         .filter(|change| **change == NetworkChange::Missed);
     assert_eq!(missed.count(), 1, "{told:?}");
+}
+
+#[test]
+fn the_command_line_shows_them_too() {
+    let (a, b) = (Namespace::new("ea"), Namespace::new("eb"));
+    let (_, far) = pair(&a, &b);
+    let binary = smart_monitor_tests::binary().expect("it is built");
+    let binary = binary.to_str().expect("it is text");
+    let args = ["events", "-p", "network_change", "--count", "1"];
+    let mut child = a.spawn(binary, &args);
+    let mut out = BufReader::new(child.stdout.take().expect("it is piped"));
+    let mut heading = String::new();
+    out.read_line(&mut heading).expect("it is text");
+    let at = heading.find("WHAT").expect("it has begun");
+    a.must(
+        "ip",
+        &["route", "add", "default", "via", &far.v4.to_string()],
+    );
+    let mut line = String::new();
+    out.read_to_string(&mut line).expect("it is text");
+    assert_eq!(
+        line.get(at..),
+        Some("there is a default route of IPv4 via wire\n"),
+        "{line}"
+    );
+    assert!(line.contains(" network_change "), "{line}");
+    assert!(child.wait().expect("it is ours").success());
 }

@@ -75,10 +75,11 @@ impl State {
             out.push(known.is(LinkState::Renamed));
         }
         let worked = renamed.is_none() && known.is_some_and(Link::works);
-        let changed = worked != link.works();
-        if changed {
+        if worked != link.works() {
             out.push(link.is(link.state()));
         }
+        // Also when it did not work before: its routes go only when it is switched off.
+        let changed = known.is_none_or(|known| known.state() != link.state());
         self.links.insert(link.index, link);
         changed
     }

@@ -162,7 +162,12 @@ fn told(name: &str, state: LinkState) -> NetworkChange {
 fn a_link_is_told_of_when_it_begins_or_ceases_to_work() {
     let mut state = State::default();
     let mut out = Vec::new();
-    assert!(!state.news(link(3, "eth0", true, false), &mut out));
+    for (up, carrier) in [(false, false), (true, false), (false, false)] {
+        let news = link(3, "eth0", up, carrier);
+        assert!(state.news(news, &mut out), "routes may have changed");
+    }
+    let same = link(3, "eth0", false, false);
+    assert!(!state.news(same, &mut out));
     assert!(out.is_empty(), "it never worked");
     for (up, carrier) in [(true, true), (true, true), (true, false), (false, false)] {
         state.news(link(3, "eth0", up, carrier), &mut out);
