@@ -9,7 +9,12 @@ use super::Scene;
 
 fn changes(scene: &mut Scene, change: NetworkChange) {
     let sample = Sample::Network { change };
-    scene.signal(&Signal::Sample { sample });
+    let signal = Signal::Sample { sample };
+    // As a recording has it.
+    let line = serde_json::to_string(&signal).expect("it can be written");
+    let read: Signal = serde_json::from_str(&line).expect("it can be read");
+    assert_eq!(read, signal);
+    scene.signal(&read);
 }
 
 fn link(scene: &mut Scene, name: &str, kind: Option<&str>, state: LinkState) {
@@ -96,6 +101,21 @@ fn what_comes_and_goes_by_itself_is_not_missed_and_hardware_that_is_gone_is() {
     assert_eq!(scene.incident(2).severity, Severity::Critical);
     link(&mut scene, "eth1", None, LinkState::Renamed);
     assert!(scene.incident(1).is_over());
+}
+
+#[test]
+fn neighbours_and_losses_are_no_incident_of_their_own() {
+    let mut scene = Scene::new("");
+    let neighbour = NetworkChange::Neighbour {
+        address: "fe80::7".parse().expect("an address"),
+        device: "eth0".to_owned(),
+        reachable: false,
+    };
+    changes(&mut scene, neighbour);
+    changes(&mut scene, NetworkChange::Missed);
+    scene.pass(Duration::from_secs(10));
+    assert!(none(&scene, 1));
+    assert_eq!(scene.engine.wake(), None);
 }
 
 #[test]

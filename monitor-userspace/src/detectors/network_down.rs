@@ -80,14 +80,7 @@ impl Detect {
         }
     }
 
-    fn link(
-        &mut self,
-        name: &str,
-        state: LinkState,
-        made: bool,
-        at: Time,
-        out: &mut Vec<Finding>,
-    ) {
+    fn link(&mut self, name: &str, state: LinkState, made: bool, at: Time, out: &mut Vec<Finding>) {
         match state {
             LinkState::NoCarrier | LinkState::Off => {
                 let ignored = self.config.ignore.iter().any(|word| name.starts_with(word));

@@ -1,7 +1,7 @@
 //! Links, default routes and neighbours of a network namespace, as they change (`rtnetlink(7)`). Needs no rights.
 //!
 //! The kernel tells of links and neighbours. Of default routes it tells too, but not when it removes those of IPv4 with their device or
-//! their address: so that any of these only says that the routes must be read, [`SETTLE`] later, which also makes one reading of
+//! their address: so that any of these only says that the routes must be read, `SETTLE` later, which also makes one reading of
 //! many changes. When news were lost (ENOBUFS), all tables are read again. Not followed: tables of routes other than the main one.
 
 mod message;
