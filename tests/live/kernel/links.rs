@@ -16,19 +16,22 @@ const ROOM: usize = 1 << 20;
 /// Far more than anything here takes; a neighbour is asked for three times, a second each.
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// All that the watch tells until `last` is among it.
+/// All that the watch tells until `last` is among it, and it has nothing left to read.
 fn until(watch: &mut Watch, last: impl Fn(&NetworkChange) -> bool) -> Vec<NetworkChange> {
     let began = Instant::now();
     let mut told = Vec::new();
-    while !told.iter().any(&last) {
+    loop {
+        let next = watch.read(clock::now(), &mut told);
+        let next = next.expect("it can be read");
+        if next.is_none() && told.iter().any(&last) {
+            return told;
+        }
         assert!(began.elapsed() < PATIENCE, "only {told:?}");
-        let next = watch.read(clock::now(), &mut told).expect("it can be read");
         let wait = next.map_or(Duration::from_millis(100), |next| next.since(clock::now()));
         let timeout = Timespec::try_from(wait).expect("a short time");
-        poll(&mut [PollFd::new(&*watch, PollFlags::IN)], Some(&timeout))
-            .expect("it can be waited for");
+        let mut fds = [PollFd::new(&*watch, PollFlags::IN)];
+        poll(&mut fds, Some(&timeout)).expect("it can be waited for");
     }
-    told
 }
 
 fn is_link(change: &NetworkChange, wanted: LinkState) -> bool {
