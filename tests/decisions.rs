@@ -10,6 +10,8 @@ mod dns;
 mod growth;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/network.rs"]
+mod network;
 #[path = "decisions/queues.rs"]
 mod queues;
 #[path = "decisions/routes.rs"]

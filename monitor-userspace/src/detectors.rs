@@ -94,4 +94,5 @@ detectors! {
     accept_queue_overflow,
     disk_error,
     disk_slow,
+    network_down,
 }

@@ -10,6 +10,7 @@ pub mod exec;
 pub mod listeners;
 pub mod own;
 pub mod procfs;
+pub mod rtnetlink;
 pub mod service_cgroup;
 pub mod signals;
 mod spawn;

@@ -8,6 +8,7 @@ pub mod evidence;
 pub mod identity;
 pub mod incident;
 pub mod kernel_view;
+pub mod network;
 pub mod service;
 pub mod signal;
 pub mod time;

@@ -112,4 +112,5 @@ samplers! {
     service_memory,
     service_pressure,
     listen_queues,
+    network,
 }

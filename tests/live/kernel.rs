@@ -23,6 +23,8 @@ mod figures;
 mod forks;
 #[path = "kernel/latency.rs"]
 mod latency;
+#[path = "kernel/links.rs"]
+mod links;
 #[path = "kernel/loading.rs"]
 mod loading;
 #[path = "kernel/memory.rs"]

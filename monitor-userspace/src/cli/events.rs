@@ -3,6 +3,7 @@
 //! Loads kernel programs of its own, only those that are asked for: it needs no daemon, changes nothing of one that runs, and
 //! is gone with the last of them when it ends.
 
+mod changes;
 mod describe;
 mod filter;
 mod json;
@@ -27,6 +28,7 @@ use monitor_common::probes::run_queue_latency::WATCHED_CGROUPS;
 
 use super::render::Paint;
 use crate::host::clock;
+use crate::host::rtnetlink::Watch;
 use crate::kernel::{Kernel, Options, ProbeState};
 use filter::{Cgroup, Filter};
 use line::{Clock, Columns, TimeForm};
@@ -39,7 +41,7 @@ const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to stan
 were lost or held back) and the summary in the end go to standard error. The fields of JSON: docs/events.md.";
 
 /// Watch kernel events as they happen: programs started and ended, signals, connections, DNS, packets thrown away, waits for a CPU, slow
-/// disks, lack of memory, cgroups.
+/// disks, lack of memory, cgroups; and changes of this namespace's network.
 #[derive(Debug, clap::Args)]
 #[command(after_help = MORE)]
 pub(super) struct Args {
@@ -98,7 +100,7 @@ fn span(text: &str) -> Result<Duration, String> {
 
 /// See [`Args`].
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let mut kinds = select::choose(&args.probe, args.failed)?;
+    let (mut kinds, network) = select::asked(&args.probe, args.failed)?;
     check_threshold(&args, &kinds)?;
     let cgroup = args.cgroup.as_deref().map(Cgroup::named).transpose()?;
     anyhow::ensure!(
@@ -118,7 +120,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         kernel.cgroups().watch(id)?;
     }
     leave_out_what_is_off(&kernel, &mut kinds);
-    if kinds.is_empty() {
+    let network = network.then(watch_network).flatten();
+    if kinds.is_empty() && network.is_none() {
         say("none of the probes that are asked for works here: nothing to watch");
         return Ok(ExitCode::FAILURE);
     }
@@ -142,7 +145,9 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             Form::Json
         } else {
             let screen = std::io::stdout().is_terminal();
-            Form::Lines(Columns::new(&kinds, screen, Paint::for_stdout()))
+            let mut names: Vec<_> = kinds.iter().map(|kind| kind.name()).collect();
+            names.extend(network.as_ref().map(|_| changes::NAME));
+            Form::Lines(Columns::new(&names, screen, Paint::for_stdout()))
         },
         clock: Clock::measure(args.time),
         until: Until {
@@ -158,10 +163,21 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             container: args.container,
             failed: args.failed,
         },
+        network,
         out: Output::stdout(),
         tally: Tally::default(),
     };
     stream.run()
+}
+
+/// Bytes of news that may wait.
+const NEWS: usize = 1 << 20;
+
+/// None, and a notice, where it is refused.
+fn watch_network() -> Option<Watch> {
+    let watch = Watch::open(NEWS);
+    let refused = |error: &std::io::Error| say(&format!("{} is off: {error}", changes::NAME));
+    watch.inspect_err(refused).ok()
 }
 
 fn check_threshold(args: &Args, kinds: &[Kind]) -> anyhow::Result<()> {

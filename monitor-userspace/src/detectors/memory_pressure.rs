@@ -265,7 +265,9 @@ impl Detector for Detect {
                     let memory = (*total, *available);
                     self.host.memory(memory, at, &self.config, world, out);
                 }
-                Sample::ServiceLatency { .. } | Sample::ListenQueues { .. } => {}
+                Sample::ServiceLatency { .. }
+                | Sample::ListenQueues { .. }
+                | Sample::Network { .. } => {}
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),
             Signal::Kernel {

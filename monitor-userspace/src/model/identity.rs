@@ -69,7 +69,7 @@ pub enum Subject {
         /// Address and port.
         address: SocketAddr,
     },
-    /// A disk, by its name below `/dev`.
+    /// A disk, by its name below `/dev`, or a network device, by its own.
     Device {
         /// That name.
         name: String,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
+use super::network::NetworkChange;
 use super::{Answers, Effect, ProcessKey};
 
 /// One input.
@@ -106,6 +107,11 @@ pub enum Sample {
     ListenQueues {
         /// Each of them.
         full: Vec<ListenQueue>,
+    },
+    /// Something changed in the daemon's network namespace.
+    Network {
+        /// What.
+        change: NetworkChange,
     },
 }
 

@@ -126,7 +126,7 @@ fn sleep(samplers: &[Box<dyn Sampler>], stop: &OwnedFd, wait: Duration) -> Optio
     let nudged = files
         .iter()
         .zip(whose)
-        .filter(|(fd, _)| fd.revents().contains(PollFlags::IN));
+        .filter(|(fd, _)| fd.revents().intersects(PollFlags::IN | PollFlags::ERR));
     let alarms = own.iter().zip(places);
     let alarms = alarms.filter(|(fd, _)| !fd.revents().is_empty());
     let alarms = alarms.map(|(fd, (sampler, place))| Alarm {

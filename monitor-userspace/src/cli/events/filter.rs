@@ -30,6 +30,15 @@ pub(super) struct Filter {
 }
 
 impl Filter {
+    /// Whether what is no process's is left out.
+    pub(super) const fn is_of_processes(&self) -> bool {
+        self.pid.is_some()
+            || self.comm.is_some()
+            || self.cgroup.is_some()
+            || self.unit.is_some()
+            || self.container.is_some()
+    }
+
     /// Whether the event is to be shown. What costs nothing is asked first.
     pub(super) fn passes(&self, event: &Event, resolver: &mut Resolver) -> bool {
         if self.failed && !failed(event) {

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
-use monitor_common::{Event, Kind};
+use monitor_common::Event;
 
 use super::resolve::Resolver;
-use super::{describe, text};
+use super::{changes, describe, text};
 use crate::cli::render::{Paint, Style, add, clean};
 use crate::host::clock;
 use crate::model::Time;
+use crate::model::network::NetworkChange;
 use crate::model::who::Identity;
 
 /// As wide as the names of processes that are text.
@@ -62,13 +63,16 @@ impl Clock {
 
     /// When the kernel saw it.
     pub(super) fn show(&self, event: &Event) -> String {
-        let at = Time::from_kernel(event.time_ns());
+        self.show_at(Time::from_kernel(event.time_ns()))
+    }
+
+    fn show_at(&self, at: Time) -> String {
         match self.form {
             TimeForm::Clock => {
-                let zoned = self.stamp(event).to_zoned(self.zone.clone());
+                let zoned = self.stamp(at).to_zoned(self.zone.clone());
                 zoned.strftime("%H:%M:%S%.3f").to_string()
             }
-            TimeForm::Rfc3339 => self.rfc3339(event),
+            TimeForm::Rfc3339 => self.rfc3339_at(at),
             TimeForm::Relative => seconds(at.since(self.began)),
             TimeForm::Monotonic => seconds(at.since(Time::from_nanos(0))),
         }
@@ -76,12 +80,16 @@ impl Clock {
 
     /// Date and time in UTC, with nanoseconds.
     pub(super) fn rfc3339(&self, event: &Event) -> String {
-        format!("{:.9}", self.stamp(event))
+        self.rfc3339_at(Time::from_kernel(event.time_ns()))
     }
 
-    fn stamp(&self, event: &Event) -> Timestamp {
-        let at = Time::from_kernel(event.time_ns()).nanos();
-        let wall = at.saturating_add(self.offset);
+    /// The same, of this moment.
+    pub(super) fn rfc3339_at(&self, at: Time) -> String {
+        format!("{:.9}", self.stamp(at))
+    }
+
+    fn stamp(&self, at: Time) -> Timestamp {
+        let wall = at.nanos().saturating_add(self.offset);
         Timestamp::from_nanosecond(i128::from(wall)).unwrap_or_default()
     }
 
@@ -109,9 +117,9 @@ pub(super) struct Columns {
 }
 
 impl Columns {
-    /// For events of these probes.
-    pub(super) fn new(kinds: &[Kind], cut: bool, paint: Paint) -> Self {
-        let names = kinds.iter().map(|kind| kind.name().len());
+    /// For events of these names.
+    pub(super) fn new(names: &[&str], cut: bool, paint: Paint) -> Self {
+        let names = names.iter().map(|name| name.len());
         let probe = names.max().unwrap_or(0).max("PROBE".len());
         Self { probe, cut, paint }
     }
@@ -162,6 +170,25 @@ impl Columns {
         );
     }
 
+    /// Appends the line of a change of the network, which is no process's.
+    pub(super) fn change(&self, out: &mut String, change: &NetworkChange, at: Time, clock: &Clock) {
+        let time = format!("{:>width$}", clock.show_at(at), width = clock.width());
+        let name = format!("{:width$}", changes::NAME, width = self.probe);
+        let name = match changes::style(change) {
+            Some(style) => self.paint.apply(style, &name),
+            None => name,
+        };
+        let time = self.paint.apply(Style::Dim, &time);
+        let what = clean(&changes::what(change));
+        add(
+            out,
+            format_args!(
+                "{time} {name} {:>PID$} {:COMM$} {:WHERE$} {what}\n",
+                "-", "-", "-"
+            ),
+        );
+    }
+
     fn fit(&self, place: &str) -> String {
         let place = clean(place);
         if !self.cut || place.chars().count() <= WHERE {
@@ -187,6 +214,8 @@ pub(super) fn place(identity: Option<&Identity>, cgroup_id: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use monitor_common::Kind;
+
     use super::super::samples;
     use super::*;
 
@@ -216,8 +245,8 @@ mod tests {
 
     #[test]
     fn columns_are_aligned_under_their_headings() {
-        let kinds = [Kind::RunQueueLatency, Kind::ProcessExit];
-        let columns = Columns::new(&kinds, true, Paint::none());
+        let names = ["run_queue_latency", "process_exit"];
+        let columns = Columns::new(&names, true, Paint::none());
         let clock = clock(TimeForm::Clock);
         let heading = columns.heading(&clock);
         let mut line = String::new();

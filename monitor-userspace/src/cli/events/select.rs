@@ -1,5 +1,6 @@
 //! Which probes are asked for, by name.
 
+use super::changes;
 use monitor_common::Kind;
 use monitor_common::spec::Mode;
 
@@ -20,6 +21,19 @@ const CAN_FAIL: [Kind; 7] = [
 /// Whether its events make a stream of their own.
 pub(super) fn is_stream(kind: Kind) -> bool {
     kind.spec().mode != Mode::Bench && !matches!(kind, Kind::TaskSnapshot | Kind::EventThrottle)
+}
+
+/// What is asked for: probes, and whether changes of the network are.
+pub(super) fn asked(names: &[String], failed: bool) -> anyhow::Result<(Vec<Kind>, bool)> {
+    let probes = names.iter().filter(|name| *name != changes::NAME);
+    let probes: Vec<String> = probes.cloned().collect();
+    let network = probes.len() < names.len();
+    if network && probes.is_empty() {
+        anyhow::ensure!(!failed, "--failed is not about {}", changes::NAME);
+        return Ok((Vec::new(), true));
+    }
+    let all = names.is_empty() && !failed;
+    Ok((choose(&probes, failed)?, network || all))
 }
 
 /// The probes of these names; all that need no further word when there are none.
@@ -79,6 +93,7 @@ fn known() -> impl Iterator<Item = &'static str> {
     streams
         .filter(|kind| **kind != Kind::MemoryCeiling)
         .map(|kind| kind.name())
+        .chain([changes::NAME])
 }
 
 /// The name that was meant, probably: one that holds what was written, or else the one with the fewest edits.
@@ -128,6 +143,20 @@ mod tests {
             twice.expect("it is good"),
             [Kind::ProcessExit, Kind::OffCpu]
         );
+    }
+
+    #[test]
+    fn changes_of_the_network_are_asked_for_by_name_or_with_all() {
+        let ask = |all: &[&str], failed| asked(&names(all), failed);
+        let alone = ask(&["network_change"], false).expect("it is good");
+        assert_eq!(alone, (Vec::new(), true));
+        let both = ask(&["oom_kill", "network_change"], false).expect("it is good");
+        assert_eq!(both, (vec![Kind::OomKill], true));
+        assert!(ask(&[], false).expect("it is good").1);
+        assert!(!ask(&[], true).expect("it is good").1);
+        assert!(!ask(&["oom_kill"], false).expect("it is good").1);
+        assert!(ask(&["network_change"], true).is_err());
+        assert!(refusal("network_chang").contains("is it network_change?"));
     }
 
     #[test]

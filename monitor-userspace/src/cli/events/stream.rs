@@ -11,6 +11,7 @@ use std::time::Duration;
 use monitor_common::{Event, Kind};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
+use super::changes;
 use super::describe;
 use super::filter::Filter;
 use super::json;
@@ -19,6 +20,7 @@ use super::output::{Output, say};
 use super::resolve::Resolver;
 use crate::cli::render::{add, clean, duration};
 use crate::host::clock;
+use crate::host::rtnetlink::Watch;
 use crate::kernel::{self, CounterReader, DnsWatch, Rings};
 use crate::model::Time;
 
@@ -58,6 +60,8 @@ pub(super) struct Stream {
     pub(super) rings: Rings,
     pub(super) counters: CounterReader,
     pub(super) dns: DnsWatch,
+    /// Changes of the network, where they are asked for.
+    pub(super) network: Option<Watch>,
     pub(super) resolver: Resolver,
     pub(super) filter: Filter,
     pub(super) form: Form,
@@ -73,6 +77,8 @@ pub(super) struct Tally {
     began: Time,
     shown: BTreeMap<Kind, u64>,
     shown_total: u64,
+    /// Changes of the network among them.
+    changes: u64,
     malformed: usize,
     lost: u64,
     lost_said: Time,
@@ -85,6 +91,7 @@ impl Default for Tally {
             began: clock::now(),
             shown: BTreeMap::new(),
             shown_total: 0,
+            changes: 0,
             malformed: 0,
             lost: 0,
             lost_said: Time::from_nanos(0),
@@ -168,6 +175,11 @@ impl Stream {
             for ring in [&self.rings.urgent, &self.rings.bulk] {
                 fds.push(PollFd::from_borrowed_fd(ring.fd(), PollFlags::IN));
             }
+            fds.extend(
+                self.network
+                    .as_ref()
+                    .map(|watch| PollFd::new(watch, PollFlags::IN)),
+            );
         }
         match poll(&mut fds, Some(&Timespec::try_from(timeout)?)) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
@@ -212,9 +224,22 @@ impl Stream {
                 break;
             }
         }
+        let changed = if next == Next::Round {
+            self.changes(now, &mut text)?
+        } else {
+            0
+        };
+        if self
+            .until
+            .count
+            .is_some_and(|count| self.tally.shown_total >= count)
+        {
+            next = Next::Enough;
+        }
         if !self.out.write(&text)? {
             next = Next::Unread;
         }
+        let drained = drained + changed;
         self.resolver.collect(clock::now());
         Ok((drained, next))
     }
@@ -243,6 +268,41 @@ impl Stream {
         }
         self.resolver.after(event);
         Ok(())
+    }
+
+    /// Takes changes of the network; how many there were. No process has a part in one.
+    fn changes(&mut self, now: Time, text: &mut String) -> anyhow::Result<usize> {
+        let mut changed = Vec::new();
+        if let Some(watch) = &mut self.network
+            && let Err(error) = watch.read(now, &mut changed)
+        {
+            say(&format!(
+                "changes of the network are shown no longer: {error}"
+            ));
+            self.network = None;
+        }
+        if self.filter.is_of_processes() {
+            return Ok(0);
+        }
+        let left = self
+            .until
+            .count
+            .map(|count| count.saturating_sub(self.tally.shown_total));
+        let left = left.and_then(|left| usize::try_from(left).ok());
+        changed.truncate(left.unwrap_or(usize::MAX));
+        for change in &changed {
+            match &self.form {
+                Form::Lines(columns) => columns.change(text, change, now, &self.clock),
+                Form::Json => {
+                    let wall = self.clock.rfc3339_at(now);
+                    text.push_str(&changes::json(change, now, wall)?);
+                    text.push('\n');
+                }
+            }
+            self.tally.shown_total += 1;
+            self.tally.changes += 1;
+        }
+        Ok(changed.len())
     }
 
     fn say_losses(&mut self) {
@@ -283,6 +343,9 @@ impl Stream {
             if shown + total.suppressed > 0 {
                 parts.push(part);
             }
+        }
+        if tally.changes > 0 {
+            parts.push(format!("{} {}", changes::NAME, tally.changes));
         }
         if !parts.is_empty() {
             add(&mut text, format_args!(": {}", parts.join(", ")));
