@@ -30,6 +30,7 @@ impl Stage {
         let mut kernel = Kernel::load(&Options {
             run_queue_threshold: Duration::ZERO,
             reclaim_threshold: Duration::ZERO,
+            block_threshold: Duration::ZERO,
             slow_request: Duration::ZERO,
             cgroup_events_per_second: SHARE,
             forks_per_second: FORKS,

@@ -1,5 +1,10 @@
 //! How long watched services take to answer. Attached only while a cgroup is watched.
 
+#![expect(
+    clippy::indexing_slicing,
+    reason = "loops over the few places of a set; an index that could be out of bounds does not load"
+)]
+
 use aya_ebpf::Global;
 use aya_ebpf::macros::btf_tracepoint;
 use aya_ebpf::programs::BtfTracePointContext;

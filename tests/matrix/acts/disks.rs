@@ -14,29 +14,26 @@ use crate::stage::Stage;
 /// Bytes of the disk.
 const SIZE: u64 = 1 << 20;
 
-/// The file of a loop device ends all of a sudden: reading the device fails.
+/// A loop device is read.
 pub(super) fn block_io(stage: &mut Stage) -> Result<()> {
-    const EIO: u32 = 5;
     let read = |_: &mut Kernel| {
         let path = std::env::temp_dir().join(format!("kernel-matrix-{}", std::process::id()));
-        let file = File::create(&path).context("the disk's file")?;
-        file.set_len(SIZE)?;
+        File::create(&path)
+            .and_then(|file| file.set_len(SIZE))
+            .context("the disk's file")?;
         let device = run("losetup", &["-f".as_ref()])?;
         let device = Path::new(device.trim());
         run("losetup", &[device.as_ref(), path.as_ref()])?;
-        file.set_len(0)?;
-        let failed = File::open(device).and_then(|mut disk| disk.read_exact(&mut [0; 4096]));
+        let read = File::open(device).and_then(|mut disk| disk.read_exact(&mut [0; 4096]));
         run("losetup", &["-d".as_ref(), device.as_ref()])?;
         std::fs::remove_file(&path)?;
-        ensure!(
-            failed.is_err(),
-            "the disk reads what its file does not have"
-        );
-        Ok(())
+        read.context("the disk is read")?;
+        let name = device.file_name().context("a device without a name")?;
+        Ok(name.to_string_lossy().into_owned())
     };
     stage.see(
         read,
-        |(), event| matches!(event, Event::BlockIo(request) if request.error() == EIO),
+        |name, event| matches!(event, Event::BlockIo(request) if request.disk() == name),
     )
 }
 
