@@ -1,4 +1,4 @@
-//! A program that does nothing, for measuring what any program at `sched_switch` costs. Emits nothing.
+//! Programs that do nothing, for measuring what any program costs at `sched_switch` and at the states of connections. Emits nothing.
 
 use crate::event::{Header, Task};
 use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
@@ -6,12 +6,18 @@ use crate::spec::{Attach, Mode, ProbeSpec, ProgramSpec};
 /// What the loader must know.
 pub const SPEC: ProbeSpec = ProbeSpec {
     name: "bench_empty",
-    summary: "an empty program at sched_switch, for the benchmarks",
+    summary: "empty programs, for the benchmarks",
     mode: Mode::Bench,
-    programs: &[ProgramSpec {
-        name: "bench_empty",
-        attach: Attach::tracepoint("sched_switch"),
-    }],
+    programs: &[
+        ProgramSpec {
+            name: "bench_empty",
+            attach: Attach::tracepoint("sched_switch"),
+        },
+        ProgramSpec {
+            name: "bench_empty_state",
+            attach: Attach::tracepoint("inet_sock_set_state"),
+        },
+    ],
     offsets: &[],
     optional: &[],
 };

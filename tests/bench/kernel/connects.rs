@@ -11,8 +11,9 @@ use super::worker::Worker;
 use crate::report::{Goal, Report};
 
 /// What is divided by has two turns a round.
-const TURNS: [Variant; 7] = [
+const TURNS: [Variant; 8] = [
     Variant::None,
+    Variant::Empty,
     Variant::Network,
     Variant::Other(Tool::TcpLife),
     Variant::None,

@@ -66,7 +66,17 @@ impl Variant {
 }
 
 /// The probes of the network that are on from start to end.
-const NETWORK: [Kind; 3] = [Kind::TcpConnect, Kind::TcpReset, Kind::TcpRetransmit];
+const NETWORK: [Kind; 9] = [
+    Kind::TcpConnect,
+    Kind::TcpReset,
+    Kind::TcpRetransmit,
+    Kind::PacketDrop,
+    Kind::ListenOverflow,
+    Kind::SocketOverflow,
+    Kind::RouteFailure,
+    Kind::SocketError,
+    Kind::DnsQuery,
+];
 
 /// All probes but these stay off.
 pub(super) fn only(wanted: &[Kind]) -> Options {
