@@ -162,6 +162,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             unit: args.unit.map(filter::unit),
             container: args.container,
             failed: args.failed,
+            unasked: unasked(&kinds),
         },
         network,
         out: Output::stdout(),
@@ -195,10 +196,21 @@ fn check_threshold(args: &Args, kinds: &[Kind]) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Probes that are not asked for, and without which one that is would know less: a connection is told why it failed by those that see its
+/// packets and its listener.
+fn unasked(kinds: &[Kind]) -> Vec<Kind> {
+    let mut more = vec![Kind::PacketDrop, Kind::ListenOverflow];
+    more.retain(|kind| kinds.contains(&Kind::TcpConnect) && !kinds.contains(kind));
+    more
+}
+
 /// Everything else stays off, so that the kernel does no more than is asked for.
 fn options(kinds: &[Kind], threshold: Option<Duration>) -> Options {
     let default = Options::default();
-    let unwanted = |kind: &&Kind| **kind != Kind::EventThrottle && !kinds.contains(kind);
+    let more = unasked(kinds);
+    let unwanted = |kind: &&Kind| {
+        **kind != Kind::EventThrottle && !kinds.contains(kind) && !more.contains(kind)
+    };
     Options {
         disabled: (Kind::ALL.iter().filter(unwanted))
             .map(|kind| kind.name().to_owned())
@@ -267,6 +279,11 @@ mod tests {
         let on: Vec<_> = on.copied().collect();
         assert_eq!(on, [Kind::ProcessExit, Kind::EventThrottle]);
         assert_eq!(asked.run_queue_threshold, Duration::from_millis(5));
+        assert!(unasked(&[Kind::ProcessExit]).is_empty());
+        let connections = [Kind::TcpConnect, Kind::ListenOverflow];
+        assert_eq!(unasked(&connections), [Kind::PacketDrop]);
+        let loaded = options(&connections, None);
+        assert!(!loaded.disabled.contains(&"packet_drop".to_owned()));
         let default = options(&[Kind::ProcessExit], None);
         assert_eq!(default.reclaim_threshold, Duration::from_millis(1));
     }

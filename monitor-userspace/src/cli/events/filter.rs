@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use monitor_common::Event;
 use monitor_common::event::COMM_LEN;
+use monitor_common::{Event, Kind};
 
 use super::resolve::Resolver;
 use super::text;
@@ -27,6 +27,8 @@ pub(super) struct Filter {
     pub(super) container: Option<String>,
     /// Of what can fail, only what did.
     pub(super) failed: bool,
+    /// Not of these: they are loaded for what they tell other probes.
+    pub(super) unasked: Vec<Kind>,
 }
 
 impl Filter {
@@ -41,7 +43,7 @@ impl Filter {
 
     /// Whether the event is to be shown. What costs nothing is asked first.
     pub(super) fn passes(&self, event: &Event, resolver: &mut Resolver) -> bool {
-        if self.failed && !failed(event) {
+        if self.unasked.contains(&event.kind()) || (self.failed && !failed(event)) {
             return false;
         }
         if let Some(pid) = self.pid
