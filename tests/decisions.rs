@@ -411,12 +411,30 @@ fn attempt(header: Header, error: u32, peer: [u8; 4], peer_port: u16) -> TcpConn
         drops: 0,
         drop_class: 0,
         reset: 0,
-        padding: 0,
+        elsewhere: 0,
     }
 }
 
 fn connect(scene: &mut Scene, error: u32) {
     scene.kernel(|header| Event::TcpConnect(attempt(header, error, [127, 0, 0, 1], 8080)));
+}
+
+#[test]
+fn a_service_is_not_blamed_for_connections_of_another_network_namespace() {
+    for (elsewhere, raised) in [(0, 1), (1, 0)] {
+        let mut scene = Scene::new(&format!("{SERVICE}{CONNECT}"));
+        scene.runs(700);
+        scene.pass(Duration::from_secs(120));
+        for _ in 0..5 {
+            scene.kernel(|header| {
+                Event::TcpConnect(TcpConnect {
+                    elsewhere,
+                    ..attempt(header, 111, [127, 0, 0, 1], 8080)
+                })
+            });
+        }
+        assert_eq!(scene.engine.open_incidents().count(), raised, "{elsewhere}");
+    }
 }
 
 #[test]

@@ -86,6 +86,8 @@ pub mod settings {
     pub const DROP_ARGUMENTS: &str = "DROP_ARGUMENTS";
     /// u8 for each of `probes::packet_drop::REASONS`: the [`crate::DropClass`] of the kernel's reason with this number.
     pub const DROP_CLASSES: &str = "DROP_CLASSES";
+    /// u32: number of the daemon's network namespace, as `/proc/self/ns/net` has it; 0 when unknown.
+    pub const DAEMON_NETWORK: &str = "DAEMON_NETWORK";
     /// u32: bit N makes the programs of probe number N ones that the verifier refuses. For tests.
     pub const REFUSED: &str = "REFUSED";
 }

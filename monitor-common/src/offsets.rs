@@ -129,6 +129,7 @@ macro_rules! for_each_offset {
             SKB_NETWORK("sk_buff", "network_header", Offset);
             SKB_TRANSPORT("sk_buff", "transport_header", Offset);
             SOCK_NETWORK("sock", "__sk_common.skc_net.net", Offset);
+            NETWORK_NUMBER("net", "ns.inum", Offset);
             SOCK_ACCEPT_QUEUE("sock", "sk_ack_backlog", Offset);
             SOCK_ACCEPT_LIMIT("sock", "sk_max_ack_backlog", Offset);
             SOCK_DROPS("sock", "sk_drops.counter", Offset);

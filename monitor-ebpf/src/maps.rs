@@ -115,6 +115,10 @@ pub(crate) static RECLAIMING: LruHashMap<u32, Reclaim> = LruHashMap::with_max_en
 #[map]
 pub(crate) static RECLAIM_TOTALS: PerCpuArray<ReclaimTotals> = PerCpuArray::with_max_entries(1, 0);
 
+/// When a connection failed last, on any CPU; 0 for never.
+#[map]
+pub(crate) static LAST_FAILURE: Array<u64> = Array::with_max_entries(1, 0);
+
 /// What TCP did.
 #[map]
 static TCP_TOTALS: PerCpuArray<TcpTotals> = PerCpuArray::with_max_entries(1, 0);

@@ -41,6 +41,8 @@ pub(crate) static DROP_ARGUMENTS: Global<u32> = Global::new(0);
 #[unsafe(no_mangle)]
 static DROP_CLASSES: Global<[u8; REASONS]> = Global::new([0; REASONS]);
 #[unsafe(no_mangle)]
+pub(crate) static DAEMON_NETWORK: Global<u32> = Global::new(0);
+#[unsafe(no_mangle)]
 static REFUSED: Global<u32> = Global::new(0);
 
 /// The [`monitor_common::DropClass`] of a kernel's reason, as a number. The reason must be below [`REASONS`].

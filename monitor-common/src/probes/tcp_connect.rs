@@ -38,6 +38,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::TCP_TOTAL_RETRANSMITS,
             offsets::TCP_SMOOTHED_RTT,
             offsets::SOCK_NETWORK,
+            offsets::NETWORK_NUMBER,
             offsets::SOCK_ACCEPT_QUEUE,
             offsets::SOCK_ACCEPT_LIMIT,
         ],
@@ -64,6 +65,10 @@ pub const EHOSTUNREACH: u32 = 113;
 
 /// Failures that one CPU may report at once in a second; more of them wait with the successes.
 pub const URGENT_PER_SECOND: u64 = 1_000;
+
+/// After a failure every success is told for so long, whatever the share of its cgroup: who counts failures in a row must see what came
+/// between.
+pub const TOLD_AFTER_FAILURE_NS: u64 = 60_000_000_000;
 
 /// Places for sockets whose owner is remembered. A socket has one place, so that another that has the same may take it.
 pub const SOCKETS: u32 = 32_768;
@@ -94,8 +99,8 @@ pub struct TcpConnect {
     pub drop_class: u16,
     /// 1 when a reset came.
     pub reset: u16,
-    /// Always 0.
-    pub padding: u32,
+    /// 1 when it was made in another network namespace than the daemon's: the same address is another host's there.
+    pub elsewhere: u32,
 }
 
 /// Why a connection was not made.
@@ -229,7 +234,7 @@ mod tests {
             drops: 0,
             drop_class: 0,
             reset: 0,
-            padding: 0,
+            elsewhere: 0,
         };
         change(&mut connect);
         connect.cause().name()

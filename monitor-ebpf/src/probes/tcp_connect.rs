@@ -5,14 +5,17 @@ use aya_ebpf::programs::BtfTracePointContext;
 use monitor_common::flow::TCP;
 use monitor_common::probes::run_queue_latency::{HISTOGRAM, bucket};
 use monitor_common::probes::tcp_connect::{
-    EADDRNOTAVAIL, ECONNABORTED, ETIMEDOUT, TcpConnect, URGENT_PER_SECOND,
+    EADDRNOTAVAIL, ECONNABORTED, ETIMEDOUT, TOLD_AFTER_FAILURE_NS, TcpConnect, URGENT_PER_SECOND,
 };
 use monitor_common::{DropClass, Flow, Kind};
 
 use crate::emit::{Lane, admitted, emit, has_share, now_ns};
-use crate::maps::{Dropped, Owner, tcp_totals};
-use crate::offsets::{KernelPtr, SOCK_ERROR, SOCK_PROTOCOL, SOCK_SOURCE_PORT, SOCK_STATE, known};
-use crate::settings::refuse_if_asked;
+use crate::maps::{Dropped, LAST_FAILURE, Owner, tcp_totals};
+use crate::offsets::{
+    KernelPtr, NETWORK_NUMBER, SOCK_ERROR, SOCK_NETWORK, SOCK_PROTOCOL, SOCK_SOURCE_PORT,
+    SOCK_STATE, known,
+};
+use crate::settings::{DAEMON_NETWORK, refuse_if_asked};
 use crate::socket::{
     dropped, flow, peer, peer_queue_full, place, remembered, retransmits, rtt_us, stranger,
 };
@@ -74,21 +77,24 @@ fn begun(socket: KernelPtr) {
 
 #[inline(always)]
 fn made(socket: KernelPtr) {
-    let Some(owner) = remembered(socket) else {
+    if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
         return;
-    };
+    }
     let now_ns = now_ns();
-    // SAFETY: the socket is locked while its state changes, and the slot valid while the program runs.
-    let owner = unsafe { &*owner };
+    let owner = begun_by(socket, now_ns);
     let latency_ns = now_ns.saturating_sub(owner.since_ns);
-    let number = bucket(latency_ns) & (HISTOGRAM - 1);
-    // SAFETY: the mask keeps the number in bounds.
-    tcp_totals(|totals| unsafe { *totals.made.get_unchecked_mut(number) += 1 });
-    if !has_share(Kind::TcpConnect, Lane::Bulk, &owner.task, now_ns) {
+    // Of one whose beginning is not known, the time is not, either.
+    if owner.socket != 0 {
+        let number = bucket(latency_ns) & (HISTOGRAM - 1);
+        // SAFETY: the mask keeps the number in bounds.
+        tcp_totals(|totals| unsafe { *totals.made.get_unchecked_mut(number) += 1 });
+    }
+    if !failed_lately(now_ns) && !has_share(Kind::TcpConnect, Lane::Bulk, &owner.task, now_ns) {
         return;
     }
     let flow = flow(socket);
     let retransmits = retransmits(socket);
+    let elsewhere = elsewhere(socket);
     let dropped = if retransmits == 0 {
         Dropped::NONE
     } else {
@@ -105,11 +111,10 @@ fn made(socket: KernelPtr) {
         drops: dropped.count,
         drop_class: dropped.class as u16,
         reset: 0,
-        padding: 0,
+        elsewhere,
     });
 }
 
-/// Also one whose beginning is not known, since no failure is to be passed over: its process is 0 then.
 #[inline(always)]
 fn failed(socket: KernelPtr) {
     if socket.load::<u16>(&SOCK_PROTOCOL) != TCP {
@@ -117,17 +122,11 @@ fn failed(socket: KernelPtr) {
     }
     tcp_totals(|totals| totals.failed += 1);
     let now_ns = now_ns();
-    let owner = match remembered(socket) {
-        // SAFETY: a slot of the map, which is copied at once.
-        Some(owner) => unsafe { *owner },
-        None => Owner {
-            socket: 0,
-            peer: 0,
-            task: stranger(socket),
-            since_ns: now_ns,
-            reset: 0,
-        },
-    };
+    if let Some(last) = LAST_FAILURE.get_ptr_mut(0) {
+        // SAFETY: a slot of the map; all CPUs write the same, to within what they disagree about the time.
+        unsafe { last.write_volatile(now_ns) };
+    }
+    let owner = begun_by(socket, now_ns);
     let flow = flow(socket);
     let error = match socket.load::<u32>(&SOCK_ERROR) {
         0 if flow.local_port == 0 && known([&SOCK_SOURCE_PORT]) => EADDRNOTAVAIL,
@@ -136,6 +135,7 @@ fn failed(socket: KernelPtr) {
     };
     let urgent = admitted(Kind::TcpConnect.number(), now_ns, URGENT_PER_SECOND);
     let lane = if urgent { Lane::Urgent } else { Lane::Bulk };
+    let elsewhere = elsewhere(socket);
     let dropped = if error == ECONNABORTED || error == ETIMEDOUT {
         dropped_or_unheard(socket, &flow, owner.since_ns)
     } else {
@@ -152,8 +152,45 @@ fn failed(socket: KernelPtr) {
         drops: dropped.count,
         drop_class: dropped.class as u16,
         reset: owner.reset as u16,
-        padding: 0,
+        elsewhere,
     });
+}
+
+/// Who began it. Also of one whose beginning is not known, since no end is to be passed over: its process is 0 then.
+#[inline(always)]
+fn begun_by(socket: KernelPtr, now_ns: u64) -> Owner {
+    match remembered(socket) {
+        // SAFETY: the socket is locked while its state changes, and the slot is copied at once.
+        Some(owner) => unsafe { *owner },
+        None => Owner {
+            socket: 0,
+            peer: 0,
+            task: stranger(socket),
+            since_ns: now_ns,
+            reset: 0,
+        },
+    }
+}
+
+/// Whether a connection of this host failed not long ago.
+#[inline(always)]
+fn failed_lately(now_ns: u64) -> bool {
+    let Some(last) = LAST_FAILURE.get_ptr(0) else {
+        return true;
+    };
+    // SAFETY: a slot of the map, valid while the program runs.
+    let last = unsafe { last.read_volatile() };
+    last != 0 && now_ns.wrapping_sub(last) < TOLD_AFTER_FAILURE_NS
+}
+
+/// 1 when the socket is in another network namespace than the daemon.
+#[inline(always)]
+fn elsewhere(socket: KernelPtr) -> u32 {
+    if !known([&SOCK_NETWORK, &NETWORK_NUMBER]) || DAEMON_NETWORK.load() == 0 {
+        return 0;
+    }
+    let number: u32 = socket.follow(&SOCK_NETWORK).load(&NETWORK_NUMBER);
+    u32::from(number != DAEMON_NETWORK.load())
 }
 
 /// What this host is known to have thrown away; a listener with a full queue drops without a word, so that nothing is counted for it.

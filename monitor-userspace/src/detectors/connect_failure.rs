@@ -3,7 +3,8 @@
 //! Consumes `tcp_connect`, and of `route_failure` what was to be a TCP connection: without a route none is begun. Raised when
 //! `failures` attempts to one peer failed within `window` with no success between them; cleared by the next success. The subject is
 //! the service that listens on the peer's address, else the peer; without a route it is the peer. A service that does not run, is
-//! being restarted, or has not answered yet (within `grace`) is not blamed: its own incident comes first.
+//! being restarted, or has not answered yet (within `grace`) is not blamed: its own incident comes first. Nor is one blamed for a
+//! connection of another network namespace (a container's), where its address is another host's.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -68,6 +69,8 @@ struct Track {
 struct Attempt<'a> {
     event: &'a Event,
     peer: SocketAddr,
+    /// Of another network namespace, where the address means another host.
+    elsewhere: bool,
     seen: Time,
     /// The errno; 0 when the connection was made.
     error: u32,
@@ -85,6 +88,7 @@ impl<'a> Attempt<'a> {
             Event::TcpConnect(connect) => Some(Self {
                 event,
                 peer: connect.peer(),
+                elsewhere: connect.elsewhere != 0,
                 seen: Time::from_kernel(event.time_ns()),
                 error: connect.error,
                 latency: Duration::from_nanos(connect.latency_ns),
@@ -96,6 +100,7 @@ impl<'a> Attempt<'a> {
                 Some(Self {
                     event,
                     peer: failure.peer(),
+                    elsewhere: false,
                     seen: Time::from_kernel(event.time_ns()),
                     error: failure.error,
                     latency: Duration::ZERO,
@@ -111,7 +116,8 @@ impl<'a> Attempt<'a> {
 #[derive(Debug)]
 pub struct Detect {
     config: Config,
-    peers: BTreeMap<SocketAddr, Track>,
+    /// By address, and whether it is one of other network namespaces.
+    peers: BTreeMap<(SocketAddr, bool), Track>,
 }
 
 impl Detect {
@@ -127,6 +133,7 @@ impl Detect {
     fn subject(&self, attempt: &Attempt<'_>, world: &World) -> Option<Subject> {
         let Attempt { peer, seen, .. } = *attempt;
         if attempt.event.kind() == Kind::TcpConnect
+            && !attempt.elsewhere
             && let Some(service) = world.listener(peer)
         {
             let started = service.started?;
@@ -161,8 +168,9 @@ impl Detector for Detect {
             return;
         };
         let Attempt { peer, seen, .. } = attempt;
+        let key = (peer, attempt.elsewhere);
         if attempt.error == 0 {
-            if let Some(subject) = self.peers.remove(&peer).and_then(|track| track.raised) {
+            if let Some(subject) = self.peers.remove(&key).and_then(|track| track.raised) {
                 let because = format!("a connection was made in {:.1?}", attempt.latency);
                 out.push(Finding::Cleared {
                     subject,
@@ -175,7 +183,7 @@ impl Detector for Detect {
         let Some(subject) = self.subject(&attempt, world) else {
             return;
         };
-        if !self.peers.contains_key(&peer) {
+        if !self.peers.contains_key(&key) {
             self.make_room();
         }
         let fresh = Track {
@@ -184,7 +192,7 @@ impl Detector for Detect {
             last: seen,
             raised: None,
         };
-        let track = self.peers.entry(peer).or_insert(fresh);
+        let track = self.peers.entry(key).or_insert(fresh);
         if track.raised.is_none() && seen.since(track.first) > self.config.window.0 {
             track.failures = 0;
             track.first = seen;

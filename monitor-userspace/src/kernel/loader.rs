@@ -103,6 +103,9 @@ fn load_object(
     let tells_group = btf
         .tracepoint("sched_process_exit")
         .map_or(0, |arguments| u32::from(arguments.len() > 1));
+    // The number is that of the file's inode.
+    let network = rustix::fs::stat("/proc/self/ns/net").map(|file| file.st_ino);
+    let network = network.map_or(0, |number| u32::try_from(number).unwrap_or(0));
     let typed_task = btf.enumerator("bpf_func_id", "BPF_FUNC_get_current_task_btf");
     let typed_task = u32::from(typed_task.is_some());
     let drop_arguments = btf
@@ -146,6 +149,7 @@ fn load_object(
         .override_global(settings::CURRENT_TASK_TYPED, &typed_task, true)
         .override_global(settings::DROP_ARGUMENTS, &drop_arguments, true)
         .override_global(settings::DROP_CLASSES, &drop_classes, true)
+        .override_global(settings::DAEMON_NETWORK, &network, true)
         .override_global(settings::REFUSED, &refused, true);
     loader
         .load(OBJECT)

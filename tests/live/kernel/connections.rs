@@ -12,6 +12,7 @@ use monitor_common::probes::tcp_reset::{RECEIVED, SENT, TcpReset, state_name};
 use rustix::net::{AddressFamily, SocketType, sockopt};
 use smart_monitor::kernel::Options;
 
+use super::namespaces::Namespace;
 use super::support::{Live, command};
 
 fn to(peer: SocketAddr) -> impl Fn(&Event) -> Option<TcpConnect> {
@@ -137,4 +138,45 @@ fn an_ipv4_address_in_an_ipv6_socket_is_the_same_peer() {
     assert_eq!(refused.flow.family, AF_INET6);
     assert_eq!(refused.error, 111);
     assert_ne!(refused.cause(), ConnectCause::Rejected, "a reset came");
+}
+
+#[test]
+fn after_a_failure_every_success_is_told_whatever_the_share() {
+    const MADE: usize = 200;
+    let options = Options {
+        cgroup_events_per_second: 1,
+        ..Options::default()
+    };
+    let mut live = Live::new(&options);
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
+    let server = listener.local_addr().expect("its address");
+    let nobody = TcpListener::bind("127.0.0.1:0").and_then(|gone| gone.local_addr());
+    TcpStream::connect(nobody.expect("a free port")).expect_err("nobody listens");
+    for _ in 0..MADE {
+        let _made = TcpStream::connect(server).expect("it listens");
+        listener.accept().expect("one waits");
+    }
+    // The last thing that is seen, so that all before it has come.
+    drop(listener);
+    TcpStream::connect(server).expect_err("nobody listens any more");
+    live.wait_for("the end", |event| {
+        to(server)(event).filter(|connect| connect.error != 0)
+    });
+    let made = live.all(|event| to(server)(event).filter(|connect| connect.error == 0));
+    assert_eq!(made.len(), MADE);
+}
+
+#[test]
+fn a_connection_of_another_network_namespace_says_so() {
+    let mut live = Live::new(&Options::default());
+    let far = Namespace::new("far");
+    let attempt = |port| {
+        TcpStream::connect(("127.0.0.1", port)).expect_err("nobody listens");
+        SocketAddr::from(([127, 0, 0, 1], port))
+    };
+    let near = attempt(9);
+    let here = live.wait_for("the connection here", to(near));
+    let beyond = far.inside(|| attempt(10));
+    let there = live.wait_for("the connection there", to(beyond));
+    assert_eq!((here.elsewhere, there.elsewhere), (0, 1));
 }

@@ -111,7 +111,7 @@ pub(super) fn connect(error: u32) -> Event {
         drops: 0,
         drop_class: 0,
         reset: 1,
-        padding: 0,
+        elsewhere: 0,
     })
 }
 

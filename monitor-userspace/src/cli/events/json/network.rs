@@ -46,6 +46,7 @@ pub(super) struct Connect {
     retransmits: u32,
     rtt_us: Option<u32>,
     drops: u32,
+    elsewhere: bool,
 }
 
 pub(super) fn connect(event: &TcpConnect) -> Connect {
@@ -58,6 +59,7 @@ pub(super) fn connect(event: &TcpConnect) -> Connect {
         retransmits: event.retransmits,
         rtt_us: some(event.rtt_us),
         drops: event.drops,
+        elsewhere: event.elsewhere != 0,
     }
 }
 
