@@ -424,7 +424,7 @@ fn a_service_is_not_blamed_for_connections_of_another_network_namespace() {
     for (elsewhere, raised) in [(0, 1), (1, 0)] {
         let mut scene = Scene::new(&format!("{SERVICE}{CONNECT}"));
         scene.runs(700);
-        scene.pass(Duration::from_secs(120));
+        scene.pass(Duration::from_mins(2));
         for _ in 0..5 {
             scene.kernel(|header| {
                 Event::TcpConnect(TcpConnect {
