@@ -251,7 +251,12 @@ unix().connect_ex('/the/end')
         Event::ConnectError(event) if event.task.pid == pid => Some(*event),
         _ => None,
     });
-    let odd: Vec<_> = all.iter().map(|event| event.asked()).collect();
+    // What the interpreter itself asks for before the script (where there is no HOME, the name service) is not the script's.
+    let odd: Vec<_> = all
+        .iter()
+        .map(|event| event.asked())
+        .skip_while(|asked| *asked != Asked::Path(b"/nonexistent/socket"))
+        .collect();
     let odd = odd.get(4..odd.len() - 1).expect("the calls between");
     assert_eq!(
         odd,
