@@ -97,5 +97,6 @@ fn effect(permit: &Permit, acted: Option<Time>, result: EffectResult, finished: 
         acted,
         finished,
         result,
+        undo: None,
     }
 }

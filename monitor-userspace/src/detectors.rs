@@ -5,7 +5,7 @@
 
 use monitor_common::{Kind, Task};
 
-use crate::model::{Finding, ProcessKey, Service, Signal, Subject, Time, World};
+use crate::model::{Category, Finding, ProcessKey, Service, Signal, Subject, Time, World};
 
 /// What a detector says of itself.
 #[derive(Clone, Copy, Debug)]
@@ -14,6 +14,10 @@ pub struct Spec {
     pub name: &'static str,
     /// The condition, in one line.
     pub summary: &'static str,
+    /// What kind of trouble it is.
+    pub category: Category,
+    /// It may just as well be the trouble of something that the subject depends on: that is given time to show itself first.
+    pub symptom: bool,
     /// Probes without which it sees less than it should; it then counts as degraded.
     pub needs: &'static [Kind],
 }
@@ -33,6 +37,12 @@ pub trait Detector: Send + std::fmt::Debug {
     fn wake(&self) -> Option<Time> {
         None
     }
+}
+
+/// What kind of trouble a detector sees.
+pub fn category(detector: &str) -> Category {
+    let spec = ALL.iter().find(|spec| spec.name == detector);
+    spec.map(|spec| spec.category).unwrap_or_default()
 }
 
 /// The service that the task of a kernel event belongs to.

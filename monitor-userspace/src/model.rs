@@ -17,14 +17,14 @@ pub mod who;
 
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use answers::{Answers, Uncertain};
-pub use evidence::{Evidence, Finding, Severity};
+pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use identity::{ProcessKey, Subject};
-pub use incident::{Incident, IncidentId, State, Step};
+pub use incident::{Category, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
-pub use service::{Service, ServiceState, World};
+pub use service::{Dependency, Healer, Named, Service, ServiceState, World};
 pub use signal::{
-    BLOCKED, BlockedThread, CheckFailure, CheckResult, ListenQueue, ProcessUsage, Sample,
-    ServiceSignal, Signal,
+    BLOCKED, BlockedThread, CheckFailure, CheckResult, HostLoad, ListenQueue, ProcessUsage,
+    Request, Sample, ServiceSignal, Signal, Silence,
 };
 pub use time::Time;
 pub use view::View;

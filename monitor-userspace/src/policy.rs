@@ -197,6 +197,7 @@ impl Policy {
             proposal.action,
             proposal.plan,
             now,
+            permit::Grounds::default(),
         ))
     }
 }

@@ -184,6 +184,8 @@ fn without_finished(view: &View) -> View {
         counts: view.counts.clone(),
         dry_run: view.dry_run,
         halted: view.halted.clone(),
+        silences: view.silences.clone(),
+        maintenance: view.maintenance.clone(),
     }
 }
 

@@ -44,18 +44,15 @@ impl KernelView for OneProbe {
 
 fn incident(id: u64, state: State) -> Incident {
     Incident {
-        id: IncidentId(id),
-        detector: "service_down".to_owned(),
-        subject: Subject::service("auth"),
-        severity: Severity::Critical,
         state,
-        evidence: Evidence::at(Time::from_nanos(5)),
-        opened: Time::from_nanos(6),
-        closed: None,
-        caused_by: None,
-        outcome: None,
-        actions: 0,
-        steps: Vec::new(),
+        ..Incident::new(
+            IncidentId(id),
+            "service_down",
+            Subject::service("auth"),
+            Severity::Critical,
+            Evidence::at(Time::from_nanos(5)),
+            Time::from_nanos(6),
+        )
     }
 }
 

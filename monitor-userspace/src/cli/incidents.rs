@@ -165,6 +165,7 @@ fn state(state: State) -> Cell {
     let style = match state {
         State::Open | State::Acting | State::Verifying => Style::Warning,
         State::Resolved => Style::Good,
+        State::Suppressed => Style::Dim,
         State::Escalated => Style::Bad,
     };
     Cell::styled(state.name(), style)

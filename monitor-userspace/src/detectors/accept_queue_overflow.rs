@@ -13,12 +13,14 @@ use serde::{Deserialize, Serialize};
 
 use super::{Detector, Spec};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, Sample, Severity, Signal, Subject, Time, World};
+use crate::model::{Category, Evidence, Finding, Sample, Severity, Signal, Subject, Time, World};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "accept_queue_overflow",
     summary: "a listener's accept queue is full again and again: connections to it are dropped",
+    category: Category::Network,
+    symptom: false,
     needs: &[Kind::ListenOverflow],
 };
 

@@ -17,12 +17,16 @@ use serde::{Deserialize, Serialize};
 use super::runaway_cpu::Scope;
 use super::{Detector, Spec};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Category, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "connect_failure",
     summary: "connections to a peer fail, by the kernel's own events",
+    category: Category::Network,
+    symptom: false,
     needs: &[Kind::TcpConnect, Kind::RouteFailure],
 };
 

@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Detector, Spec};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Category, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "disk_error",
     summary: "requests to a disk fail",
+    category: Category::Data,
+    symptom: false,
     needs: &[Kind::BlockIo],
 };
 

@@ -14,12 +14,14 @@ use serde::{Deserialize, Serialize};
 use super::disk_error::{about, subject};
 use super::{Detector, Spec};
 use crate::config::units::Span;
-use crate::model::{Finding, Severity, Signal, Time, World};
+use crate::model::{Category, Finding, Severity, Signal, Time, World};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "disk_slow",
     summary: "a disk takes long for its requests, or requests wait long for it",
+    category: Category::Data,
+    symptom: false,
     needs: &[Kind::BlockIo],
 };
 

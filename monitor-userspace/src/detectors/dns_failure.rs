@@ -15,12 +15,16 @@ use serde::{Deserialize, Serialize};
 use super::runaway_cpu::Scope;
 use super::{Detector, Spec, service_of_task};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Category, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "dns_failure",
     summary: "a DNS server does not answer, or answers that it failed",
+    category: Category::Network,
+    symptom: false,
     needs: &[Kind::DnsQuery],
 };
 

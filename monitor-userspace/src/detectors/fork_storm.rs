@@ -12,12 +12,16 @@ use serde::{Deserialize, Serialize};
 
 use super::{Detector, Spec, service_of_task, subject_of};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Category, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "fork_storm",
     summary: "a cgroup makes processes and threads faster than its limit",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::ForkStorm],
 };
 

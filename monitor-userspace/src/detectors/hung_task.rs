@@ -14,14 +14,16 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec, subject_of};
 use crate::config::units::Span;
 use crate::model::{
-    BLOCKED, Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time,
-    World,
+    BLOCKED, Category, Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal,
+    Subject, Time, World,
 };
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "hung_task",
     summary: "a thread waits, and cannot be interrupted, for longer than it should",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::TaskSnapshot],
 };
 

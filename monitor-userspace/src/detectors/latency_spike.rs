@@ -16,14 +16,16 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec, service_of_task};
 use crate::config::units::Span;
 use crate::model::{
-    CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time,
-    World,
+    Category, CheckFailure, CheckResult, Evidence, Finding, ProcessKey, Severity, Signal, Subject,
+    Time, World,
 };
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "latency_spike",
     summary: "a service answers too slowly or not at all, or waits too long for a CPU",
+    category: Category::Service,
+    symptom: true,
     needs: &[Kind::RunQueueLatency],
 };
 

@@ -13,13 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::memory_pressure::mib;
 use super::{Detector, Spec, subject_of};
 use crate::model::{
-    Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time, World,
+    Category, Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time,
+    World,
 };
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "major_fault_storm",
     summary: "a process thrashes: its memory is read back from storage again and again",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::TaskSnapshot],
 };
 

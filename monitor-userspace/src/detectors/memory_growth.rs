@@ -17,7 +17,8 @@ use super::memory_pressure::{MIB, float, mib};
 use super::{Detector, Spec, subject_of};
 use crate::config::units::{Bytes, Span};
 use crate::model::{
-    Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time, World,
+    Category, Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time,
+    World,
 };
 use trend::{Point, Trend};
 
@@ -25,6 +26,8 @@ use trend::{Point, Trend};
 pub const SPEC: Spec = Spec {
     name: "memory_growth",
     summary: "a process grows steadily, and will use up the host's memory or its service's ceiling",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::TaskSnapshot],
 };
 

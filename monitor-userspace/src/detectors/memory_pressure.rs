@@ -16,7 +16,8 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec, service_of_task};
 use crate::config::units::{Bytes, Percent, Span};
 use crate::model::{
-    Evidence, Finding, ProcessKey, Sample, ServiceSignal, Severity, Signal, Subject, Time, World,
+    Category, Evidence, Finding, ProcessKey, Sample, ServiceSignal, Severity, Signal, Subject,
+    Time, World,
 };
 use host::Host;
 use stalls::Stalls;
@@ -25,6 +26,8 @@ use stalls::Stalls;
 pub const SPEC: Spec = Spec {
     name: "memory_pressure",
     summary: "a service is over its memory ceiling, or the host stalls for lack of memory",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::TaskSnapshot],
 };
 
@@ -267,6 +270,8 @@ impl Detector for Detect {
                 }
                 Sample::ServiceLatency { .. }
                 | Sample::ListenQueues { .. }
+                | Sample::Load { .. }
+                | Sample::Clock { .. }
                 | Sample::Network { .. } => {}
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),

@@ -11,12 +11,14 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec};
 use crate::config::units::Span;
 use crate::model::network::{IpFamily, LinkState, NetworkChange};
-use crate::model::{Evidence, Finding, Sample, Severity, Signal, Subject, Time, World};
+use crate::model::{Category, Evidence, Finding, Sample, Severity, Signal, Subject, Time, World};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "network_down",
     summary: "a network device that worked is down, or the last default route is lost",
+    category: Category::Network,
+    symptom: false,
     needs: &[],
 };
 

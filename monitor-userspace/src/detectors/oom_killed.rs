@@ -13,12 +13,16 @@ use serde::{Deserialize, Serialize};
 use super::memory_pressure::mib;
 use super::{Detector, Spec, service_of_task, subject_of};
 use crate::config::units::Span;
-use crate::model::{Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World};
+use crate::model::{
+    Category, Evidence, Finding, ProcessKey, Severity, Signal, Subject, Time, World,
+};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "oom_killed",
     summary: "the kernel killed a process for lack of memory",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::OomKill],
 };
 

@@ -12,13 +12,16 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec};
 use crate::config::units::{Percent, Span};
 use crate::model::{
-    Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time, World,
+    Category, Evidence, Finding, ProcessKey, ProcessUsage, Sample, Severity, Signal, Subject, Time,
+    World,
 };
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "runaway_cpu",
     summary: "a process takes more CPU than it should, for longer than it should",
+    category: Category::System,
+    symptom: false,
     needs: &[Kind::TaskSnapshot],
 };
 

@@ -17,13 +17,15 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec};
 use crate::config::units::Span;
 use crate::model::{
-    Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World,
+    Category, Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World,
 };
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "service_down",
     summary: "a service's main process ended, or could not be started",
+    category: Category::Service,
+    symptom: false,
     needs: &[Kind::ProcessExit],
 };
 

@@ -41,6 +41,7 @@ impl Engine {
             Signal::Check { .. } => "check",
             Signal::Service { .. } => "service",
             Signal::Effect { .. } => "effect",
+            Signal::Person { .. } => "person",
         };
         // Looked up before it is inserted: the key is allocated once, not for every event.
         match self.counts.signals.get_mut(kind) {

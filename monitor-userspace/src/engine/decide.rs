@@ -9,7 +9,7 @@ use crate::model::{
     Severity, State, Subject, Time,
 };
 use crate::policy::{self, Proposal, guards};
-use crate::{actions, verify};
+use crate::{actions, detectors, verify};
 
 /// The guard that stands for a missing `[[remedy]]`.
 pub(super) const CONSENT: &str = "consent";
@@ -79,20 +79,10 @@ impl Engine {
             return;
         }
         let id = self.book.number();
-        let mut incident = Incident {
-            id,
-            detector: detector.to_owned(),
-            subject,
-            severity,
-            state: State::Open,
-            opened: now,
-            closed: None,
-            caused_by: self.cause(&evidence),
-            outcome: None,
-            actions: 0,
-            steps: Vec::new(),
-            evidence,
-        };
+        let caused_by = self.cause(&evidence);
+        let mut incident = Incident::new(id, detector, subject, severity, evidence, now);
+        incident.caused_by = caused_by;
+        incident.category = detectors::category(detector);
         let source = incident
             .evidence
             .probe

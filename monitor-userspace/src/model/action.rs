@@ -38,6 +38,36 @@ pub enum Plan {
         /// Time between SIGTERM and SIGKILL for a process that still runs.
         term_grace: Duration,
     },
+    /// Let a process wait behind the others for the CPU (`nice`, every thread of it).
+    LowerPriority {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// The nice value it gets, 1 to 19.
+        nice: i32,
+    },
+    /// Give a process the nice values back that it had.
+    RestorePriority {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// The nice value of each thread, by its id.
+        nice: Vec<(u32, i32)>,
+    },
+}
+
+impl Plan {
+    /// The process it is done to, where it names one.
+    pub const fn process(&self) -> Option<ProcessKey> {
+        match self {
+            Self::KillProcess { process, .. }
+            | Self::LowerPriority { process, .. }
+            | Self::RestorePriority { process, .. } => Some(*process),
+            Self::RestartService { process, .. } => *process,
+        }
+    }
 }
 
 /// A guard's reason not to act. Data, not an error.
@@ -64,6 +94,9 @@ pub struct Effect {
     pub finished: Time,
     /// How it went.
     pub result: EffectResult,
+    /// What would change the host back, where that is possible.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub undo: Option<Plan>,
 }
 
 /// How an execution went.

@@ -3,7 +3,7 @@
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
-use super::{Identity, ProcessKey, Subject, Time};
+use super::{HostLoad, Identity, ProcessKey, Subject, Time};
 
 /// How bad it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -48,6 +48,48 @@ pub struct Evidence {
     pub killed_in_kernel: bool,
     /// What was measured, in the order a person should read it: names with their units, values.
     pub facts: Vec<(String, String)>,
+    /// How the host was at that moment, whatever becomes of it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub frozen: Option<Box<Frozen>>,
+}
+
+/// How the host was when an incident was raised.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Frozen {
+    /// Kernel events about the same process, cgroup or service shortly before, oldest first; at most [`Frozen::EVENTS`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub events: Vec<Event>,
+    /// The processes that used most CPU and most memory at the sample before; at most [`Frozen::TOP`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub top: Vec<TopProcess>,
+    /// How busy the host was at the sample before.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub load: Option<HostLoad>,
+    /// The last lines of the subject's log, oldest first; at most [`Frozen::LOG`]. Found out afterwards, so they decide nothing.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+impl Frozen {
+    /// Most kernel events that are kept.
+    pub const EVENTS: usize = 16;
+    /// Most processes that are kept.
+    pub const TOP: usize = 6;
+    /// Most lines of a log that are kept.
+    pub const LOG: usize = 20;
+}
+
+/// One of the processes that use most.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TopProcess {
+    /// Which.
+    pub process: ProcessKey,
+    /// Its name.
+    pub comm: String,
+    /// Share of one CPU between the last two samples, hundredths of a per cent.
+    pub cpu: u32,
+    /// Resident memory, bytes.
+    pub resident: u64,
 }
 
 impl Evidence {
@@ -63,6 +105,7 @@ impl Evidence {
             who: None,
             killed_in_kernel: false,
             facts: Vec::new(),
+            frozen: None,
         }
     }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Evidence, Outcome, Severity, Subject, Time};
+use super::{Evidence, Outcome, Plan, Severity, Subject, Time};
 
 /// Number of an incident, counted up over the whole life of a state folder.
 #[derive(
@@ -33,6 +33,8 @@ pub enum State {
     Resolved,
     /// Policy has used up what it may do: a person is needed.
     Escalated,
+    /// It follows from another incident, which is dealt with first.
+    Suppressed,
 }
 
 impl State {
@@ -43,6 +45,7 @@ impl State {
         Self::Verifying,
         Self::Resolved,
         Self::Escalated,
+        Self::Suppressed,
     ];
 
     /// The word that stands in listings and labels.
@@ -53,6 +56,39 @@ impl State {
             Self::Verifying => "verifying",
             Self::Resolved => "resolved",
             Self::Escalated => "escalated",
+            Self::Suppressed => "suppressed",
+        }
+    }
+}
+
+/// What kind of trouble it is.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
+#[serde(rename_all = "snake_case")]
+pub enum Category {
+    /// The host: CPU, memory, processes.
+    System,
+    /// A service does not run, or does not serve.
+    #[default]
+    Service,
+    /// What is stored: disks and what is on them.
+    Data,
+    /// Links, routes, names, connections.
+    Network,
+}
+
+impl Category {
+    /// All of them, for a bounded set of labels.
+    pub const ALL: &'static [Category] = &[Self::System, Self::Service, Self::Data, Self::Network];
+
+    /// The word that stands in listings and labels.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Service => "service",
+            Self::Data => "data",
+            Self::Network => "network",
         }
     }
 }
@@ -92,6 +128,22 @@ pub enum StepKind {
     Escalated,
     /// The daemon ended while the incident was open.
     Interrupted,
+    /// It was found to follow from another incident.
+    Suppressed,
+    /// The other incident is over, and this one is not.
+    Released,
+    /// An action waits for a person's word.
+    Proposed,
+    /// A person allowed it.
+    Approved,
+    /// A person forbade it, or nobody said anything in time.
+    Rejected,
+    /// What an action had changed was changed back.
+    Undone,
+    /// The condition had gone, and came back before it counted as gone.
+    Again,
+    /// A person has seen it.
+    Acknowledged,
 }
 
 impl StepKind {
@@ -108,8 +160,29 @@ impl StepKind {
             Self::Recovered => "recovered",
             Self::Escalated => "escalated",
             Self::Interrupted => "interrupted",
+            Self::Suppressed => "suppressed",
+            Self::Released => "released",
+            Self::Proposed => "proposed",
+            Self::Approved => "approved",
+            Self::Rejected => "rejected",
+            Self::Undone => "undone",
+            Self::Again => "again",
+            Self::Acknowledged => "acknowledged",
         }
     }
+}
+
+/// An action that waits for a person's word.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Proposed {
+    /// The action.
+    pub action: String,
+    /// What exactly; a word given for it allows nothing else.
+    pub plan: Plan,
+    /// Why a person is asked.
+    pub reason: String,
+    /// After this, nobody's word counts any more.
+    pub until: Time,
 }
 
 /// A condition on a subject, with its evidence and its story so far.
@@ -119,6 +192,9 @@ pub struct Incident {
     pub id: IncidentId,
     /// The detector that raised it.
     pub detector: String,
+    /// What kind of trouble it is.
+    #[serde(default)]
+    pub category: Category,
     /// What it is about.
     pub subject: Subject,
     /// How bad it is (the worst so far).
@@ -137,11 +213,70 @@ pub struct Incident {
     pub outcome: Option<Outcome>,
     /// How many actions were taken on it.
     pub actions: u32,
+    /// The `[[remedy]]` that was last asked about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// How far up that remedy's ladder it is, from 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub rung: u32,
+    /// Actions of this rung that did not help.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
+    /// The incident that this one follows from, while that one is not over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suppressed_by: Option<IncidentId>,
+    /// What waits for a person's word.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub proposed: Option<Box<Proposed>>,
+    /// How often the condition went and came back before it counted as gone.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub flaps: u32,
+    /// The person who has seen it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_by: Option<String>,
     /// Its story, oldest first; at most [`Incident::STEPS`] lines, the first ones and the last ones.
     pub steps: Vec<Step>,
 }
 
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde calls it so")]
+const fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
 impl Incident {
+    /// One that was just raised.
+    pub fn new(
+        id: IncidentId,
+        detector: &str,
+        subject: Subject,
+        severity: Severity,
+        evidence: Evidence,
+        opened: Time,
+    ) -> Self {
+        Self {
+            id,
+            detector: detector.to_owned(),
+            category: Category::default(),
+            subject,
+            severity,
+            state: State::Open,
+            evidence,
+            opened,
+            closed: None,
+            caused_by: None,
+            outcome: None,
+            actions: 0,
+            rule: None,
+            rung: 0,
+            tries: 0,
+            suppressed_by: None,
+            proposed: None,
+            flaps: 0,
+            acknowledged_by: None,
+            steps: Vec::new(),
+        }
+    }
+
     /// Most lines that a story keeps.
     pub const STEPS: usize = 64;
 

@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Answers, ProcessKey, Time};
+use super::evidence::TopProcess;
+use super::{Answers, HostLoad, ProcessKey, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -63,6 +64,9 @@ pub struct Service {
     pub answers: Option<bool>,
     /// Starts since the daemon began.
     pub starts: u64,
+    /// What it cannot work without, as configured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub depends_on: Vec<Dependency>,
     /// How long it took to answer in the last interval; none before the first request that its present process was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Answers>,
@@ -83,6 +87,7 @@ impl Service {
             in_action: false,
             answers: None,
             starts: 0,
+            depends_on: Vec::new(),
             latency: None,
         }
     }
@@ -93,7 +98,35 @@ impl Service {
     }
 }
 
-/// Everything the configuration names.
+/// What a service cannot work without.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dependency {
+    /// A service of the configuration, by name.
+    Service(String),
+    /// Something that listens elsewhere.
+    Peer(SocketAddr),
+}
+
+/// What the configuration says of a name besides what it is.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Named {
+    /// Only say what would have been done to it.
+    pub dry_run: bool,
+    /// Somebody else repairs it too, and is given time first.
+    pub healer: Option<Healer>,
+}
+
+/// Somebody else who repairs a service or a process.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Healer {
+    /// Who: `systemd`, `docker`, `pm2`, ...
+    pub name: String,
+    /// How long it is given before it counts as having given up.
+    pub patience: std::time::Duration,
+}
+
+/// Everything the configuration names, and what is known of the host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
     /// Services by name.
@@ -102,6 +135,14 @@ pub struct World {
     pub groups: BTreeMap<String, String>,
     /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
     pub protected_pids: Vec<u32>,
+    /// What the configuration says of each name besides what it is.
+    pub named: BTreeMap<String, Named>,
+    /// What the wall clock shows more than the monotonic one, nanoseconds; none before it was told.
+    pub wall_ahead: Option<i64>,
+    /// How busy the host was at the last sample.
+    pub load: Option<HostLoad>,
+    /// The processes that used most at the last sample.
+    pub top: Vec<TopProcess>,
 }
 
 impl World {

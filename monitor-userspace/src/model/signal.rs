@@ -7,7 +7,7 @@ use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::network::NetworkChange;
-use super::{Answers, Effect, ProcessKey};
+use super::{Answers, Effect, IncidentId, ProcessKey, Time};
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -51,6 +51,62 @@ pub enum Signal {
         /// What it did.
         effect: Effect,
     },
+    /// A person asks for something.
+    Person {
+        /// Who, by name.
+        by: String,
+        /// What.
+        request: Request,
+    },
+}
+
+/// What a person may ask for.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "request", rename_all = "snake_case")]
+pub enum Request {
+    /// Do what the incident proposes.
+    Approve {
+        /// Which.
+        incident: IncidentId,
+    },
+    /// Do not do what the incident proposes.
+    Reject {
+        /// Which.
+        incident: IncidentId,
+    },
+    /// Somebody has seen it.
+    Acknowledge {
+        /// Which.
+        incident: IncidentId,
+    },
+    /// Nothing is to be done to a subject for some time.
+    Silence {
+        /// What exactly.
+        silence: Silence,
+    },
+    /// Ends a silence before its time.
+    Unsilence {
+        /// Its number.
+        id: u64,
+    },
+}
+
+/// A time in which nothing is done to a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// Its number; counted up from 1 over the whole life of a state folder.
+    pub id: u64,
+    /// The name of a service or a `[[process]]` entry; `*` for everything.
+    pub on: String,
+    /// Only for incidents of this detector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<String>,
+    /// When it ends.
+    pub until: Time,
+    /// Who asked for it.
+    pub by: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// What a sampler read.
@@ -108,11 +164,41 @@ pub enum Sample {
         /// Each of them.
         full: Vec<ListenQueue>,
     },
+    /// How busy the host is.
+    Load {
+        /// How busy.
+        load: HostLoad,
+    },
+    /// What the wall clock shows: at the start, and when it was set.
+    Clock {
+        /// `CLOCK_REALTIME` at the time of the signal, nanoseconds since 1970.
+        unix_ns: i64,
+    },
     /// Something changed in the daemon's network namespace.
     Network {
         /// What.
         change: NetworkChange,
     },
+}
+
+/// How busy the host is. Shares are of the last 10 s, hundredths of a per cent (`/proc/pressure/*`, `avg10`); 0 where the kernel
+/// does not tell (`CONFIG_PSI`).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct HostLoad {
+    /// CPUs online.
+    pub cpus: u32,
+    /// Load average of one minute, hundredths.
+    pub load1: u32,
+    /// Share in which some task waited for a CPU.
+    pub cpu_some: u32,
+    /// Share in which some task was stalled for lack of memory.
+    pub memory_some: u32,
+    /// Share in which all were.
+    pub memory_full: u32,
+    /// Share in which some task waited for storage.
+    pub io_some: u32,
+    /// Share in which all did.
+    pub io_full: u32,
 }
 
 /// A listener's queue of connections that wait for `accept`.

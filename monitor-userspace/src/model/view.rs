@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Incident, IncidentId, Outcome, Service, ServiceState};
+use super::{Incident, IncidentId, Outcome, Service, ServiceState, Silence};
 
 /// Most incidents that are kept; beyond it the oldest resolved one goes (it stays in the journal).
 pub const INCIDENTS: usize = 512;
@@ -25,6 +25,12 @@ pub struct View {
     pub dry_run: bool,
     /// Why nothing may act now, when that is so (the journal cannot be written, ...).
     pub halted: Option<String>,
+    /// Silences in force.
+    #[serde(default)]
+    pub silences: Vec<Silence>,
+    /// Names of the maintenance windows that are open.
+    #[serde(default)]
+    pub maintenance: Vec<String>,
 }
 
 /// A service, and its state in the words that users see.

@@ -200,6 +200,9 @@ impl State {
             incident,
             action,
             plan: permit.plan().clone(),
+            rule: permit.grounds().rule.clone(),
+            by: permit.grounds().by.clone(),
+            undo: permit.grounds().undo,
         };
         if !self.write(vec![intent]) {
             return self.give_up(&permit, "the journal cannot be written, so nothing acts");
@@ -228,6 +231,7 @@ impl State {
             result: EffectResult::Failed {
                 reason: reason.to_owned(),
             },
+            undo: None,
         };
         self.effects.push_back(effect);
     }

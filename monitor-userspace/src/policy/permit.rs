@@ -26,6 +26,18 @@ pub struct Permit {
     action: &'static str,
     plan: Plan,
     granted: Time,
+    grounds: Grounds,
+}
+
+/// On whose word a permit was made.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Grounds {
+    /// The `[[remedy]]`.
+    pub rule: String,
+    /// The person who was asked.
+    pub by: Option<String>,
+    /// It changes back what an action before it changed.
+    pub undo: bool,
 }
 
 impl Permit {
@@ -34,12 +46,14 @@ impl Permit {
         action: &'static str,
         plan: Plan,
         granted: Time,
+        grounds: Grounds,
     ) -> Self {
         Self {
             incident,
             action,
             plan,
             granted,
+            grounds,
         }
     }
 
@@ -56,6 +70,11 @@ impl Permit {
     /// What exactly it allows.
     pub const fn plan(&self) -> &Plan {
         &self.plan
+    }
+
+    /// On whose word.
+    pub const fn grounds(&self) -> &Grounds {
+        &self.grounds
     }
 
     /// When it was granted.

@@ -12,7 +12,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Effect, Incident, Plan, Time};
+use crate::model::{Effect, Incident, Plan, Request, Time};
 
 /// Size at which a journal becomes the old generation, bytes.
 const SIZE: u64 = 16 << 20;
@@ -52,6 +52,22 @@ pub enum Entry {
         action: String,
         /// What exactly.
         plan: Plan,
+        /// The `[[remedy]]` that allows it.
+        #[serde(default)]
+        rule: String,
+        /// The person who allowed it, where one was asked.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        by: Option<String>,
+        /// It changes back what an action before it changed.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        undo: bool,
+    },
+    /// A person asked for something.
+    Person {
+        /// Who.
+        by: String,
+        /// What.
+        request: Request,
     },
     /// An action was done, or could not be.
     Effect {

@@ -88,6 +88,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 incident,
                 action,
                 plan,
+                ..
             } => {
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
@@ -126,6 +127,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             Entry::Reloaded { .. }
             | Entry::Guarded { .. }
             | Entry::StormEnding { .. }
+            | Entry::Person { .. }
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
@@ -198,18 +200,16 @@ mod tests {
         let _ = std::fs::remove_dir_all(&folder);
         let at = |seconds: i64| seconds * 1_000_000_000;
         let mut incident = Incident {
-            id: IncidentId(7),
-            detector: "service_down".to_owned(),
-            subject: Subject::service("auth"),
-            severity: Severity::Critical,
-            state: State::Acting,
-            evidence: Evidence::at(Time::from_nanos(at(10))),
-            opened: Time::from_nanos(at(10)),
-            closed: None,
-            caused_by: None,
-            outcome: None,
             actions: 1,
-            steps: Vec::new(),
+            state: State::Acting,
+            ..Incident::new(
+                IncidentId(7),
+                "service_down",
+                Subject::service("auth"),
+                Severity::Critical,
+                Evidence::at(Time::from_nanos(at(10))),
+                Time::from_nanos(at(10)),
+            )
         };
         let plan = Plan::RestartService {
             service: "auth".to_owned(),
@@ -220,6 +220,9 @@ mod tests {
             incident: Box::new(incident.clone()),
             action: "restart_service".to_owned(),
             plan: plan.clone(),
+            rule: String::new(),
+            by: None,
+            undo: false,
         };
         let journal = Journal::open(&folder).expect("it opens");
         let write = |seconds, entry| {

@@ -221,18 +221,18 @@ mod tests {
     fn incident(id: u64, detector: &str, service: &str, from_us: i64) -> Incident {
         let at = |us| Time::from_nanos((from_us + us) * 1000);
         let mut incident = Incident {
-            id: IncidentId(id),
-            detector: detector.to_owned(),
-            subject: Subject::service(service),
-            severity: Severity::Critical,
-            state: State::Resolved,
-            evidence: Evidence::at(at(0)).from_probe(Kind::ProcessExit),
-            opened: at(50),
             closed: Some(at(3000)),
-            caused_by: None,
             outcome: Some(Outcome::Fixed),
             actions: 1,
-            steps: Vec::new(),
+            state: State::Resolved,
+            ..Incident::new(
+                IncidentId(id),
+                detector,
+                Subject::service(service),
+                Severity::Critical,
+                Evidence::at(at(0)).from_probe(Kind::ProcessExit),
+                at(50),
+            )
         };
         for (what, us) in STEPS.into_iter().zip([0, 50, 70, 400, 3000]) {
             incident.step(at(us), what, "");

@@ -85,11 +85,20 @@ fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
     let start = incident.evidence.seen;
     for step in &incident.steps {
         let style = match step.what {
-            StepKind::Acted | StepKind::Decided => Style::Heading,
+            StepKind::Acted | StepKind::Decided | StepKind::Approved | StepKind::Undone => {
+                Style::Heading
+            }
             StepKind::Recovered => Style::Good,
-            StepKind::Refused | StepKind::Interrupted => Style::Warning,
+            StepKind::Refused
+            | StepKind::Interrupted
+            | StepKind::Suppressed
+            | StepKind::Proposed
+            | StepKind::Rejected
+            | StepKind::Again => Style::Warning,
             StepKind::Failed | StepKind::Unproven | StepKind::Escalated => Style::Bad,
-            StepKind::Seen | StepKind::Detected => Style::Dim,
+            StepKind::Seen | StepKind::Detected | StepKind::Released | StepKind::Acknowledged => {
+                Style::Dim
+            }
         };
         let clock = render::wall(one.clock.unix_ns_of(step.at), "%H:%M:%S%.6f");
         let what = paint.apply(style, &format!("{:<11}", step.what.name()));

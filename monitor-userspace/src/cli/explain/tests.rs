@@ -19,18 +19,19 @@ fn fixed() -> OneIncident {
         .about(process, "auth")
         .fact("exit", "signal 9 (SIGKILL)");
     let mut incident = Incident {
-        id: IncidentId(17),
-        detector: "service_down".to_owned(),
-        subject: Subject::service("auth"),
-        severity: Severity::Critical,
-        state: State::Resolved,
-        evidence,
-        opened: after(41),
         closed: Some(after(3_204)),
         caused_by: Some(IncidentId(16)),
         outcome: Some(Outcome::Fixed),
         actions: 1,
-        steps: Vec::new(),
+        state: State::Resolved,
+        ..Incident::new(
+            IncidentId(17),
+            "service_down",
+            Subject::service("auth"),
+            Severity::Critical,
+            evidence,
+            after(41),
+        )
     };
     incident.step(after(0), StepKind::Seen, "auth [4242] ended");
     incident.step(after(41), StepKind::Detected, "service_down");

@@ -25,6 +25,16 @@ pub(super) fn of(incident: &Incident, now: Time) -> (String, Style) {
             format!("Seen {age} ago; the action is done, its effect is not proven yet."),
             Style::Warning,
         ),
+        State::Suppressed => (
+            format!(
+                "Open for {age}: it follows from {}, which is dealt with first.",
+                incident.suppressed_by.map_or_else(
+                    || "another incident".to_owned(),
+                    |root| format!("incident {root}")
+                )
+            ),
+            Style::Warning,
+        ),
         State::Open => (
             format!("Open for {age}: {}.", nothing_done(incident)),
             Style::Warning,

@@ -2,7 +2,7 @@ use super::*;
 use crate::api::answers::{Clock, Cost};
 use crate::model::kernel_view::ProbeRow;
 use crate::model::view::DetectorView;
-use crate::model::{Evidence, IncidentId, ProcessKey, Service, State, Subject, Time, View};
+use crate::model::{Evidence, IncidentId, ProcessKey, Service, Subject, Time, View};
 
 fn status() -> Status {
     let mut view = View::default();
@@ -40,20 +40,14 @@ fn status() -> Status {
 }
 
 fn add_incident(status: &mut Status, severity: Severity) {
-    let incident = Incident {
-        id: IncidentId(7),
-        detector: "service_down".to_owned(),
-        subject: Subject::service("auth"),
+    let incident = Incident::new(
+        IncidentId(7),
+        "service_down",
+        Subject::service("auth"),
         severity,
-        state: State::Open,
-        evidence: Evidence::at(Time::from_nanos(0)),
-        opened: Time::from_nanos(665_000_000_000),
-        closed: None,
-        caused_by: None,
-        outcome: None,
-        actions: 0,
-        steps: Vec::new(),
-    };
+        Evidence::at(Time::from_nanos(0)),
+        Time::from_nanos(665_000_000_000),
+    );
     status.view.incidents.insert(incident.id, incident);
 }
 
