@@ -24,7 +24,9 @@ fn settings(config: Config, dry_run: bool) -> Settings {
         detectors: config.detectors,
         policy,
         remedies: config.remedies,
+        conditions: config.conditions,
         services: config.services,
+        named: config.named,
         groups: config.groups,
         ..Settings::default()
     }

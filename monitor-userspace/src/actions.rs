@@ -7,7 +7,7 @@
 use crate::host::{Host, Opened};
 use crate::model::action::Risk;
 use crate::model::{Effect, EffectResult, Incident, Plan, Time, World};
-use crate::policy::{Permit, Remedy};
+use crate::policy::{Permit, Rung};
 
 /// What an action declares of itself.
 #[derive(Clone, Copy, Debug)]
@@ -21,7 +21,7 @@ pub struct Spec {
     /// Whether what it does can be undone.
     pub reversible: bool,
     /// What exactly it would do about an incident; a reason when it cannot do anything about it.
-    pub plan: fn(&Incident, &World, &Remedy) -> Result<Plan, String>,
+    pub plan: fn(&Incident, &World, &Rung) -> Result<Plan, String>,
     /// The part that never waits, for the hot thread.
     pub strike: Option<Strike>,
     /// All of it, or what is left after the strike. May wait.

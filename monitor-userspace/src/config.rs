@@ -7,6 +7,7 @@ pub mod error;
 pub mod guard;
 pub mod raw;
 mod resolve;
+pub mod response;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -14,8 +15,8 @@ use std::path::{Path, PathBuf};
 
 use crate::checks;
 use crate::host::exec::Program;
-use crate::model::Service;
-use crate::policy::Remedy;
+use crate::model::{Named, Service};
+use crate::policy::{ConditionRule, Remedy};
 use crate::{detectors, policy, samplers};
 pub use error::{ConfigError, Mistake};
 
@@ -45,6 +46,10 @@ pub struct Config {
     pub programs: BTreeMap<String, Program>,
     /// Services, for their checks.
     pub checks: BTreeMap<String, checks::Config>,
+    /// When findings become incidents.
+    pub conditions: Vec<ConditionRule>,
+    /// What the file says of each name besides what it is.
+    pub named: BTreeMap<String, Named>,
     /// Limits that the kernel enforces.
     pub guards: Vec<guard::GuardRule>,
     /// `[[process]]`: process name to the entry's name.

@@ -39,6 +39,11 @@ pub trait Detector: Send + std::fmt::Debug {
     }
 }
 
+/// Whether what a detector sees may just as well be the trouble of something that its subject depends on.
+pub fn is_symptom(detector: &str) -> bool {
+    ALL.iter().any(|spec| spec.name == detector && spec.symptom)
+}
+
 /// What kind of trouble a detector sees.
 pub fn category(detector: &str) -> Category {
     let spec = ALL.iter().find(|spec| spec.name == detector);

@@ -6,6 +6,10 @@
 pub mod book;
 mod counting;
 mod decide;
+mod findings;
+mod outcome;
+mod people;
+mod roots;
 mod world;
 
 use std::collections::BTreeMap;
@@ -14,13 +18,18 @@ use std::time::Duration;
 use monitor_common::Kind;
 
 use crate::detectors::{self, Detector};
+use crate::model::incident::StepKind;
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::{
-    Effect, Finding, Identity, Incident, IncidentId, Plan, Service, ServiceState, Signal, Subject,
-    Time, View, World,
+    Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, ServiceState,
+    Severity, Signal, State, Subject, Time, View, World,
 };
-use crate::policy::{self, Permit, Policy, Remedy};
+use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules};
 use book::Book;
+use roots::Learned;
+
+/// An action that has not come back after this and twice its time to show an effect hangs.
+const HANGS: Duration = Duration::from_mins(1);
 
 /// What the core is built from.
 #[derive(Clone, Debug, Default)]
@@ -31,8 +40,12 @@ pub struct Settings {
     pub policy: policy::Config,
     /// Consent.
     pub remedies: Vec<Remedy>,
+    /// When findings become incidents.
+    pub conditions: Vec<ConditionRule>,
     /// Services, as configured.
     pub services: Vec<Service>,
+    /// What the configuration says of each name besides what it is.
+    pub named: BTreeMap<String, Named>,
     /// `[[process]]`: process name to the entry's name.
     pub groups: BTreeMap<String, String>,
     /// PIDs that are never acted upon.
@@ -59,9 +72,17 @@ pub enum Order {
 #[derive(Debug)]
 struct Act {
     action: &'static str,
+    rule: String,
     plan: Plan,
+    /// How often it is tried before the next rung is.
+    attempts: Option<u32>,
     within: Duration,
-    severity: crate::model::Severity,
+    severity: Severity,
+    /// It changes back what an action before it changed.
+    undo: bool,
+    granted: Time,
+    /// It was said that it hangs.
+    hangs: bool,
     effect: Option<Effect>,
     cleared: Option<(Time, String)>,
     /// When the condition was last seen anew while the act was under way.
@@ -74,6 +95,27 @@ impl Act {
         let acted = self.effect.as_ref().and_then(|effect| effect.acted);
         matches!((self.raised, acted), (Some(raised), Some(acted)) if raised > acted)
     }
+
+    /// How long it may take to come back.
+    fn patience(&self) -> Duration {
+        HANGS.saturating_add(self.within.saturating_mul(2))
+    }
+}
+
+/// A finding that has not held for long enough yet.
+#[derive(Debug)]
+struct Pending {
+    due: Time,
+    severity: Severity,
+    evidence: Evidence,
+}
+
+/// A condition that has not been gone for long enough yet.
+#[derive(Debug)]
+struct Clearing {
+    due: Time,
+    seen: Time,
+    because: String,
 }
 
 /// The core.
@@ -83,8 +125,16 @@ pub struct Engine {
     settings: Settings,
     world: World,
     policy: Policy,
+    rules: Rules,
     book: Book,
+    pending: BTreeMap<(&'static str, Subject), Pending>,
+    clearing: BTreeMap<IncidentId, Clearing>,
     acts: BTreeMap<IncidentId, Act>,
+    /// Incidents whose ladder was tried to its end, and when it is begun anew.
+    exhausted: BTreeMap<IncidentId, Time>,
+    learned: Learned,
+    /// When the last good check of each service was sent.
+    answered: BTreeMap<String, Time>,
     /// When to decide again about an incident.
     retries: BTreeMap<IncidentId, Time>,
     lost: [Option<Time>; Kind::TABLE],
@@ -104,8 +154,14 @@ impl Engine {
             policy: Policy::new(settings.policy.clone()),
             settings: Settings::default(),
             world: World::default(),
+            rules: Rules::default(),
             book: Book::new(next),
+            pending: BTreeMap::new(),
+            clearing: BTreeMap::new(),
             acts: BTreeMap::new(),
+            exhausted: BTreeMap::new(),
+            learned: Learned::default(),
+            answered: BTreeMap::new(),
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
             halted: None,
@@ -133,9 +189,7 @@ impl Engine {
         }
         self.policy.reconfigure(settings.policy.clone());
         // What was refused may be allowed by now: asked again at the next tick.
-        let open: Vec<IncidentId> = self.book.open().map(|incident| incident.id).collect();
-        self.retries
-            .extend(open.into_iter().map(|id| (id, Time::default())));
+        self.ask_all_again(Time::default());
         self.apply(settings);
     }
 
@@ -148,9 +202,14 @@ impl Engine {
             known.listen.clone_from(&service.listen);
             known.memory_max = service.memory_max;
             known.checked = service.checked;
+            known.depends_on.clone_from(&service.depends_on);
             self.world.services.insert(service.name.clone(), known);
         }
         self.world.groups.clone_from(&settings.groups);
+        self.world.named.clone_from(&settings.named);
+        self.answered
+            .retain(|name, _| self.world.services.contains_key(name));
+        self.rules = Rules::new(settings.remedies.clone());
         self.world
             .protected_pids
             .clone_from(&settings.protected_pids);
@@ -187,9 +246,25 @@ impl Engine {
         self.update_world(signal, at);
         self.handle(&mut found, now, orders);
         self.found = found;
-        if let Signal::Effect { effect } = signal {
-            self.take_effect(effect, now, orders);
+        match signal {
+            Signal::Effect { effect } => self.take_effect(effect, now, orders),
+            Signal::Person { by, request } => self.person(by, request, now, orders),
+            _ => {}
         }
+    }
+
+    /// Takes a finding of a detector as if that had made it: for tests of policies.
+    pub fn find(
+        &mut self,
+        detector: &str,
+        finding: Finding,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) -> Result<(), String> {
+        let spec = detectors::ALL.iter().find(|spec| spec.name == detector);
+        let spec = spec.ok_or_else(|| format!("no detector is called {detector}"))?;
+        self.take_finding(spec.name, finding, now, orders);
+        Ok(())
     }
 
     /// Time has passed: detectors' windows, cooldowns, verification deadlines.
@@ -201,9 +276,12 @@ impl Engine {
         }
         self.handle(&mut found, now, orders);
         self.found = found;
+        self.settle(now, orders);
+        self.pass_schedules(now);
         let ids: Vec<IncidentId> = self.acts.keys().copied().collect();
         for id in ids {
             self.judge(id, now, orders);
+            self.notice_hanging(id, now, orders);
         }
         let due = self
             .retries
@@ -222,14 +300,44 @@ impl Engine {
             .detectors
             .iter()
             .filter_map(|(_, detector)| detector.wake());
-        let verify = self
-            .acts
-            .values()
-            .filter_map(|act| Some(act.effect.as_ref()?.finished.after(act.within)));
+        let acts = self.acts.iter().filter_map(|(id, act)| match &act.effect {
+            Some(_) if self.clearing.contains_key(id) => None,
+            Some(effect) => Some(effect.finished.after(act.within)),
+            None => (!act.hangs).then(|| act.granted.after(act.patience())),
+        });
         detectors
-            .chain(verify)
+            .chain(acts)
             .chain(self.retries.values().copied())
+            .chain(self.settles())
+            .chain(self.policy.schedules().wake(self.world.wall_ahead))
             .min()
+    }
+
+    /// Windows and silences begin and end.
+    fn pass_schedules(&mut self, now: Time) {
+        let ahead = self.world.wall_ahead;
+        self.changed |= self.policy.schedules_mut().pass(now, ahead);
+    }
+
+    /// An action that does not come back stays under way, since nobody knows what it has done; a person is told.
+    fn notice_hanging(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
+        let Some(act) = self.acts.get_mut(&id) else {
+            return;
+        };
+        if act.effect.is_some() || act.hangs || now < act.granted.after(act.patience()) {
+            return;
+        }
+        act.hangs = true;
+        let line = format!(
+            "{} has not come back after {:?}: nothing more is done to its target until it does",
+            act.action,
+            now.since(act.granted)
+        );
+        self.book.change(id, |incident| {
+            incident.state = State::Escalated;
+            incident.step(now, StepKind::Escalated, line);
+        });
+        self.record(id, orders);
     }
 
     /// The journal cannot be written (or can be again): nothing acts until then.
@@ -281,6 +389,9 @@ impl Engine {
         view.counts.clone_from(&self.counts);
         view.dry_run = self.policy.dry_run();
         view.halted.clone_from(&self.halted);
+        let schedules = self.policy.schedules();
+        view.silences = schedules.silences().to_vec();
+        view.maintenance = schedules.open_windows().map(str::to_owned).collect();
     }
 
     fn describe(&self, spec: &detectors::Spec) -> DetectorView {

@@ -21,7 +21,7 @@ pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use identity::{ProcessKey, Subject};
 pub use incident::{Category, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
-pub use service::{Dependency, Healer, Named, Service, ServiceState, World};
+pub use service::{Dependency, Healer, Named, Relief, Service, ServiceState, World};
 pub use signal::{
     BLOCKED, BlockedThread, CheckFailure, CheckResult, HostLoad, ListenQueue, ProcessUsage,
     Request, Sample, ServiceSignal, Signal, Silence,

@@ -8,7 +8,7 @@ use super::{Spec, Struck};
 use crate::host::{Host, HostError};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
-use crate::policy::{Permit, Remedy};
+use crate::policy::{Permit, Rung};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -25,7 +25,7 @@ pub const SPEC: Spec = Spec {
 const DYING: Duration = Duration::from_secs(10);
 
 /// The process is the subject's own, never one that the evidence merely mentions: a refused connection also names its caller.
-fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, String> {
+fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
     let (process, comm) = match &incident.subject {
         Subject::Process { process, comm, .. } => (*process, comm.clone()),
         Subject::Service { name } => {
@@ -49,7 +49,7 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
     Ok(Plan::KillProcess {
         process,
         comm,
-        term_grace: remedy.term_grace,
+        term_grace: rung.term_grace,
     })
 }
 

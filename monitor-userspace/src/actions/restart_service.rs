@@ -7,7 +7,7 @@ use super::{Spec, Struck};
 use crate::host::{Host, HostError};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
-use crate::policy::{Permit, Remedy};
+use crate::policy::{Permit, Rung};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -20,7 +20,7 @@ pub const SPEC: Spec = Spec {
     execute,
 };
 
-fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, String> {
+fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
     let Subject::Service { name } = &incident.subject else {
         return Err(format!("{} is not a service", incident.subject));
     };
@@ -31,7 +31,7 @@ fn plan(incident: &Incident, world: &World, remedy: &Remedy) -> Result<Plan, Str
     Ok(Plan::RestartService {
         service: name.clone(),
         process: service.last_process,
-        term_grace: remedy.term_grace,
+        term_grace: rung.term_grace,
     })
 }
 

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
+use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
-use crate::model::Severity;
 use crate::{checks, detectors, policy, samplers};
 
 /// All of it.
@@ -30,7 +30,11 @@ pub struct Root {
     /// `[[process]]`
     pub process: Vec<Process>,
     /// `[[remedy]]`
-    pub remedy: Vec<Remedy>,
+    pub remedy: Vec<RawRemedy>,
+    /// `[[condition]]`
+    pub condition: Vec<RawCondition>,
+    /// `[[group]]`
+    pub group: Vec<RawGroup>,
     /// `[[guard]]`
     pub guard: Vec<super::guard::Raw>,
 }
@@ -156,6 +160,14 @@ pub struct Service {
     pub memory_max: Option<Bytes>,
     /// Its health check.
     pub check: Option<Spanned<checks::Config>>,
+    /// Names of services, and addresses, without which it does not work.
+    #[serde(default)]
+    pub depends_on: Vec<Spanned<String>>,
+    /// Only say what would have been done to it.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who else repairs it.
+    pub healer: Option<RawHealer>,
 }
 
 /// `[[process]]`: processes that are not services of ours, by name, so that remedies can name them.
@@ -166,37 +178,9 @@ pub struct Process {
     pub name: Spanned<String>,
     /// Process names (`comm`, at most 15 bytes).
     pub comm: Vec<Spanned<String>>,
-}
-
-/// `[[remedy]]`: consent to one action for one condition on named subjects.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Remedy {
-    /// The condition.
-    pub detector: Spanned<String>,
-    /// Names of services and `[[process]]` entries; `*` for every one that the file names.
-    pub on: Vec<Spanned<String>>,
-    /// What to do.
-    pub action: Spanned<String>,
-    /// The least severity it is done for.
-    #[serde(default = "critical")]
-    pub severity: Severity,
-    /// How long it has to show an effect.
-    #[serde(default = "verify_within")]
-    pub verify_within: Span,
-    /// Time between SIGTERM and SIGKILL.
-    #[serde(default = "term_grace")]
-    pub term_grace: Span,
-}
-
-fn critical() -> Severity {
-    Severity::Critical
-}
-
-fn verify_within() -> Span {
-    Span::seconds(10)
-}
-
-fn term_grace() -> Span {
-    Span::seconds(5)
+    /// Only say what would have been done to them.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Who else repairs them.
+    pub healer: Option<RawHealer>,
 }

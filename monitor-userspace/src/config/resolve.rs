@@ -8,11 +8,10 @@ use toml::Spanned;
 
 use super::error::{Found, nearest};
 use super::guard::{self, GuardKind, GuardRule, Target};
-use super::{Config, raw};
+use super::{Config, raw, response};
 use crate::host::exec::Program;
 use crate::model::Service;
-use crate::policy::Remedy;
-use crate::{actions, detectors, supervisors};
+use crate::supervisors;
 
 /// Longest process name the kernel keeps.
 const COMM: usize = monitor_common::event::COMM_LEN - 1;
@@ -21,10 +20,10 @@ const LEAST_CEILING: u64 = 1 << 20;
 /// Most services, `[[process]]` entries and remedies: what is bounded by the configuration is bounded.
 const MOST: usize = 1024;
 
-struct Mistakes(Vec<Found>);
+pub(super) struct Mistakes(Vec<Found>);
 
 impl Mistakes {
-    fn add<T>(&mut self, at: &Spanned<T>, message: String, help: Option<String>) {
+    pub(super) fn add<T>(&mut self, at: &Spanned<T>, message: String, help: Option<String>) {
         self.0.push(Found {
             span: at.span(),
             message,
@@ -33,7 +32,7 @@ impl Mistakes {
     }
 
     /// A name that must be one of some.
-    fn unknown<'a>(
+    pub(super) fn unknown<'a>(
         &mut self,
         what: &str,
         at: &Spanned<String>,
@@ -67,6 +66,8 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         services: Vec::new(),
         programs: BTreeMap::new(),
         checks: BTreeMap::new(),
+        conditions: Vec::new(),
+        named: BTreeMap::new(),
         guards: Vec::new(),
         groups: BTreeMap::new(),
     };
@@ -82,24 +83,45 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         });
     }
     let mut names: BTreeSet<String> = BTreeSet::new();
-    for service in root.service {
+    let mut depends_on = BTreeMap::new();
+    for mut service in root.service {
         if unique(&service.name, &mut names, &mut mistakes) {
+            let name = service.name.get_ref().clone();
+            depends_on.insert(name.clone(), std::mem::take(&mut service.depends_on));
+            let named = response::named(service.dry_run, service.healer.take());
+            config.named.insert(name, named);
             self::service(service, &mut config, &mut mistakes);
         }
     }
-    for entry in root.process {
+    for mut entry in root.process {
         if unique(&entry.name, &mut names, &mut mistakes) {
+            let named = response::named(entry.dry_run, entry.healer.take());
+            config.named.insert(entry.name.get_ref().clone(), named);
             process(&entry, &mut config, &mut mistakes);
         }
     }
-    for entry in root.remedy {
-        remedy(entry, &names, &mut config, &mut mistakes);
+    response::dependencies(depends_on, &mut config, &mut mistakes);
+    for (at, entry) in root.remedy.into_iter().enumerate() {
+        response::remedy(entry, at + 1, &names, &mut config, &mut mistakes);
+    }
+    for entry in root.condition {
+        response::condition_rule(entry, &names, &mut config, &mut mistakes);
+    }
+    for entry in root.group {
+        response::group(entry, &names, &mut config, &mut mistakes);
     }
     for entry in root.guard {
         guard(&entry, &mut config, &mut mistakes);
     }
-    if names.len() > MOST || config.remedies.len() > MOST {
-        let message = format!("more than {MOST} services and processes, or remedies");
+    let most = [
+        names.len(),
+        config.remedies.len(),
+        config.conditions.len(),
+        config.policy.groups.len(),
+    ];
+    if most.into_iter().any(|entries| entries > MOST) {
+        let message =
+            format!("more than {MOST} services and processes, remedies, conditions or groups");
         mistakes.0.push(Found {
             span: 0..0,
             message,
@@ -109,7 +131,8 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     (config, mistakes.0)
 }
 
-fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut Mistakes) -> bool {
+/// Whether a text can be a name; says so when not.
+pub(super) fn good_name(name: &Spanned<String>, mistakes: &mut Mistakes) -> bool {
     let text = name.get_ref();
     let good = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.' | '@');
     // Names become names of folders.
@@ -120,6 +143,14 @@ fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut M
         mistakes.add(name, format!("`{text}` cannot be a name"), Some(help));
         return false;
     }
+    true
+}
+
+fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut Mistakes) -> bool {
+    if !good_name(name, mistakes) {
+        return false;
+    }
+    let text = name.get_ref();
     if !names.insert(text.clone()) {
         mistakes.add(name, format!("the name `{text}` is used twice"), None);
         return false;
@@ -366,51 +397,4 @@ fn guard(raw: &guard::Raw, config: &mut Config, mistakes: &mut Mistakes) {
             None,
         );
     }
-}
-
-fn remedy(
-    raw: raw::Remedy,
-    names: &BTreeSet<String>,
-    config: &mut Config,
-    mistakes: &mut Mistakes,
-) {
-    if !detectors::ALL
-        .iter()
-        .any(|spec| spec.name == raw.detector.get_ref())
-    {
-        mistakes.unknown(
-            "detector",
-            &raw.detector,
-            detectors::ALL.iter().map(|spec| spec.name),
-        );
-    }
-    if actions::find(raw.action.get_ref()).is_none() {
-        mistakes.unknown(
-            "action",
-            &raw.action,
-            actions::ALL.iter().map(|spec| spec.name),
-        );
-    }
-    for on in &raw.on {
-        if on.get_ref() != "*" && !names.contains(on.get_ref()) {
-            mistakes.unknown("service or process", on, names.iter().map(String::as_str));
-        }
-    }
-    let settle = config.detectors.service_down.settle;
-    let unchecked = config.services.iter().any(|service| !service.checked);
-    if raw.detector.get_ref() == "service_down" && unchecked && raw.verify_within <= settle {
-        let message = format!(
-            "`verify_within` ({}) must be longer than [detectors.service_down] settle ({settle}): a service without a check proves itself no sooner",
-            raw.verify_within
-        );
-        mistakes.add(&raw.detector, message, None);
-    }
-    config.remedies.push(Remedy {
-        detector: raw.detector.into_inner(),
-        on: raw.on.into_iter().map(Spanned::into_inner).collect(),
-        action: raw.action.into_inner(),
-        severity: raw.severity,
-        verify_within: raw.verify_within.0,
-        term_grace: raw.term_grace.0,
-    });
 }

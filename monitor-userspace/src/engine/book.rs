@@ -1,8 +1,8 @@
 //! The incidents: bounded, numbered, and findable by what they are about.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::view::INCIDENTS;
+use crate::model::view::{INCIDENTS, OPEN};
 use crate::model::{Incident, IncidentId, Subject};
 
 /// See the module.
@@ -10,19 +10,24 @@ use crate::model::{Incident, IncidentId, Subject};
 pub struct Book {
     next: IncidentId,
     incidents: BTreeMap<IncidentId, Incident>,
-    /// Those that are not over. Never more than `INCIDENTS`.
+    /// Those that are not over, and by what they are about. Never more than `OPEN`.
     open: BTreeSet<IncidentId>,
+    by_subject: HashMap<Subject, Vec<IncidentId>>,
+    /// Those that are over, oldest first.
+    over: BTreeSet<IncidentId>,
     /// Those that changed since they were last shown.
     changed: BTreeSet<IncidentId>,
 }
 
 impl Book {
     /// An empty book whose first incident gets this number.
-    pub const fn new(next: IncidentId) -> Self {
+    pub fn new(next: IncidentId) -> Self {
         Self {
             next,
             incidents: BTreeMap::new(),
             open: BTreeSet::new(),
+            by_subject: HashMap::new(),
+            over: BTreeSet::new(),
             changed: BTreeSet::new(),
         }
     }
@@ -34,29 +39,32 @@ impl Book {
         id
     }
 
-    /// Adds one; returns how many had to go for it.
+    /// Whether there is room for one more that is not over.
+    pub fn has_room(&self) -> bool {
+        self.open.len() < OPEN
+    }
+
+    /// Adds one; returns how many that are over had to go for it.
     pub fn insert(&mut self, incident: Incident) -> u64 {
         let id = incident.id;
         if id >= self.next {
             self.next = IncidentId(id.0.saturating_add(1));
         }
-        if !incident.is_over() {
+        if incident.is_over() {
+            self.over.insert(id);
+        } else {
             self.open.insert(id);
+            let same = self.by_subject.entry(incident.subject.clone()).or_default();
+            same.push(id);
         }
         self.incidents.insert(id, incident);
         self.changed.insert(id);
         let mut gone = 0;
-        while self.incidents.len() > INCIDENTS {
-            let over = self
-                .incidents
-                .keys()
-                .find(|id| !self.open.contains(id))
-                .copied();
-            let Some(oldest) = over.or_else(|| self.incidents.keys().next().copied()) else {
+        while self.over.len() > INCIDENTS {
+            let Some(oldest) = self.over.pop_first() else {
                 break;
             };
             self.incidents.remove(&oldest);
-            self.open.remove(&oldest);
             gone += 1;
         }
         gone
@@ -76,8 +84,14 @@ impl Book {
         let incident = self.incidents.get_mut(&id)?;
         let result = change(incident);
         self.changed.insert(id);
-        if incident.is_over() {
-            self.open.remove(&id);
+        if incident.is_over() && self.open.remove(&id) {
+            self.over.insert(id);
+            if let Some(same) = self.by_subject.get_mut(&incident.subject) {
+                same.retain(|other| *other != id);
+                if same.is_empty() {
+                    self.by_subject.remove(&incident.subject);
+                }
+            }
         }
         Some(result)
     }
@@ -87,10 +101,16 @@ impl Book {
         self.open.iter().filter_map(|id| self.incidents.get(id))
     }
 
+    /// Those on this subject that are not over, oldest first.
+    pub fn open_on(&self, subject: &Subject) -> impl Iterator<Item = &Incident> {
+        let same = self.by_subject.get(subject).into_iter().flatten();
+        same.filter_map(|id| self.incidents.get(id))
+    }
+
     /// The open one of this detector on this subject.
     pub fn find(&self, detector: &str, subject: &Subject) -> Option<IncidentId> {
-        let mut open = self.open();
-        open.find(|incident| incident.detector == detector && incident.subject == *subject)
+        self.open_on(subject)
+            .find(|incident| incident.detector == detector)
             .map(|incident| incident.id)
     }
 

@@ -26,7 +26,7 @@ pub(super) fn zeros() -> Counts {
             .insert(spec.name.to_owned(), Durations::default());
     }
     let guards = guards::ALL.iter().map(|guard| guard.name);
-    for guard in guards.chain([decide::CONSENT, decide::PLAN]) {
+    for guard in guards.chain(decide::BEFORE) {
         counts.refusals.insert(guard.to_owned(), 0);
     }
     counts

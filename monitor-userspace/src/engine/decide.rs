@@ -1,121 +1,158 @@
-//! From a finding to an order, and from an effect to an outcome: the life of an incident.
+//! What is to be done about an incident now: which rule, which rung, permitted or refused, and why.
 
 use std::time::Duration;
 
 use super::{Act, Engine, Order};
+use crate::actions;
+use crate::detectors;
 use crate::model::incident::StepKind;
 use crate::model::{
-    Effect, EffectResult, Evidence, Finding, Incident, IncidentId, Outcome, Plan, Refusal,
-    Severity, State, Subject, Time,
+    Incident, IncidentId, Outcome, Plan, Proposed, Refusal, State, Subject, Time, World,
 };
-use crate::policy::{self, Proposal, guards};
-use crate::{actions, detectors, verify};
+use crate::policy::{Approved, Permit, Proposal, Refusing, Remedy, Rules, Rung, guards};
 
 /// The guard that stands for a missing `[[remedy]]`.
 pub(super) const CONSENT: &str = "consent";
 /// The guard that stands for an action that cannot do anything about this incident.
 pub(super) const PLAN: &str = "plan";
-/// The step of an incident whose process a guard in the kernel killed.
-const KILLED_IN_KERNEL: &str = "SIGKILL sent in the kernel";
+/// The guard that stands for a rule whose `when` does not hold, or cannot be told.
+pub(super) const CONDITION: &str = "condition";
+/// The guard that stands for a rule's `for`.
+pub(super) const HOLD: &str = "for";
+/// The guard that stands for a ladder that was tried to its end: its refusal calls for a person.
+pub(super) const LADDER: &str = "ladder";
+
+/// Guards that are no policy's: what they stand for comes before there is something to ask a policy about.
+pub(super) const BEFORE: [&str; 5] = [CONSENT, CONDITION, HOLD, LADDER, PLAN];
+
+/// How often a condition that did not hold is looked at again: it may depend on time, and on the host.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// What was found to be done.
+enum Found {
+    Permitted(Box<(Permit, Act)>),
+    Refused(Refusal),
+    /// A person may allow it.
+    Ask(Refusal, Box<Proposed>),
+}
+
+/// Where on which ladder an incident is.
+struct Place {
+    rule: String,
+    rung: u32,
+    tries: u32,
+}
+
+fn refusal(guard: &str, reason: impl Into<String>, retry_at: Option<Time>) -> Found {
+    Found::Refused(Refusal {
+        guard: guard.to_owned(),
+        reason: reason.into(),
+        retry_at,
+    })
+}
+
+/// The first rule for an incident whose condition holds, or why there is none.
+fn rule_for<'a>(
+    rules: &'a Rules,
+    world: &World,
+    incident: &'a Incident,
+    now: Time,
+) -> Result<&'a Remedy, Found> {
+    let mut reason = None;
+    for remedy in rules.covering(incident) {
+        let Some(when) = &remedy.when else {
+            return Ok(remedy);
+        };
+        match when.holds(incident, world, now) {
+            Ok(true) => return Ok(remedy),
+            Ok(false) => {
+                reason.get_or_insert(format!("`when` of rule {} does not hold", remedy.name));
+            }
+            Err(why) => {
+                let why = format!("`when` of rule {} cannot be told: {why}", remedy.name);
+                return Err(refusal(CONDITION, why, Some(now.after(AGAIN))));
+            }
+        }
+    }
+    Err(match reason {
+        Some(reason) => refusal(CONDITION, reason, Some(now.after(AGAIN))),
+        None => refusal(
+            CONSENT,
+            format!(
+                "no [[remedy]] covers {} of {}",
+                incident.detector, incident.subject
+            ),
+            None,
+        ),
+    })
+}
+
+/// The rung from `place` on that something can be done on now, with what is done; `place` is moved there. `Err(None)`: every rung
+/// was tried as often as it says.
+fn rung_for<'a>(
+    remedy: &'a Remedy,
+    place: &mut Place,
+    incident: &Incident,
+    world: &World,
+    now: Time,
+) -> Result<(&'a Rung, &'static actions::Spec, Plan), Option<Found>> {
+    let (from, mut passed_over) = ((place.rung, place.tries), None);
+    while let Some(rung) = remedy.rung(place.rung) {
+        let tried_out = rung.attempts.is_some_and(|most| place.tries >= most);
+        if !tried_out {
+            match plan_of(rung, incident, world, now)? {
+                Ok((spec, plan)) => return Ok((rung, spec, plan)),
+                Err(found) => passed_over = Some(found),
+            }
+        }
+        place.rung += 1;
+        place.tries = 0;
+    }
+    if passed_over.is_some() {
+        // Something above the last one tried cannot be done now: that is no ladder that was tried to its end.
+        (place.rung, place.tries) = from;
+    }
+    Err(passed_over)
+}
+
+/// What a rung would do, or why it is passed over; an error when that cannot be told, which passes nothing over.
+fn plan_of(
+    rung: &Rung,
+    incident: &Incident,
+    world: &World,
+    now: Time,
+) -> Result<Result<(&'static actions::Spec, Plan), Found>, Option<Found>> {
+    let holds = match &rung.when {
+        Some(when) => when.holds(incident, world, now).map_err(|why| {
+            let why = format!("`when` of step {} cannot be told: {why}", rung.action);
+            Some(refusal(CONDITION, why, Some(now.after(AGAIN))))
+        })?,
+        None => true,
+    };
+    if !holds {
+        let why = format!("`when` of step {} does not hold", rung.action);
+        return Ok(Err(refusal(CONDITION, why, Some(now.after(AGAIN)))));
+    }
+    let planned = actions::find(&rung.action)
+        .ok_or_else(|| format!("no action {}", rung.action))
+        .and_then(|spec| Ok((spec, (spec.plan)(incident, world, rung)?)));
+    Ok(planned.map_err(|why| refusal(PLAN, why, None)))
+}
 
 impl Engine {
-    pub(super) fn handle(
-        &mut self,
-        found: &mut Vec<(&'static str, Finding)>,
-        now: Time,
-        orders: &mut Vec<Order>,
-    ) {
-        for (detector, finding) in found.drain(..) {
-            match finding {
-                Finding::Raised {
-                    subject,
-                    severity,
-                    evidence,
-                } => {
-                    self.raised(detector, subject, severity, evidence, now, orders);
-                }
-                Finding::Cleared {
-                    subject,
-                    seen,
-                    because,
-                } => {
-                    self.cleared(detector, &subject, seen, because, now, orders);
-                }
-            }
-        }
-    }
-
-    fn raised(
-        &mut self,
-        detector: &str,
-        subject: Subject,
-        severity: Severity,
-        evidence: Evidence,
-        now: Time,
-        orders: &mut Vec<Order>,
-    ) {
-        if let Some(id) = self.book.find(detector, &subject) {
-            if let Some(act) = self.acts.get_mut(&id) {
-                act.cleared = None;
-                // After the act, that ends the wait for its proof.
-                act.raised = Some(evidence.seen);
-            }
-            let worse = self.book.change(id, |incident| {
-                let worse = severity > incident.severity;
-                let killed = evidence.killed_in_kernel && !incident.evidence.killed_in_kernel;
-                if killed {
-                    incident.step(evidence.seen, StepKind::Acted, KILLED_IN_KERNEL);
-                }
-                if worse || killed {
-                    incident.severity = severity.max(incident.severity);
-                    incident.evidence = evidence;
-                }
-                worse
-            });
-            self.judge(id, now, orders);
-            if worse == Some(true) {
-                self.decide(id, now, orders);
-            }
-            return;
-        }
-        let id = self.book.number();
-        let caused_by = self.cause(&evidence);
-        let mut incident = Incident::new(id, detector, subject, severity, evidence, now);
-        incident.caused_by = caused_by;
-        incident.category = detectors::category(detector);
-        let source = incident
-            .evidence
-            .probe
-            .map_or("sample or check", monitor_common::Kind::name);
-        incident.step(incident.evidence.seen, StepKind::Seen, source);
-        incident.step(now, StepKind::Detected, detector);
-        if incident.evidence.killed_in_kernel {
-            let seen = incident.evidence.seen;
-            incident.step(seen, StepKind::Acted, KILLED_IN_KERNEL);
-        }
-        self.count_opened(&incident, now);
-        self.counts.forgotten += self.book.insert(incident);
-        self.changed = true;
-        self.decide(id, now, orders);
-    }
-
-    /// The incident whose action, or whose guard in the kernel, ended the process that this evidence is about.
-    fn cause(&self, evidence: &Evidence) -> Option<IncidentId> {
-        let ended = evidence.process?;
-        let cause = self.acts.iter().find(
-            |(_, act)| matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended),
-        );
-        let guarded = || {
-            self.book.open().find(|incident| {
-                incident.evidence.killed_in_kernel && incident.evidence.process == Some(ended)
-            })
-        };
-        cause
-            .map(|(id, _)| *id)
-            .or_else(|| guarded().map(|incident| incident.id))
-    }
-
+    /// Decides about an incident, as often as it is asked to: with nothing changed, nothing happens twice.
     pub(super) fn decide(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
+        self.decide_for(id, None, now, orders);
+    }
+
+    /// The same, on the word of a person who allows what is proposed.
+    pub(super) fn decide_for(
+        &mut self,
+        id: IncidentId,
+        by: Option<&str>,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
         let Some(incident) = self.book.get(id) else {
             return;
         };
@@ -127,99 +164,190 @@ impl Engine {
         {
             return self.resolve(id, None, now, "the service is no longer configured", orders);
         }
-        let Some(remedy) = self
-            .settings
-            .remedies
-            .iter()
-            .find(|remedy| remedy.covers(incident))
-        else {
-            let reason = format!(
-                "no [[remedy]] covers {} of {}",
-                incident.detector, incident.subject
-            );
-            let refusal = Refusal {
-                guard: CONSENT.to_owned(),
-                reason,
-                retry_at: None,
-            };
-            return self.refused(id, refusal, now, orders);
+        if by.is_none() && incident.proposed.as_ref().is_some_and(|it| now >= it.until) {
+            return self.expire(id, now, orders);
+        }
+        if let Some(root) = self.root_of(incident, now) {
+            return self.suppress(id, root, now, orders);
+        }
+        let symptom = detectors::is_symptom(&incident.detector);
+        if let Some(until) = self.awaits_root(incident, symptom, now) {
+            self.retries.insert(id, until);
+            return;
+        }
+        if incident.state == State::Suppressed {
+            self.release(id, now, orders);
+        }
+        self.pass_schedules(now);
+        let (place, found) = self.consider(id, by, now);
+        if let Some(place) = place {
+            self.book.change(id, |incident| {
+                incident.rule = Some(place.rule);
+                incident.rung = place.rung;
+                incident.tries = place.tries;
+            });
+        }
+        match found {
+            Found::Permitted(permitted) => self.permitted(id, *permitted, now, orders),
+            Found::Refused(refusal) => self.refused(id, refusal, now, orders),
+            Found::Ask(refusal, proposed) => self.propose(id, refusal, *proposed, now, orders),
+        }
+    }
+
+    fn consider(&mut self, id: IncidentId, by: Option<&str>, now: Time) -> (Option<Place>, Found) {
+        let Some(incident) = self.book.get(id) else {
+            return (None, refusal(PLAN, "the incident is gone", None));
         };
-        let planned = actions::find(&remedy.action)
-            .ok_or_else(|| format!("no action {}", remedy.action))
-            .and_then(|spec| Ok((spec, (spec.plan)(incident, &self.world, remedy)?)));
-        let (spec, plan) = match planned {
-            Ok(planned) => planned,
-            Err(reason) => {
-                let refusal = Refusal {
-                    guard: PLAN.to_owned(),
-                    reason,
-                    retry_at: None,
-                };
-                return self.refused(id, refusal, now, orders);
+        let remedy = match rule_for(&self.rules, &self.world, incident, now) {
+            Ok(remedy) => remedy,
+            Err(found) => return (None, found),
+        };
+        let same = incident.rule.as_ref() == Some(&remedy.name);
+        let mut place = Place {
+            rule: remedy.name.clone(),
+            rung: if same { incident.rung } else { 0 },
+            tries: if same { incident.tries } else { 0 },
+        };
+        if !same {
+            self.exhausted.remove(&id);
+        }
+        let until = incident.opened.after(remedy.hold);
+        if now < until {
+            let reason = format!("waits until it has been open for {:?}", remedy.hold);
+            return (Some(place), refusal(HOLD, reason, Some(until)));
+        }
+        match self.exhausted.get(&id).copied() {
+            Some(until) if now < until => {
+                return (Some(place), refusal(LADDER, EXHAUSTED, Some(until)));
+            }
+            Some(_) => {
+                self.exhausted.remove(&id);
+                (place.rung, place.tries) = (0, 0);
+            }
+            None => {}
+        }
+        let (rung, spec, plan) = match rung_for(remedy, &mut place, incident, &self.world, now) {
+            Ok(found) => found,
+            Err(Some(found)) => return (Some(place), found),
+            Err(None) => {
+                let until = now.after(self.policy.config().half_open_after.0);
+                self.exhausted.insert(id, until);
+                return (Some(place), refusal(LADDER, EXHAUSTED, Some(until)));
             }
         };
-        let busy: Vec<(String, IncidentId)> = self
+        let busy: Vec<(Subject, IncidentId)> = self
             .acts
             .keys()
             .filter(|other| Some(**other) != incident.caused_by)
-            .filter_map(|other| Some((self.book.get(*other)?.subject.to_string(), *other)))
+            .filter_map(|other| Some((self.book.get(*other)?.subject.clone(), *other)))
             .collect();
-        let probe = incident
-            .evidence
-            .probe
-            .map(|probe| usize::from(probe.number()));
+        let probe = incident.evidence.probe;
+        let lost = probe.and_then(|probe| self.lost.get(usize::from(probe.number())));
+        let approved = by.zip(incident.proposed.as_ref());
         let proposal = Proposal {
             action: spec.name,
             risk: spec.risk,
             plan: plan.clone(),
             incident,
+            symptom: detectors::is_symptom(&incident.detector),
+            remedy,
+            rung,
+            approved: approved.map(|(by, proposed)| Approved {
+                by,
+                plan: &proposed.plan,
+            }),
             busy: &busy,
-            lost: probe.and_then(|probe| self.lost.get(probe).copied().flatten()),
+            lost: lost.copied().flatten(),
             world: &self.world,
             halted: self.halted.as_deref(),
         };
-        match self.policy.decide(proposal, now) {
-            Err(refusal) => self.refused(id, refusal, now, orders),
-            Ok(permit) => {
-                let act = Act {
-                    action: spec.name,
-                    plan,
-                    within: remedy.verify_within,
-                    severity: incident.severity,
-                    effect: None,
-                    cleared: None,
-                    raised: None,
+        let act = Act {
+            action: spec.name,
+            rule: remedy.name.clone(),
+            plan,
+            attempts: rung.attempts,
+            within: rung.verify_within,
+            severity: incident.severity,
+            undo: false,
+            granted: now,
+            hangs: false,
+            effect: None,
+            cleared: None,
+            raised: None,
+        };
+        let found = match self.policy.decide(proposal, now) {
+            Ok(permit) => Found::Permitted(Box::new((permit, act))),
+            Err(Refusing {
+                refusal,
+                ask: Some(within),
+            }) => {
+                let proposed = Proposed {
+                    action: act.action.to_owned(),
+                    plan: act.plan,
+                    reason: refusal.reason.clone(),
+                    until: now.after(within),
                 };
-                self.permitted(id, act, now);
-                if let Some(incident) = self.book.get(id) {
-                    orders.push(Order::Execute {
-                        permit,
-                        incident: Box::new(incident.clone()),
-                    });
-                }
+                Found::Ask(refusal, Box::new(proposed))
             }
-        }
+            Err(Refusing { refusal, ask: None }) => Found::Refused(refusal),
+        };
+        (Some(place), found)
     }
 
-    fn permitted(&mut self, id: IncidentId, act: Act, now: Time) {
-        if let Plan::RestartService { service, .. } = &act.plan
-            && let Some(service) = self.world.services.get_mut(service)
-        {
-            service.in_action = true;
-        }
+    fn permitted(
+        &mut self,
+        id: IncidentId,
+        (permit, act): (Permit, Act),
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        self.under_way(&act.plan, true);
+        self.retries.remove(&id);
+        let by = permit.grounds().by.clone();
         self.book.change(id, |incident| {
             incident.state = State::Acting;
             incident.actions += 1;
-            incident.step(now, StepKind::Decided, act.action);
+            incident.outcome = None;
+            incident.proposed = None;
+            if let Some(by) = by {
+                incident.step(now, StepKind::Approved, format!("{} by {by}", act.action));
+            }
+            let line = format!("{} (rule {})", act.action, act.rule);
+            incident.step(now, StepKind::Decided, line);
         });
         self.acts.insert(id, act);
         self.changed = true;
+        if let Some(incident) = self.book.get(id) {
+            orders.push(Order::Execute {
+                permit,
+                incident: Box::new(incident.clone()),
+            });
+        }
     }
 
-    fn refused(&mut self, id: IncidentId, refusal: Refusal, now: Time, orders: &mut Vec<Order>) {
-        if let Some(retry) = refusal.retry_at {
-            self.retries.insert(id, retry);
+    /// While a service is ended or started by us, its exit is no surprise.
+    pub(super) fn under_way(&mut self, plan: &Plan, begins: bool) {
+        if let Plan::RestartService { service, .. } = plan
+            && let Some(service) = self.world.services.get_mut(service)
+        {
+            service.in_action = begins;
         }
+    }
+
+    pub(super) fn refused(
+        &mut self,
+        id: IncidentId,
+        refusal: Refusal,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        match refusal.retry_at {
+            // Not in this same moment, whatever a guard says: time must be able to pass.
+            Some(retry) => self
+                .retries
+                .insert(id, retry.max(now.after(Duration::from_millis(1)))),
+            None => self.retries.remove(&id),
+        };
         let said = self.book.change(id, |incident| {
             let line = format!("{}: {}", refusal.guard, refusal.reason);
             let last = incident.steps.iter().rev().find(|step| {
@@ -235,7 +363,7 @@ impl Engine {
             if again {
                 return false;
             }
-            if refusal.guard == guards::LIMIT {
+            if refusal.guard == guards::LIMIT || refusal.guard == LADDER {
                 incident.state = State::Escalated;
                 incident.step(now, StepKind::Escalated, line);
             } else {
@@ -251,138 +379,7 @@ impl Engine {
             self.record(id, orders);
         }
     }
-
-    pub(super) fn take_effect(&mut self, effect: &Effect, now: Time, orders: &mut Vec<Order>) {
-        let id = effect.incident;
-        let Some(act) = self.acts.get_mut(&id) else {
-            return;
-        };
-        act.effect = Some(effect.clone());
-        let action = act.action;
-        if let Plan::RestartService { service, .. } = &act.plan
-            && let Some(service) = self.world.services.get_mut(service)
-        {
-            service.in_action = false;
-        }
-        let seen = self.book.change(id, |incident| {
-            match &effect.result {
-                EffectResult::Done { detail } => {
-                    incident.state = State::Verifying;
-                    let acted = effect.acted.unwrap_or(effect.finished);
-                    incident.step(acted, StepKind::Acted, detail.as_str());
-                }
-                EffectResult::Failed { reason } | EffectResult::Refused { reason } => {
-                    incident.step(effect.finished, StepKind::Failed, reason.as_str());
-                }
-            }
-            incident.evidence.seen
-        });
-        if let (Some(seen), Some(acted)) = (seen, effect.acted) {
-            self.count_acted(action, seen, acted);
-        }
-        self.changed = true;
-        self.judge(id, now, orders);
-    }
-
-    fn cleared(
-        &mut self,
-        detector: &str,
-        subject: &Subject,
-        seen: Time,
-        because: String,
-        now: Time,
-        orders: &mut Vec<Order>,
-    ) {
-        let Some(id) = self.book.find(detector, subject) else {
-            return;
-        };
-        if let Some(act) = self.acts.get_mut(&id) {
-            act.cleared = Some((seen, because));
-            self.judge(id, now, orders);
-        } else {
-            self.resolve(id, None, seen, &because, orders);
-        }
-    }
-
-    /// Asks whether an action has proven itself, and draws the consequence.
-    pub(super) fn judge(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
-        let Some(act) = self.acts.get(&id) else {
-            return;
-        };
-        let (Some(effect), Some(incident)) = (&act.effect, self.book.get(id)) else {
-            return;
-        };
-        let known = verify::Known {
-            effect,
-            within: act.within,
-            cleared: act.cleared.as_ref().map(|(seen, _)| *seen),
-            again: act.again(),
-            severity: (act.severity, incident.severity),
-        };
-        let outcome = verify::judge(known, now);
-        let Some(act) = outcome
-            .or(act.cleared.as_ref().map(|_| Outcome::NoEffect))
-            .and_then(|_| self.acts.remove(&id))
-        else {
-            return;
-        };
-        // Gone before anything was done: not our merit.
-        let outcome = outcome.unwrap_or(Outcome::NoEffect);
-        self.count_outcome(act.action, outcome);
-        if let Some((seen, because)) = act.cleared {
-            if outcome == Outcome::Fixed
-                && let Some(incident) = self.book.get(id)
-            {
-                self.policy
-                    .remember_fixed(&policy::target(act.action, incident), now);
-            }
-            return self.resolve(id, Some(outcome), seen, &because, orders);
-        }
-        self.book.change(id, |incident| {
-            incident.state = State::Open;
-            incident.outcome = Some(outcome);
-            if matches!(outcome, Outcome::NoEffect | Outcome::Worse) {
-                let line = if act.again() {
-                    format!("{}: it happened again", act.action)
-                } else {
-                    format!("{}: {} within {:?}", act.action, outcome.name(), act.within)
-                };
-                incident.step(now, StepKind::Unproven, line);
-            }
-        });
-        self.record(id, orders);
-        // Guards say when: a cooldown, a limit. Not in this same moment, whatever they say.
-        let soon = now.after(Duration::from_millis(10));
-        self.retries.insert(id, soon);
-    }
-
-    fn resolve(
-        &mut self,
-        id: IncidentId,
-        outcome: Option<Outcome>,
-        seen: Time,
-        because: &str,
-        orders: &mut Vec<Order>,
-    ) {
-        self.retries.remove(&id);
-        let ended = self.book.change(id, |incident| {
-            incident.state = State::Resolved;
-            incident.closed = Some(seen);
-            incident.outcome = outcome.or(incident.outcome);
-            incident.step(seen, StepKind::Recovered, because);
-            (incident.detector.clone(), incident.evidence.seen)
-        });
-        if let Some((detector, began)) = ended {
-            self.count_recovered(&detector, began, seen);
-        }
-        self.changed = true;
-        self.record(id, orders);
-    }
-
-    fn record(&mut self, id: IncidentId, orders: &mut Vec<Order>) {
-        self.changed = true;
-        if let Some(incident) = self.book.get(id) {
-            orders.push(Order::Record(Box::new(incident.clone())));
-        }
-    }
 }
+
+/// Why a ladder that was tried to its end is not begun again at once.
+const EXHAUSTED: &str = "every step was tried, and none helped: a person is needed";

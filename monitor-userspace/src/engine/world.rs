@@ -3,7 +3,10 @@
 use monitor_common::Event;
 
 use super::Engine;
-use crate::model::{ProcessKey, Sample, Service, ServiceSignal, Signal, Time};
+use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Time};
+
+/// Who else kills for lack of memory, as their processes are called.
+const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
 
 impl Engine {
     /// Runs after the detectors have seen the signal.
@@ -13,6 +16,10 @@ impl Engine {
                 event: Event::ProcessExit(exit),
             } => {
                 self.process_ended(ProcessKey::from_task(&exit.task));
+            }
+            Signal::Kernel { event } => {
+                self.learn(event, at);
+                self.notice_relief(event, at);
             }
             Signal::Sample {
                 sample: Sample::ServiceLatency { cgroup_id, answers },
@@ -31,6 +38,14 @@ impl Engine {
                 };
                 // A check that was sent to the process before this one says nothing about this one.
                 let sent = at.before(result.latency);
+                if result.failure.is_none() {
+                    match self.answered.get_mut(&result.service) {
+                        Some(last) => *last = sent,
+                        None => {
+                            self.answered.insert(result.service.clone(), sent);
+                        }
+                    }
+                }
                 if service.started.is_some_and(|started| sent >= started) {
                     // Not answering yet is not the same as answering no more.
                     let answers = match (&result.failure, service.answers) {
@@ -44,6 +59,29 @@ impl Engine {
             }
             _ => {}
         }
+    }
+
+    /// Somebody else has killed for lack of memory.
+    fn notice_relief(&mut self, event: &Event, at: Time) {
+        let (by, task) = match event {
+            Event::OomKill(oom) => ("the kernel", &oom.task),
+            Event::ProcessSignal(signal) if signal.result == 0 => {
+                let sender = signal.sender_comm.split(|byte| *byte == 0).next();
+                let known = HEALERS
+                    .iter()
+                    .find(|healer| sender == Some(healer.as_bytes()));
+                match known {
+                    Some(healer) => (*healer, &signal.task),
+                    None => return,
+                }
+            }
+            _ => return,
+        };
+        self.world.relieved = Some(Relief {
+            at,
+            by: by.to_owned(),
+            victim: format!("{} [{}]", task.comm(), task.pid),
+        });
     }
 
     fn process_ended(&mut self, process: ProcessKey) {

@@ -143,6 +143,19 @@ pub struct World {
     pub load: Option<HostLoad>,
     /// The processes that used most at the last sample.
     pub top: Vec<TopProcess>,
+    /// Who last killed for lack of memory, other than we.
+    pub relieved: Option<Relief>,
+}
+
+/// A kill for lack of memory by somebody else.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Relief {
+    /// When.
+    pub at: Time,
+    /// Who: `the kernel`, `systemd-oomd`, ...
+    pub by: String,
+    /// Whom.
+    pub victim: String,
 }
 
 impl World {

@@ -7,13 +7,15 @@ use serde::{Deserialize, Serialize};
 
 use super::{Incident, IncidentId, Outcome, Service, ServiceState, Silence};
 
-/// Most incidents that are kept; beyond it the oldest resolved one goes (it stays in the journal).
+/// Most incidents that are over and kept; beyond it the oldest goes (it stays in the journal).
 pub const INCIDENTS: usize = 512;
+/// Most incidents that are open at one time; beyond it what is found is counted and left out.
+pub const OPEN: usize = 2048;
 
 /// The core's state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
-    /// Incidents, oldest first; at most [`INCIDENTS`].
+    /// Incidents, oldest first; at most [`OPEN`] and [`INCIDENTS`].
     pub incidents: BTreeMap<IncidentId, Incident>,
     /// Services of the configuration.
     pub services: BTreeMap<String, ServiceView>,
@@ -72,8 +74,11 @@ pub struct Counts {
     pub recover: BTreeMap<String, Durations>,
     /// Records in a ring that could not be decoded.
     pub malformed: u64,
-    /// Incidents that were closed to make room for new ones.
+    /// Incidents that were forgotten to make room for new ones, and findings that found no room.
     pub forgotten: u64,
+    /// Incidents that were found to follow from another one.
+    #[serde(default)]
+    pub suppressed: u64,
 }
 
 /// A histogram of durations.

@@ -17,6 +17,7 @@ use crate::config::raw::OnExit;
 use crate::host::clock;
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
 use crate::model::Signal;
+use crate::policy::PROTECTED;
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -186,8 +187,13 @@ impl Daemon {
         self.teller.configure(self.memory_max());
         let dry_run = self.options.dry_run || self.config.policy.dry_run;
         let guarding = self.teller.guarding();
-        let protected = &self.config.policy.protected;
-        guarding.configure(self.config.guards.clone(), dry_run, protected);
+        let own = self.config.policy.protected.iter().map(String::as_str);
+        let protected: Vec<String> = PROTECTED
+            .into_iter()
+            .chain(own)
+            .map(str::to_owned)
+            .collect();
+        guarding.configure(self.config.guards.clone(), dry_run, &protected);
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;

@@ -29,7 +29,7 @@ use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
 use crate::model::{KernelView, View};
-use crate::policy;
+
 use crate::record::recorder::Recorder;
 use crate::record::recovery::{self, Recovered};
 use crate::record::{Entry, Journal};
@@ -420,12 +420,10 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
             .iter()
             .find(|incident| incident.id == past.incident);
         if let Some(incident) = incident {
-            let target = policy::target(&past.action, incident);
-            engine
-                .policy_mut()
-                .remember(&target, incident.opened, past.at);
-            if let Some(fixed) = past.fixed {
-                engine.policy_mut().remember_fixed(&target, fixed);
+            let policy = engine.policy_mut();
+            policy.remember(&past.action, &past.rule, incident, past.at);
+            if let Some((outcome, at)) = past.judged {
+                policy.judged(&past.action, &past.rule, incident, outcome, at);
             }
         }
     }

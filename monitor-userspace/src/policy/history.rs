@@ -1,14 +1,17 @@
-//! What was done to whom, and when: the memory behind cooldowns and limits. Bounded in targets and in actions per target.
+//! What was done to whom, when, and whether it helped: the memory behind cooldowns, limits, circuit breakers and success rates.
+//! Bounded in targets and in actions per target. Rebuilt from the journal at start.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
-use crate::model::Time;
+use crate::model::{Outcome, Time};
 
-/// Most targets remembered; beyond it the one whose last action is oldest is forgotten.
+/// Most targets, rules and groups remembered; beyond it the one whose last action is oldest is forgotten.
 const TARGETS: usize = 1024;
 /// Most actions remembered per target, and on the host.
 const ACTIONS: usize = 1024;
+/// Outcomes that a success rate is made of.
+pub const OUTCOMES: usize = 32;
 
 /// What is remembered of one target: one action on one subject.
 #[derive(Debug, Default)]
@@ -20,10 +23,32 @@ struct Target {
     fixed: Option<Time>,
 }
 
+/// How a rule's action has fared, whatever it was done to.
+#[derive(Debug, Default)]
+struct Record {
+    /// Whether it helped, oldest first.
+    outcomes: VecDeque<bool>,
+    /// How often it has not helped since it last did.
+    in_vain: u32,
+    /// When it was last permitted.
+    last: Time,
+}
+
+/// A share of successes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rate {
+    /// How often it helped.
+    pub helped: usize,
+    /// Of how many.
+    pub of: usize,
+}
+
 /// Past actions.
 #[derive(Debug, Default)]
 pub struct History {
     targets: BTreeMap<String, Target>,
+    records: BTreeMap<String, Record>,
+    groups: BTreeMap<String, VecDeque<Time>>,
     host: VecDeque<Time>,
 }
 
@@ -38,15 +63,9 @@ impl History {
         window: Duration,
         reset: Duration,
     ) {
-        if !self.targets.contains_key(target) && self.targets.len() >= TARGETS {
-            let oldest = self
-                .targets
-                .iter()
-                .min_by_key(|(_, target)| target.times.back().copied());
-            if let Some(name) = oldest.map(|(name, _)| name.clone()) {
-                self.targets.remove(&name);
-            }
-        }
+        make_room(&mut self.targets, target, |target| {
+            target.times.back().copied().unwrap_or_default()
+        });
         let stayed_well = self.stayed_well(target, reset, opened);
         let entry = self.targets.entry(target.to_owned()).or_default();
         if stayed_well {
@@ -60,11 +79,68 @@ impl History {
         push(&mut self.host, at);
     }
 
+    /// Notes an action of a rule.
+    pub fn note_rule(&mut self, rule: &str, at: Time) {
+        make_room(&mut self.records, rule, |record| record.last);
+        self.records.entry(rule.to_owned()).or_default().last = at;
+    }
+
+    /// Notes an action on a member of a group.
+    pub fn note_group(&mut self, group: &str, at: Time) {
+        make_room(&mut self.groups, group, |times| {
+            times.back().copied().unwrap_or_default()
+        });
+        push(self.groups.entry(group.to_owned()).or_default(), at);
+    }
+
     /// Notes that the last action on this target helped.
     pub fn note_fixed(&mut self, target: &str, at: Time) {
         if let Some(target) = self.targets.get_mut(target) {
             target.fixed = Some(at);
         }
+    }
+
+    /// Notes what an action of a rule was worth. Outcomes that say nothing about the action do not count.
+    pub fn note_outcome(&mut self, rule: &str, outcome: Outcome) {
+        let helped = match outcome {
+            Outcome::Fixed => true,
+            Outcome::NoEffect | Outcome::Worse | Outcome::Failed => false,
+            Outcome::Refused | Outcome::WouldHave | Outcome::Unknown => return,
+        };
+        make_room(&mut self.records, rule, |record| record.last);
+        let record = self.records.entry(rule.to_owned()).or_default();
+        record.in_vain = if helped {
+            0
+        } else {
+            record.in_vain.saturating_add(1)
+        };
+        if record.outcomes.len() >= OUTCOMES {
+            record.outcomes.pop_front();
+        }
+        record.outcomes.push_back(helped);
+    }
+
+    /// How often a rule's action has not helped since it last did, and when it was last permitted.
+    pub fn in_vain(&self, rule: &str) -> (u32, Time) {
+        let record = self.records.get(rule);
+        record.map_or((0, Time::default()), |record| (record.in_vain, record.last))
+    }
+
+    /// How often a rule's action has helped, of the last [`OUTCOMES`].
+    pub fn rate(&self, rule: &str) -> Rate {
+        let Some(record) = self.records.get(rule) else {
+            return Rate::default();
+        };
+        Rate {
+            helped: record.outcomes.iter().filter(|helped| **helped).count(),
+            of: record.outcomes.len(),
+        }
+    }
+
+    /// Every rule's action that was judged, and how often it has helped.
+    pub fn rates(&self) -> impl Iterator<Item = (&str, Rate)> {
+        let judged = self.records.keys().map(|rule| (&**rule, self.rate(rule)));
+        judged.filter(|(_, rate)| rate.of > 0)
     }
 
     /// Whether the target reached its limit and had not stayed well since when its trouble began anew, at `opened`.
@@ -86,6 +162,23 @@ impl History {
     /// When the host's action that is `nth` from the last was.
     pub fn host_nth_last(&self, nth: usize) -> Option<Time> {
         self.host.iter().rev().nth(nth).copied()
+    }
+
+    /// Actions on members of a group within the time before `now`, and when the `nth` from the last was.
+    pub fn group_within(
+        &self,
+        group: &str,
+        window: Duration,
+        nth: usize,
+        now: Time,
+    ) -> (usize, Option<Time>) {
+        let Some(times) = self.groups.get(group) else {
+            return (0, None);
+        };
+        (
+            recent(times, window, now),
+            times.iter().rev().nth(nth).copied(),
+        )
     }
 
     /// The last action on this target.
@@ -111,6 +204,17 @@ impl History {
     }
 }
 
+/// Forgets what was used longest ago, if `name` is new and there is no room for it.
+fn make_room<T>(map: &mut BTreeMap<String, T>, name: &str, last: impl Fn(&T) -> Time) {
+    if map.len() < TARGETS || map.contains_key(name) {
+        return;
+    }
+    let oldest = map.iter().min_by_key(|(_, value)| last(value));
+    if let Some(name) = oldest.map(|(name, _)| name.clone()) {
+        map.remove(&name);
+    }
+}
+
 fn push(times: &mut VecDeque<Time>, at: Time) {
     if times.len() >= ACTIONS {
         times.pop_front();
@@ -127,68 +231,4 @@ fn recent(times: &VecDeque<Time>, window: Duration, now: Time) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const WINDOW: Duration = Duration::from_mins(15);
-    const RESET: Duration = Duration::from_mins(10);
-
-    fn at(seconds: i64) -> Time {
-        Time::from_nanos(seconds * 1_000_000_000)
-    }
-
-    #[test]
-    fn a_target_is_given_up_at_its_limit_and_not_before() {
-        let mut history = History::default();
-        for n in 0..4 {
-            history.note("restart a", at(n), at(n), 5, WINDOW, RESET);
-            assert!(!history.given_up("restart a", RESET, at(n)));
-        }
-        history.note("restart a", at(4), at(4), 5, WINDOW, RESET);
-        assert!(
-            history.given_up("restart a", RESET, at(5_000)),
-            "time alone does not forgive"
-        );
-        assert!(
-            !history.given_up("restart b", RESET, at(5)),
-            "others are not concerned"
-        );
-    }
-
-    #[test]
-    fn a_target_that_stayed_well_starts_afresh() {
-        let mut history = History::default();
-        for n in 0..5 {
-            history.note("a", at(n), at(n), 5, WINDOW, RESET);
-        }
-        history.note("a", at(3_700), at(3_700), 5, WINDOW, RESET);
-        history.note_fixed("a", at(3_701));
-        assert!(
-            history.given_up("a", RESET, at(3_800)),
-            "one good try is not enough yet"
-        );
-        assert!(!history.given_up("a", RESET, at(4_400)));
-        history.note("a", at(4_400), at(4_400), 5, WINDOW, RESET);
-        assert!(!history.given_up("a", RESET, at(4_401)));
-    }
-
-    #[test]
-    fn a_streak_ends_where_the_target_was_left_alone() {
-        let mut history = History::default();
-        for seconds in [0, 1_000, 1_001, 1_003] {
-            history.note("a", at(seconds), at(seconds), 5, WINDOW, RESET);
-        }
-        assert_eq!(history.streak("a", RESET, at(1_010)), 3);
-        assert_eq!(history.streak("a", RESET, at(2_000)), 0);
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let mut history = History::default();
-        for n in 0..3_000 {
-            history.note(&format!("target {n}"), at(n), at(n), 5, WINDOW, RESET);
-        }
-        assert!(history.targets.len() <= TARGETS && history.host.len() <= ACTIONS);
-        assert!(history.last("target 2999").is_some() && history.last("target 0").is_none());
-    }
-}
+mod tests;

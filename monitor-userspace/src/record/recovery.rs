@@ -35,8 +35,10 @@ pub struct PastAction {
     pub incident: IncidentId,
     /// When, on today's monotonic clock (negative for before the machine started).
     pub at: Time,
-    /// When it was proven to have helped.
-    pub fixed: Option<Time>,
+    /// The rule that allowed it.
+    pub rule: String,
+    /// What it was worth, and when that was known.
+    pub judged: Option<(Outcome, Time)>,
 }
 
 /// An action that was announced and not reported back.
@@ -88,18 +90,23 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 incident,
                 action,
                 plan,
+                rule,
+                undo,
                 ..
             } => {
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
                 incidents.insert(id, (shift, *incident));
                 let at = today(line.unix_ns);
-                actions.push(PastAction {
-                    action: action.clone(),
-                    incident: id,
-                    at,
-                    fixed: None,
-                });
+                if !undo {
+                    actions.push(PastAction {
+                        action: action.clone(),
+                        rule,
+                        incident: id,
+                        at,
+                        judged: None,
+                    });
+                }
                 pending.insert(
                     id,
                     UnderWay {
@@ -117,10 +124,11 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             Entry::Incident { incident } => {
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
-                if incident.outcome == Some(Outcome::Fixed)
+                if let Some(outcome) = incident.outcome
                     && let Some(last) = actions.iter_mut().rev().find(|past| past.incident == id)
                 {
-                    last.fixed = Some(today(line.unix_ns));
+                    let at = today(line.unix_ns);
+                    last.judged.get_or_insert((outcome, at));
                 }
                 incidents.insert(id, (shift, *incident));
             }

@@ -1,0 +1,267 @@
+//! From an effect to an outcome: whether an act has proven itself, and what follows if not.
+
+use std::time::Duration;
+
+use super::{Act, Engine, Order};
+use crate::actions;
+use crate::detectors;
+use crate::model::incident::StepKind;
+use crate::model::{Effect, EffectResult, IncidentId, Outcome, Plan, State, Time};
+use crate::policy::{Permit, Proposal};
+use crate::verify;
+
+impl Engine {
+    pub(super) fn take_effect(&mut self, effect: &Effect, now: Time, orders: &mut Vec<Order>) {
+        let id = effect.incident;
+        let Some(act) = self.acts.get_mut(&id) else {
+            return;
+        };
+        // An effect is told once: another one is not of this act.
+        if act.effect.is_some() || effect.action != act.action {
+            return;
+        }
+        act.effect = Some(effect.clone());
+        let (action, undo, plan) = (act.action, act.undo, act.plan.clone());
+        self.under_way(&plan, false);
+        let seen = self.book.change(id, |incident| {
+            match &effect.result {
+                EffectResult::Done { detail } => {
+                    incident.state = State::Verifying;
+                    let acted = effect.acted.unwrap_or(effect.finished);
+                    let what = if undo {
+                        StepKind::Undone
+                    } else {
+                        StepKind::Acted
+                    };
+                    incident.step(acted, what, detail.as_str());
+                }
+                EffectResult::Failed { reason } | EffectResult::Refused { reason } => {
+                    incident.step(effect.finished, StepKind::Failed, reason.as_str());
+                }
+            }
+            incident.evidence.seen
+        });
+        if let (Some(seen), Some(acted), false) = (seen, effect.acted, undo) {
+            self.count_acted(action, seen, acted);
+        }
+        self.changed = true;
+        if undo {
+            self.undone(id, now, orders);
+        } else {
+            self.judge(id, now, orders);
+        }
+    }
+
+    /// Asks whether an action has proven itself, and draws the consequence.
+    pub(super) fn judge(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
+        let Some(act) = self.acts.get(&id).filter(|act| !act.undo) else {
+            return;
+        };
+        let (Some(effect), Some(incident)) = (&act.effect, self.book.get(id)) else {
+            return;
+        };
+        // It is gone, and only has to stay away.
+        if act.cleared.is_none() && self.clearing.contains_key(&id) && done(effect) {
+            return;
+        }
+        let known = verify::Known {
+            effect,
+            within: act.within,
+            cleared: act.cleared.as_ref().map(|(seen, _)| *seen),
+            again: act.again(),
+            severity: (act.severity, incident.severity),
+        };
+        let outcome = verify::judge(known, now);
+        let Some(act) = outcome
+            .or(act.cleared.as_ref().map(|_| Outcome::NoEffect))
+            .and_then(|_| self.acts.remove(&id))
+        else {
+            return;
+        };
+        // Gone before anything was done: not our merit.
+        let outcome = outcome.unwrap_or(Outcome::NoEffect);
+        self.count_outcome(act.action, outcome);
+        if let Some(incident) = self.book.get(id) {
+            let before = act.cleared.is_some() && outcome != Outcome::Fixed;
+            if !before {
+                self.policy
+                    .judged(act.action, &act.rule, incident, outcome, now);
+            }
+        }
+        if let Some((seen, because)) = act.cleared {
+            return self.resolve(id, Some(outcome), seen, &because, orders);
+        }
+        self.not_helped(id, &act, outcome, now, orders);
+    }
+
+    fn not_helped(
+        &mut self,
+        id: IncidentId,
+        act: &Act,
+        outcome: Outcome,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        self.book.change(id, |incident| {
+            incident.state = State::Open;
+            incident.outcome = Some(outcome);
+            if matches!(outcome, Outcome::NoEffect | Outcome::Worse) {
+                let line = if act.again() {
+                    format!("{}: it happened again", act.action)
+                } else {
+                    format!("{}: {} within {:?}", act.action, outcome.name(), act.within)
+                };
+                incident.step(now, StepKind::Unproven, line);
+            }
+            // A changed identity says nothing about the action.
+            if outcome != Outcome::Refused {
+                incident.tries = incident.tries.saturating_add(1);
+                if act.attempts.is_some_and(|most| incident.tries >= most) {
+                    incident.rung = incident.rung.saturating_add(1);
+                    incident.tries = 0;
+                }
+            }
+        });
+        self.record(id, orders);
+        // Guards say when: a cooldown, a limit. Not in this same moment, whatever they say.
+        let soon = now.after(Duration::from_millis(10));
+        self.retries.insert(id, soon);
+        let undo = act.effect.as_ref().and_then(|effect| effect.undo.clone());
+        if let Some(plan) = undo.filter(|_| outcome == Outcome::Worse) {
+            self.undo(id, act, plan, now, orders);
+        }
+    }
+
+    /// Changes back what an action changed that made things worse.
+    fn undo(&mut self, id: IncidentId, act: &Act, plan: Plan, now: Time, orders: &mut Vec<Order>) {
+        let Some(incident) = self.book.get(id) else {
+            return;
+        };
+        let remedy = self
+            .rules
+            .all()
+            .iter()
+            .find(|remedy| remedy.name == act.rule);
+        let rung = remedy.and_then(|remedy| remedy.steps.first());
+        // A rule that is gone by now allowed the act; the undo still is in its name, with the rule that is left of it.
+        let (Some(remedy), Some(rung), Some(spec)) = (remedy, rung, actions::find(act.action))
+        else {
+            let line = format!(
+                "{} is not undone: its rule {} is no longer configured",
+                act.action, act.rule
+            );
+            self.book
+                .change(id, |incident| incident.step(now, StepKind::Failed, line));
+            return self.record(id, orders);
+        };
+        let proposal = Proposal {
+            action: spec.name,
+            risk: spec.risk,
+            plan: plan.clone(),
+            incident,
+            symptom: detectors::is_symptom(&incident.detector),
+            remedy,
+            rung,
+            approved: None,
+            busy: &[],
+            lost: None,
+            world: &self.world,
+            halted: self.halted.as_deref(),
+        };
+        match self.policy.undo(proposal, now) {
+            Err(refusing) => self.refused(id, refusing.refusal, now, orders),
+            Ok(permit) => {
+                let act = Act {
+                    action: act.action,
+                    rule: act.rule.clone(),
+                    plan,
+                    attempts: None,
+                    within: act.within,
+                    severity: act.severity,
+                    undo: true,
+                    granted: now,
+                    hangs: false,
+                    effect: None,
+                    cleared: None,
+                    raised: None,
+                };
+                self.undoing(id, permit, act, now, orders);
+            }
+        }
+    }
+
+    fn undoing(
+        &mut self,
+        id: IncidentId,
+        permit: Permit,
+        act: Act,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        self.book.change(id, |incident| {
+            incident.state = State::Acting;
+            let line = format!("undo of {}: it made things worse", act.action);
+            incident.step(now, StepKind::Decided, line);
+        });
+        self.acts.insert(id, act);
+        if let Some(incident) = self.book.get(id) {
+            orders.push(Order::Execute {
+                permit,
+                incident: Box::new(incident.clone()),
+            });
+        }
+    }
+
+    /// What was changed is changed back, or could not be: on to the next rung.
+    fn undone(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
+        let Some(act) = self.acts.remove(&id) else {
+            return;
+        };
+        if let Some((seen, because)) = act.cleared {
+            return self.resolve(id, None, seen, &because, orders);
+        }
+        self.book
+            .change(id, |incident| incident.state = State::Open);
+        self.record(id, orders);
+        self.retries
+            .insert(id, now.after(Duration::from_millis(10)));
+    }
+
+    pub(super) fn resolve(
+        &mut self,
+        id: IncidentId,
+        outcome: Option<Outcome>,
+        seen: Time,
+        because: &str,
+        orders: &mut Vec<Order>,
+    ) {
+        self.retries.remove(&id);
+        self.clearing.remove(&id);
+        self.exhausted.remove(&id);
+        let ended = self.book.change(id, |incident| {
+            incident.state = State::Resolved;
+            incident.closed = Some(seen);
+            incident.outcome = outcome.or(incident.outcome);
+            incident.proposed = None;
+            incident.step(seen, StepKind::Recovered, because);
+            (incident.detector.clone(), incident.evidence.seen)
+        });
+        if let Some((detector, began)) = ended {
+            self.count_recovered(&detector, began, seen);
+        }
+        self.changed = true;
+        self.record(id, orders);
+        self.release_all(id, seen);
+    }
+
+    pub(super) fn record(&mut self, id: IncidentId, orders: &mut Vec<Order>) {
+        self.changed = true;
+        if let Some(incident) = self.book.get(id) {
+            orders.push(Order::Record(Box::new(incident.clone())));
+        }
+    }
+}
+
+fn done(effect: &Effect) -> bool {
+    matches!(effect.result, EffectResult::Done { .. })
+}

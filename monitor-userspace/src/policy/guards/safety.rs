@@ -1,0 +1,79 @@
+//! What must never be touched, and what is not known well enough.
+
+use std::time::Duration;
+
+use super::{Asked, Refused, refuse};
+use crate::model::action::Risk;
+use crate::model::{Plan, Subject, Time};
+
+pub(super) fn protected_subject(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
+    let ask = asked.proposal;
+    // A restart ends nothing but the service's own process, which is compared with what runs at the last moment.
+    let (process, comm) = match &ask.plan {
+        Plan::KillProcess { process, comm, .. }
+        | Plan::LowerPriority { process, comm, .. }
+        | Plan::RestorePriority { process, comm, .. } => (*process, comm.as_str()),
+        Plan::RestartService {
+            service,
+            process: Some(process),
+            ..
+        } => (*process, service.as_str()),
+        Plan::RestartService { process: None, .. } => return Ok(()),
+    };
+    if process.pid <= 2 || ask.world.protected_pids.contains(&process.pid) {
+        return refuse(
+            format!(
+                "{comm} [{}] is never touched: it is init, a kernel thread, or the monitor itself or its parent",
+                process.pid
+            ),
+            None,
+        );
+    }
+    // A service is run by us, as the configuration says, whatever its program is called.
+    let ours = matches!(ask.incident.subject, Subject::Service { .. });
+    if !ours && super::super::PROTECTED.contains(&comm) {
+        return refuse(
+            format!("{comm} is never touched: without it nobody gets in, or nothing runs"),
+            None,
+        );
+    }
+    if !ours && asked.config.protected.iter().any(|name| name == comm) {
+        return refuse(format!("{comm} is protected by [policy] protected"), None);
+    }
+    Ok(())
+}
+
+pub(super) fn identity(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
+    let ask = asked.proposal;
+    match ask.approved {
+        Some(approved) if *approved.plan != ask.plan => refuse(
+            format!(
+                "what {} allowed is not what would be done by now: look at it, and allow it anew",
+                approved.by
+            ),
+            None,
+        ),
+        _ => Ok(()),
+    }
+}
+
+pub(super) fn journal(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
+    match asked.proposal.halted {
+        Some(why) => refuse(why, Some(now.after(Duration::from_secs(5)))),
+        None => Ok(()),
+    }
+}
+
+pub(super) fn evidence_lost(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
+    let ask = asked.proposal;
+    let evidence = &ask.incident.evidence;
+    let doubtful = ask.lost.is_some_and(|lost| lost >= evidence.since);
+    if ask.risk == Risk::Destructive && doubtful && evidence.since < evidence.seen {
+        let probe = evidence.probe.map_or("?", monitor_common::Kind::name);
+        return refuse(
+            format!("events of {probe} were lost while the evidence was gathered"),
+            None,
+        );
+    }
+    Ok(())
+}
