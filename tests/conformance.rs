@@ -261,7 +261,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
             start_ticks: 77,
         };
         let mut at = |seconds: i64, signal: Signal, orders: &mut Vec<Order>| {
-            let at = Time::from_nanos(seconds * 1_000_000_000);
+            let at = Time::from_nanos((1_000 + seconds) * 1_000_000_000);
             engine.observe(&signal, at, at, orders);
         };
         let started = ServiceSignal::Started {
@@ -321,4 +321,101 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
 fn words_for_outcomes_are_unique() {
     let names: BTreeSet<&str> = Outcome::ALL.iter().map(|outcome| outcome.name()).collect();
     assert_eq!(names.len(), Outcome::ALL.len());
+}
+
+const TWO: &str = "[[service]]\nname = \"web\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { tcp = \"127.0.0.1:1\" }\n\
+                   [[service]]\nname = \"db\"\nkind = \"command\"\ncommand = [\"x\"]\n[[process]]\nname = \"batch\"\ncomm = [\"batch\"]\n";
+
+#[test]
+fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
+    let rule = "[[remedy]]\ndetector = \"latency_spike\"\non = [\"web\"]\n";
+    let act = "action = \"restart_service\"\n";
+    let step = "[[remedy.step]]\naction = \"restart_service\"\n";
+    let cases: &[(String, &str)] = &[
+        (rule.to_owned(), "needs `action`"),
+        (format!("{rule}{act}{step}"), "either `action` or steps"),
+        (format!("{rule}{}", step.repeat(17)), "at most 16 steps"),
+        (format!("{rule}{step}attempts = 0\n"), "0 attempts are none"),
+        (
+            format!("{rule}action = \"restart_servce\"\n"),
+            "did you mean",
+        ),
+        (
+            format!("{rule}{act}for = \"0s\"\n"),
+            "not more than nothing",
+        ),
+        (format!("{rule}{act}approval = \"720h\"\n"), "at most 7 days"),
+        (format!("{rule}{act}name = \"a b\"\n"), "cannot be a name"),
+        (
+            format!("{rule}{act}name = \"a\"\n{rule}{act}name = \"a\"\n"),
+            "two remedies are called `a`",
+        ),
+        (
+            format!("{rule}{act}when = \"1 +\"\n"),
+            "`when` cannot be used",
+        ),
+        (
+            "[[condition]]\ndetector = \"latency_spike\"\non = [\"wbe\"]\n".to_owned(),
+            "`wbe`",
+        ),
+        (
+            "[[group]]\nname = \"g\"\nmembers = [\"web\"]\n".to_owned(),
+            "limits nothing",
+        ),
+        (
+            "[[group]]\nname = \"g\"\nmembers = []\nmax_acts = 1\n".to_owned(),
+            "needs members",
+        ),
+        (
+            "[[group]]\nname = \"g\"\nmembers = [\"batch\"]\nmax_share = \"50%\"\n".to_owned(),
+            "counts services",
+        ),
+        (
+            "[[group]]\nname = \"g\"\nmembers = [\"web\"]\nmax_share = \"101%\"\n".to_owned(),
+            "0% to 100%",
+        ),
+        ("[policy]\nbreaker_after = 0\n".to_owned(), "breaker_after"),
+    ];
+    for (text, expected) in cases {
+        let error = Config::parse(&format!("{TWO}{text}"), Path::new("test.toml"))
+            .expect_err(text)
+            .render();
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+    let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"db\"]\n");
+    assert!(mistakes(&depends).contains("depend on itself"));
+    let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"wep\"]\n");
+    assert!(mistakes(&depends).contains("`wep`"));
+}
+
+#[test]
+fn a_ladder_reads_as_it_is_meant() {
+    let text = format!(
+        "{TWO}[[remedy]]\ndetector = \"latency_spike\"\non = [\"web\"]\nverify_within = \"20s\"\nfor = \"3s\"\n\
+         [[remedy.step]]\naction = \"kill_process\"\nattempts = 2\nterm_grace = \"1s\"\n\
+         [[remedy.step]]\naction = \"kill_process\"\n[[remedy.step]]\naction = \"restart_service\"\nverify_within = \"30s\"\n"
+    );
+    let config = Config::parse(&text, Path::new("test.toml"))
+        .unwrap_or_else(|error| panic!("{}", error.render()));
+    let remedy = &config.remedies[0];
+    let steps: Vec<_> = remedy
+        .steps
+        .iter()
+        .map(|step| {
+            let seconds = (step.verify_within.as_secs(), step.term_grace.as_secs());
+            (step.action.as_str(), step.attempts, seconds)
+        })
+        .collect();
+    assert_eq!(
+        steps,
+        [
+            ("kill_process", Some(2), (20, 1)),
+            ("kill_process", Some(1), (20, 5)),
+            ("restart_service", None, (30, 5)),
+        ]
+    );
+    assert_eq!(
+        (remedy.name.as_str(), remedy.hold.as_secs()),
+        ("latency_spike-1", 3)
+    );
 }

@@ -213,6 +213,9 @@ fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
     if policy.concurrent == 0 || policy.concurrent > 16 {
         wrong("`concurrent` must be 1 to 16");
     }
+    if policy.breaker_after == 0 || policy.propose_after == 0 {
+        wrong("`breaker_after` and `propose_after` must be at least 1");
+    }
     if policy.host_limit_per_hour > 1_000_000 || policy.limit > 1000 {
         wrong("`limit` can be at most 1000");
     }
