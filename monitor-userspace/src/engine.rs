@@ -207,8 +207,13 @@ impl Engine {
         }
         self.world.groups.clone_from(&settings.groups);
         self.world.named.clone_from(&settings.named);
-        self.answered
-            .retain(|name, _| self.world.services.contains_key(name));
+        let services = &self.world.services;
+        self.answered.retain(|name, _| services.contains_key(name));
+        let counted = &mut self.counts.services;
+        counted.retain(|name, _| services.contains_key(name));
+        for name in services.keys() {
+            counted.entry(name.clone()).or_default();
+        }
         self.rules = Rules::new(settings.remedies.clone());
         self.world
             .protected_pids
@@ -392,6 +397,8 @@ impl Engine {
         let schedules = self.policy.schedules();
         view.silences = schedules.silences().to_vec();
         view.maintenance = schedules.open_windows().map(str::to_owned).collect();
+        let rates = self.policy.history().rates();
+        view.rates = rates.map(|(way, rate)| (way.to_owned(), rate)).collect();
     }
 
     fn describe(&self, spec: &detectors::Spec) -> DetectorView {

@@ -94,6 +94,9 @@ pub struct OneIncident {
     /// Incidents that an action on this one brought about.
     #[serde(default)]
     pub causes: Vec<IncidentId>,
+    /// Incidents that are suppressed because they follow from this one.
+    #[serde(default)]
+    pub suppresses: Vec<IncidentId>,
 }
 
 /// `GET /health`

@@ -186,6 +186,7 @@ fn without_finished(view: &View) -> View {
         halted: view.halted.clone(),
         silences: view.silences.clone(),
         maintenance: view.maintenance.clone(),
+        rates: view.rates.clone(),
     }
 }
 
@@ -234,11 +235,17 @@ async fn incident(State(shown): State<Shown>, Path(id): Path<String>) -> Respons
         .values()
         .filter(|other| other.caused_by == Some(id));
     let causes = others.map(|other| other.id).collect();
+    let below = view
+        .incidents
+        .values()
+        .filter(|other| other.suppressed_by == Some(id));
+    let suppresses = below.map(|other| other.id).collect();
     drop(view);
     Json(OneIncident {
         clock: Clock::now(),
         incident,
         causes,
+        suppresses,
     })
     .into_response()
 }

@@ -35,11 +35,14 @@ impl Stored {
         let Incidents { clock, incidents } = self.incidents()?;
         let others = incidents.iter().filter(|one| one.caused_by == Some(id));
         let causes = others.map(|one| one.id).collect();
+        let below = incidents.iter().filter(|one| one.suppressed_by == Some(id));
+        let suppresses = below.map(|one| one.id).collect();
         let found = incidents.into_iter().find(|one| one.id == id);
         Ok(found.map(|incident| OneIncident {
             clock,
             incident,
             causes,
+            suppresses,
         }))
     }
 }

@@ -2,7 +2,7 @@
 
 use super::{Engine, decide};
 use crate::model::view::{Counts, Durations};
-use crate::model::{Incident, Outcome, Signal, Time};
+use crate::model::{Incident, IncidentId, Outcome, Signal, Subject, Time};
 use crate::policy::guards;
 use crate::{actions, detectors};
 
@@ -76,8 +76,19 @@ impl Engine {
         *outcomes.entry(outcome).or_default() += 1;
     }
 
-    pub(super) fn count_recovered(&mut self, detector: &str, seen: Time, recovered: Time) {
+    pub(super) fn count_recovered(&mut self, id: IncidentId, recovered: Time) {
+        let Some(incident) = self.book.get(id) else {
+            return;
+        };
+        let seen = incident.evidence.seen;
         let took = recovered.since(seen);
+        if let Subject::Service { name } = &incident.subject {
+            let service = self.counts.services.entry(name.clone()).or_default();
+            service.ended += 1;
+            service.detect_seconds += incident.opened.since(incident.evidence.since).as_secs_f64();
+            service.recover_seconds += took.as_secs_f64();
+        }
+        let detector = incident.detector.as_str();
         self.counts
             .recover
             .entry(detector.to_owned())

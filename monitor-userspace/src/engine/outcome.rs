@@ -244,10 +244,9 @@ impl Engine {
             incident.outcome = outcome.or(incident.outcome);
             incident.proposed = None;
             incident.step(seen, StepKind::Recovered, because);
-            (incident.detector.clone(), incident.evidence.seen)
         });
-        if let Some((detector, began)) = ended {
-            self.count_recovered(&detector, began, seen);
+        if ended.is_some() {
+            self.count_recovered(id, seen);
         }
         self.changed = true;
         self.record(id, orders);

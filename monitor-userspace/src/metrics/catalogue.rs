@@ -99,8 +99,9 @@ labels! {
     Wait, "wait", "what a task waits for: `io`, `lock`, `sleep`, or `stopped` by a signal or debugger";
     Table, "table", "`process` or `cgroup`";
     Rcode, "rcode", "code of a DNS answer: `NOERROR`, `SERVFAIL`, `NXDOMAIN`, ..., 16 at most";
+    Rule, "rule", "the name of a `[[remedy]]`; the 1,024 used last";
     Service, "service", "a service of the configuration";
-    Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect` or `loss`";
+    Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect`, `person` or `loss`";
     State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`)";
     Version, "version", "the daemon's version";
 }
@@ -148,6 +149,14 @@ metrics! {
     Detection, Histogram, "smart_monitor_detection", SECONDS, [Detector], "Time from the deciding signal to the incident";
     Acting, Histogram, "smart_monitor_action", SECONDS, [Action], "Time from the deciding signal to the first change of the host";
     Recovery, Histogram, "smart_monitor_recovery", SECONDS, [Detector], "Time from the deciding signal to proven recovery";
+    Suppressed, Counter, "smart_monitor_incidents_suppressed", NONE, [], "Incidents that were found to follow from another one, and cost no act";
+    Proposals, Gauge, "smart_monitor_proposals", NONE, [], "Acts that wait for a person's word";
+    Silences, Gauge, "smart_monitor_silences", NONE, [], "Silences in force";
+    Maintenance, Gauge, "smart_monitor_maintenance_windows_open", NONE, [], "Maintenance windows that are open";
+    RuleSuccess, Gauge, "smart_monitor_rule_success_ratio", NONE, [Rule, Action], "Share of the rule's last actions, at most 32, that proved to have helped";
+    ServiceEnded, Counter, "smart_monitor_service_incidents_ended", NONE, [Service], "Incidents of the service that are over";
+    ServiceDetect, Counter, "smart_monitor_service_detection", SECONDS, [Service], "Time from the first signal of trouble to its detection, of incidents that are over; by their number it is the mean time to detect";
+    ServiceRecover, Counter, "smart_monitor_service_recovery", SECONDS, [Service], "Time from the deciding signal to recovery, of incidents that are over; by their number it is the mean time to recover";
     ServiceState, Gauge, "smart_monitor_service_state", NONE, [Service, State], "1 for the state that the service is in, 0 for the others";
     ServiceUp, Gauge, "smart_monitor_service_up", NONE, [Service], "1 while the service's main process runs";
     ServiceStarts, Counter, "smart_monitor_service_starts", NONE, [Service], "Starts of the service since the daemon began";

@@ -21,7 +21,7 @@ use super::own::Own;
 use super::page::{Family, Page};
 use crate::model::ListenQueue;
 use crate::model::kernel_view::{CgroupWaits, DnsFigures};
-use crate::model::view::{Counts, Durations};
+use crate::model::view::{Counts, Durations, Rate};
 use crate::model::{KernelView, Outcome, ServiceState, State, View};
 
 /// Where the values come from.
@@ -58,6 +58,10 @@ struct Core {
     incidents: Vec<(State, u64)>,
     services: Vec<Service>,
     detectors: Vec<(String, bool)>,
+    proposals: u64,
+    silences: u64,
+    maintenance: u64,
+    rates: BTreeMap<String, Rate>,
     dry_run: bool,
     halted: bool,
 }
@@ -88,6 +92,8 @@ impl Core {
             listen: row.service.listen.clone(),
         });
         let detectors = view.detectors.iter();
+        let proposed = view.incidents.values().filter(|it| it.proposed.is_some());
+        let count = |number: usize| u64::try_from(number).unwrap_or(u64::MAX);
         Self {
             counts: view.counts.clone(),
             incidents,
@@ -95,6 +101,10 @@ impl Core {
             detectors: detectors
                 .map(|row| (row.name.clone(), row.degraded.is_some()))
                 .collect(),
+            proposals: count(proposed.count()),
+            silences: count(view.silences.len()),
+            maintenance: count(view.maintenance.len()),
+            rates: view.rates.clone(),
             dry_run: view.dry_run,
             halted: view.halted.is_some(),
         }
@@ -133,6 +143,22 @@ impl Core {
         page.family(Metric::Recovery, |family| {
             durations(family, &counts.recover)
         })?;
+        page.single(Metric::Suppressed, counts.suppressed)?;
+        page.single(Metric::Proposals, self.proposals)?;
+        page.single(Metric::Silences, self.silences)?;
+        page.single(Metric::Maintenance, self.maintenance)?;
+        page.family(Metric::RuleSuccess, |family| {
+            for (way, rate) in &self.rates {
+                let (rule, action) = way.rsplit_once('/').unwrap_or((way, ""));
+                #[expect(
+                    clippy::cast_precision_loss,
+                    reason = "a rate is made of a few outcomes"
+                )]
+                family.put(&[rule, action], rate.helped as f64 / rate.of.max(1) as f64)?;
+            }
+            Ok(())
+        })?;
+        self.write_recovery(page)?;
         self.write_services(page)?;
         page.family(Metric::DetectorDegraded, |family| {
             let mut detectors = self.detectors.iter();
@@ -141,6 +167,22 @@ impl Core {
         page.single(Metric::RingMalformed, counts.malformed)?;
         page.single(Metric::DryRun, self.dry_run)?;
         page.single(Metric::Halted, self.halted)
+    }
+
+    fn write_recovery(&self, page: &mut Page<'_>) -> fmt::Result {
+        let services = &self.counts.services;
+        page.family(Metric::ServiceEnded, |family| {
+            let mut services = services.iter();
+            services.try_for_each(|(name, counts)| family.put(&[name], counts.ended))
+        })?;
+        page.family(Metric::ServiceDetect, |family| {
+            let mut services = services.iter();
+            services.try_for_each(|(name, counts)| family.put(&[name], counts.detect_seconds))
+        })?;
+        page.family(Metric::ServiceRecover, |family| {
+            let mut services = services.iter();
+            services.try_for_each(|(name, counts)| family.put(&[name], counts.recover_seconds))
+        })
     }
 
     fn write_services(&self, page: &mut Page<'_>) -> fmt::Result {

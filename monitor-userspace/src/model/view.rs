@@ -33,6 +33,18 @@ pub struct View {
     /// Names of the maintenance windows that are open.
     #[serde(default)]
     pub maintenance: Vec<String>,
+    /// How often the action of each rule has helped, of the last few times: `RULE/ACTION`.
+    #[serde(default)]
+    pub rates: BTreeMap<String, Rate>,
+}
+
+/// How often something helped.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Rate {
+    /// How often it helped.
+    pub helped: usize,
+    /// Of how many.
+    pub of: usize,
 }
 
 /// A service, and its state in the words that users see.
@@ -72,6 +84,9 @@ pub struct Counts {
     pub act: BTreeMap<String, Durations>,
     /// Nanoseconds from the deciding signal to proven recovery, by detector.
     pub recover: BTreeMap<String, Durations>,
+    /// How the services of the configuration fared.
+    #[serde(default)]
+    pub services: BTreeMap<String, ServiceCounts>,
     /// Records in a ring that could not be decoded.
     pub malformed: u64,
     /// Incidents that were forgotten to make room for new ones, and findings that found no room.
@@ -79,6 +94,17 @@ pub struct Counts {
     /// Incidents that were found to follow from another one.
     #[serde(default)]
     pub suppressed: u64,
+}
+
+/// How a service fared since the daemon started. Divided by `ended`, the sums are its mean times to detect and to recover.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct ServiceCounts {
+    /// Incidents that are over.
+    pub ended: u64,
+    /// Time from the first signal of the trouble to its detection, of those that are over, seconds.
+    pub detect_seconds: f64,
+    /// Time from the deciding signal to recovery, of those that are over, seconds.
+    pub recover_seconds: f64,
 }
 
 /// A histogram of durations.

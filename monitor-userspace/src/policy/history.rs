@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use crate::model::view::Rate;
 use crate::model::{Outcome, Time};
 
 /// Most targets, rules and groups remembered; beyond it the one whose last action is oldest is forgotten.
@@ -32,15 +33,6 @@ struct Record {
     in_vain: u32,
     /// When it was last permitted.
     last: Time,
-}
-
-/// A share of successes.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Rate {
-    /// How often it helped.
-    pub helped: usize,
-    /// Of how many.
-    pub of: usize,
 }
 
 /// Past actions.

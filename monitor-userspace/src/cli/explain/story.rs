@@ -59,22 +59,47 @@ fn head(one: &OneIncident, paint: Paint) -> String {
             format_args!("brought about by an action on incident {cause}\n"),
         );
     }
-    if !one.causes.is_empty() {
-        let caused: Vec<_> = one.causes.iter().map(IncidentId::to_string).collect();
-        let what = if caused.len() == 1 {
-            "incident"
-        } else {
-            "incidents"
-        };
+    if let Some(root) = incident.suppressed_by {
         render::add(
             &mut out,
-            format_args!(
-                "an action on it brought about {what} {}\n",
-                caused.join(", ")
-            ),
+            format_args!("follows from incident {root}, which is dealt with first\n"),
         );
     }
+    if !one.causes.is_empty() {
+        let caused = numbers(&one.causes);
+        render::add(
+            &mut out,
+            format_args!("an action on it brought about {caused}\n"),
+        );
+    }
+    if !one.suppresses.is_empty() {
+        let held = numbers(&one.suppresses);
+        render::add(
+            &mut out,
+            format_args!("held back because they follow from it: {held}\n"),
+        );
+    }
+    if let Some(by) = &incident.acknowledged_by {
+        render::add(&mut out, format_args!("seen by {}\n", render::clean(by)));
+    }
     out
+}
+
+/// Most numbers that are listed one by one.
+const LISTED: usize = 8;
+
+fn numbers(ids: &[IncidentId]) -> String {
+    let listed: Vec<_> = ids.iter().take(LISTED).map(IncidentId::to_string).collect();
+    let what = if ids.len() == 1 {
+        "incident"
+    } else {
+        "incidents"
+    };
+    let more = match ids.len().saturating_sub(LISTED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    format!("{what} {}{more}", listed.join(", "))
 }
 
 /// Columns of a line before its words: time of day, time since the start, what.

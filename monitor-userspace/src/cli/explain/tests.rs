@@ -53,6 +53,7 @@ fn fixed() -> OneIncident {
         clock,
         incident,
         causes: vec![IncidentId(18), IncidentId(19)],
+        suppresses: (20..40).map(IncidentId).collect(),
     }
 }
 
@@ -67,6 +68,7 @@ fn the_story_goes_from_the_kernel_event_to_the_verdict() {
         "incident 17: service_down, service auth  critical, resolved",
         "brought about by an action on incident 16",
         "an action on it brought about incidents 18, 19",
+        "held back because they follow from it: incidents 20, 21, 22, 23, 24, 25, 26, 27 and 12 more",
         "+0 us  seen         auth [4242] ended",
         "+41 us  detected     service_down",
         "+66 us  acted        started as pid 4311",
