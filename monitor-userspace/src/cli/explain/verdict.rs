@@ -35,6 +35,13 @@ pub(super) fn of(incident: &Incident, now: Time) -> (String, Style) {
             ),
             Style::Warning,
         ),
+        State::Open if incident.proposed.is_some() => (
+            format!(
+                "Open for {age}: an action waits for a person's word (smart-monitor approve {}).",
+                incident.id
+            ),
+            Style::Warning,
+        ),
         State::Open => (
             format!("Open for {age}: {}.", nothing_done(incident)),
             Style::Warning,
