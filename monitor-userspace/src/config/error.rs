@@ -141,7 +141,7 @@ impl Diagnostic for Mistake {
 }
 
 /// The nearest of some known names, if one is near enough to be meant.
-pub(super) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     known
         .into_iter()
         .map(|known| (strsim::damerau_levenshtein(name, known), known))
