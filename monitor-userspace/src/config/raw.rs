@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
+use crate::policy::calendar;
 use crate::{checks, detectors, policy, samplers};
 
 /// All of it.
@@ -33,6 +34,8 @@ pub struct Root {
     pub remedy: Vec<RawRemedy>,
     /// `[[condition]]`
     pub condition: Vec<RawCondition>,
+    /// `[[maintenance]]`
+    pub maintenance: Vec<Spanned<calendar::Raw>>,
     /// `[[group]]`
     pub group: Vec<RawGroup>,
     /// `[[guard]]`
