@@ -83,11 +83,17 @@ pub fn free_port() -> Result<SocketAddr> {
 
 /// `GET` over TCP: status and body.
 pub fn http_get(at: SocketAddr, path: &str) -> Result<(u16, String)> {
+    http_send("GET", at, path, "")
+}
+
+/// Any request over TCP: status and body.
+pub fn http_send(method: &str, at: SocketAddr, path: &str, body: &str) -> Result<(u16, String)> {
     let mut stream = TcpStream::connect_timeout(&at, PATIENCE)?;
     stream.set_read_timeout(Some(PATIENCE))?;
     write!(
         stream,
-        "GET {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\n\r\n"
+        "{method} {path} HTTP/1.1\r\nhost: {at}\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
     )?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer)?;

@@ -1,7 +1,7 @@
 //! What the daemon shows: a Unix socket for its own command line, and HTTP for scrapers and people.
 //!
-//! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics. Read-only: nothing
-//! here changes the core. Requests are bounded in size, time and number, so that no client can hold the daemon.
+//! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics, and what people ask the core
+//! for ([`People`]), which only the socket takes: HTTP is read-only. Requests are bounded in size, time and number, so that no client can hold the daemon.
 //! The socket answers root and the daemon's own user only; HTTP on loopback refuses foreign host names, since a web page can
 //! point its own name at 127.0.0.1. Leaves out authentication for anything beyond loopback.
 
@@ -10,6 +10,7 @@ pub mod bind;
 pub mod client;
 mod connections;
 mod guard;
+mod people;
 mod routes;
 
 use std::fmt;
@@ -25,6 +26,7 @@ use crate::metrics::{Exporter, Own};
 use crate::model::{KernelView, View};
 
 pub use bind::{BindError, bind_http, bind_socket};
+pub use people::{Asked, HandOver, Names, People, Subjects};
 
 /// Where the daemon's socket is, unless `--socket` or `SMART_MONITOR_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/smart-monitor/smart-monitor.sock";
@@ -44,6 +46,8 @@ pub struct Sources {
     pub unhealthy: Box<Reasons>,
     /// What only the pipeline knows to be less than it should be: it observes and acts all the same.
     pub limitations: Box<Reasons>,
+    /// What people ask for.
+    pub people: People,
 }
 
 impl fmt::Debug for Sources {
@@ -67,11 +71,13 @@ pub async fn serve(
         Arc::clone(&sources.kernel),
         Arc::clone(&sources.own),
     );
-    let router = routes::router(routes::Shown {
+    let shown = routes::Shown {
         sources,
         exporter: Arc::new(exporter),
-    });
-    connections::serve(&router, socket, http, Limits::default(), shutdown).await
+    };
+    let socket = socket.map(|listener| (listener, routes::for_socket(shown.clone())));
+    let http = http.map(|listener| (listener, routes::for_http(shown)));
+    connections::serve(socket, http, Limits::default(), shutdown).await
 }
 
 #[cfg(test)]

@@ -1,5 +1,7 @@
 //! The command line: a file per subcommand. May see every stage; nothing imports it.
 
+mod ack;
+mod approve;
 mod ask;
 mod check_config;
 mod demo;
@@ -8,11 +10,16 @@ mod events;
 mod explain;
 mod generate_docs;
 mod incidents;
+mod proposal;
+mod reject;
 mod render;
 mod run;
+mod silence;
+mod silences;
 mod simulate;
 mod status;
 mod stored;
+mod unsilence;
 
 use std::process::ExitCode;
 
@@ -42,6 +49,18 @@ enum Command {
     Events(events::Args),
     /// The story of an incident, from kernel event to outcome.
     Explain(explain::Args),
+    /// Allow what an incident proposes.
+    Approve(approve::Args),
+    /// Forbid what an incident proposes.
+    Reject(reject::Args),
+    /// Say that you have seen an incident.
+    Ack(ack::Args),
+    /// Have nothing done to a service, a process or anything for some time.
+    Silence(silence::Args),
+    /// End a silence before its time.
+    Unsilence(unsilence::Args),
+    /// List the silences in force.
+    Silences(silences::Args),
     /// A simulated service that misbehaves on request.
     Simulate(simulate::Args),
     /// Break simulated services one way after another, and watch each being repaired.
@@ -61,6 +80,12 @@ pub fn main() -> ExitCode {
         Command::Incidents(args) => incidents::run(args),
         Command::Events(args) => events::run(args),
         Command::Explain(args) => explain::run(args),
+        Command::Approve(args) => approve::run(args),
+        Command::Reject(args) => reject::run(args),
+        Command::Ack(args) => ack::run(args),
+        Command::Silence(args) => silence::run(args),
+        Command::Unsilence(args) => unsilence::run(args),
+        Command::Silences(args) => silences::run(args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
         Command::GenerateDocs(args) => generate_docs::run(&args),

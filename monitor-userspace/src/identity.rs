@@ -26,6 +26,7 @@ pub use cgroups::{CgroupIdentity, Cgroups};
 pub use processes::{Exec, ProcessIdentity, Processes};
 pub use sockets::{Holders, Sockets};
 pub use table::Bounds;
+pub use users::Users;
 
 use monitor_common::Event;
 use monitor_common::probes::cgroup_change::REMOVED;

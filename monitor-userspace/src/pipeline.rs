@@ -15,6 +15,7 @@ mod kernel_view;
 mod knowing;
 mod live_host;
 mod options;
+mod people;
 mod sampling;
 mod settings;
 mod start;

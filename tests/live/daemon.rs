@@ -11,6 +11,8 @@ mod cgroups;
 mod guards;
 #[path = "daemon/kernel_guards.rs"]
 mod kernel_guards;
+#[path = "daemon/people.rs"]
+mod people;
 #[path = "daemon/pressure.rs"]
 mod pressure;
 #[path = "daemon/reload.rs"]

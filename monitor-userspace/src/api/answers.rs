@@ -7,7 +7,7 @@ use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
 use crate::model::kernel_view::ProbeRow;
-use crate::model::{Incident, IncidentId, ServiceState, Time, View};
+use crate::model::{Incident, IncidentId, Plan, ServiceState, Silence, Time, View};
 
 /// The same instant on two clocks: with it, times of the model become wall-clock time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -97,6 +97,66 @@ pub struct OneIncident {
     /// Incidents that are suppressed because they follow from this one.
     #[serde(default)]
     pub suppresses: Vec<IncidentId>,
+}
+
+/// `GET /api/v1/silences`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silences {
+    /// When it was answered.
+    pub clock: Clock,
+    /// Those in force.
+    pub silences: Vec<Silence>,
+    /// Names of the maintenance windows that are open.
+    #[serde(default)]
+    pub maintenance: Vec<String>,
+}
+
+/// `POST /api/v1/silences` and `DELETE /api/v1/silences/{id}`: what came of it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OneSilence {
+    /// When it was answered.
+    pub clock: Clock,
+    /// As it is, or was until it was ended.
+    pub silence: Silence,
+}
+
+/// The body of `POST /api/v1/silences`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewSilence {
+    /// The name of a service or a `[[process]]` entry; `*` for everything.
+    pub on: String,
+    /// Only for incidents of this detector.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detector: Option<String>,
+    /// How long.
+    pub for_seconds: u64,
+    /// Why.
+    pub reason: String,
+    /// Whom root speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
+}
+
+/// The body of `POST /api/v1/incidents/{id}/approve`; may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Approval {
+    /// What exactly is approved; when the incident proposes something else by then, nothing is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plan: Option<Plan>,
+    /// Whom root speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
+}
+
+/// The body of every other request that changes something; may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Word {
+    /// Whom root speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
 }
 
 /// `GET /health`

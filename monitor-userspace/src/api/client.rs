@@ -4,10 +4,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::client::conn::http1;
-use hyper::{Request, StatusCode, header};
+use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
 use tokio::net::UnixStream;
@@ -17,6 +17,9 @@ use super::answers::Failure;
 
 /// Time for the whole answer.
 const ANSWER: Duration = Duration::from_secs(5);
+
+/// Time for the answer to what changes something: the daemon itself waits for its core that long.
+const CHANGE: Duration = Duration::from_secs(8);
 
 /// Largest answer that is read, bytes: far above what the daemon's bounds allow.
 const LARGEST: usize = 64 << 20;
@@ -56,10 +59,12 @@ pub enum ClientError {
         message: String,
     },
     /// The answer did not come in time.
-    #[error("the daemon at {} did not answer within {} s: it may be overloaded or stopped", .socket.display(), ANSWER.as_secs())]
+    #[error("the daemon at {} did not answer within {} s: it may be overloaded or stopped", .socket.display(), .within.as_secs())]
     Late {
         /// The socket.
         socket: PathBuf,
+        /// How long it was waited for.
+        within: Duration,
     },
     /// What came is not an answer.
     #[error(
@@ -75,16 +80,39 @@ pub enum ClientError {
 
 /// Asks for a path and reads the JSON that comes. A 503 of `/health` is an answer too.
 pub async fn get_json(socket: &Path, path: &str) -> Result<Value, ClientError> {
-    match timeout(ANSWER, exchange(socket, path)).await {
-        Ok(answer) => answer,
-        Err(_) => Err(ClientError::Late {
-            socket: socket.to_owned(),
-        }),
-    }
+    exchange(socket, Method::GET, path, Bytes::new(), ANSWER).await
+}
+
+/// Asks for something to be changed (`POST`, `DELETE`) and reads the JSON that comes.
+pub async fn send_json(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Result<Value, ClientError> {
+    let body = Bytes::from(body.to_string());
+    exchange(socket, method, path, body, CHANGE).await
 }
 
 /// [`get_json`] for callers outside of a runtime.
 pub fn get_json_blocking(socket: &Path, path: &str) -> Result<Value, ClientError> {
+    block_on(path, get_json(socket, path))
+}
+
+/// [`send_json`] for callers outside of a runtime.
+pub fn send_json_blocking(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: &Value,
+) -> Result<Value, ClientError> {
+    block_on(path, send_json(socket, method, path, body))
+}
+
+fn block_on(
+    path: &str,
+    answer: impl Future<Output = Result<Value, ClientError>>,
+) -> Result<Value, ClientError> {
     let bad = |error: io::Error| ClientError::Bad {
         path: path.to_owned(),
         reason: error.to_string(),
@@ -93,10 +121,31 @@ pub fn get_json_blocking(socket: &Path, path: &str) -> Result<Value, ClientError
         .enable_all()
         .build()
         .map_err(bad)?;
-    runtime.block_on(get_json(socket, path))
+    runtime.block_on(answer)
 }
 
-async fn exchange(socket: &Path, path: &str) -> Result<Value, ClientError> {
+async fn exchange(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+    within: Duration,
+) -> Result<Value, ClientError> {
+    match timeout(within, talk(socket, method, path, body)).await {
+        Ok(answer) => answer,
+        Err(_) => Err(ClientError::Late {
+            socket: socket.to_owned(),
+            within,
+        }),
+    }
+}
+
+async fn talk(
+    socket: &Path,
+    method: Method,
+    path: &str,
+    body: Bytes,
+) -> Result<Value, ClientError> {
     let bad = |reason: String| ClientError::Bad {
         path: path.to_owned(),
         reason,
@@ -110,16 +159,20 @@ async fn exchange(socket: &Path, path: &str) -> Result<Value, ClientError> {
         .map_err(broken)?;
     // Its error comes out of the request as well.
     let connection = tokio::spawn(connection);
-    let request = Request::get(path)
+    let changes = method != Method::GET;
+    let request = Request::builder()
+        .method(method)
+        .uri(path)
         .header(header::HOST, "localhost")
-        .body(Empty::<Bytes>::new())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(body))
         .map_err(|error| bad(error.to_string()))?;
     let answer = sender.send_request(request).await.map_err(broken)?;
     let code = answer.status();
     let body = Limited::new(answer.into_body(), LARGEST).collect().await;
     connection.abort();
     let body = body.map_err(|error| bad(error.to_string()))?.to_bytes();
-    if code.is_success() || code == StatusCode::SERVICE_UNAVAILABLE {
+    if code.is_success() || (code == StatusCode::SERVICE_UNAVAILABLE && !changes) {
         return serde_json::from_slice(&body).map_err(|error| bad(error.to_string()));
     }
     let message = serde_json::from_slice(&body).map_or_else(
@@ -144,7 +197,10 @@ fn unreachable_because(socket: &Path, error: &io::Error) -> ClientError {
     match error.kind() {
         io::ErrorKind::PermissionDenied => ClientError::Denied { socket },
         // Its queue is full: it does not accept any more.
-        io::ErrorKind::WouldBlock => ClientError::Late { socket },
+        io::ErrorKind::WouldBlock => ClientError::Late {
+            socket,
+            within: ANSWER,
+        },
         _ => ClientError::NotRunning { socket },
     }
 }

@@ -8,7 +8,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::{Router, middleware};
+use axum::{Extension, Router, middleware};
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
@@ -16,6 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::{sleep, timeout};
 
+use super::people::Peer;
 use super::{guard, routes};
 
 /// What clients may take.
@@ -49,30 +50,25 @@ const HEADER_BYTES: usize = 8 << 10;
 const PAUSE: Duration = Duration::from_millis(100);
 
 pub(super) async fn serve(
-    router: &Router,
-    socket: Option<UnixListener>,
-    http: Option<TcpListener>,
+    socket: Option<(UnixListener, Router)>,
+    http: Option<(TcpListener, Router)>,
     limits: Limits,
     shutdown: impl Future<Output = ()>,
 ) -> io::Result<()> {
     let (ending, ended) = watch::channel(());
-    if let Some(listener) = socket {
+    if let Some((listener, router)) = socket {
         listener.set_nonblocking(true)?;
         let listener = tokio::net::UnixListener::from_std(listener)?;
-        tokio::spawn(accept_local(
-            listener,
-            router.clone(),
-            limits,
-            ended.clone(),
-        ));
+        tokio::spawn(accept_local(listener, router, limits, ended.clone()));
     }
-    if let Some(listener) = http {
+    if let Some((listener, router)) = http {
         listener.set_nonblocking(true)?;
+        let router = router.layer(middleware::from_fn(guard::reads_only));
         let router = if listener.local_addr()?.ip().is_loopback() {
             let guard = middleware::from_fn(guard::local_hosts_only);
-            router.clone().layer(guard)
+            router.layer(guard)
         } else {
-            router.clone()
+            router
         };
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept_http(listener, router, limits, ended.clone()));
@@ -101,11 +97,13 @@ async fn accept_local(
         let Some((stream, _)) = accepted_or_pause(accepted).await else {
             continue;
         };
-        let refusal = match stream.peer_cred() {
-            Ok(peer) => guard::refuse_user(peer.uid(), own),
-            Err(error) => Some(format!("cannot tell who is asking: {error}")),
+        let router = match stream.peer_cred().map(|peer| peer.uid()) {
+            Ok(user) => guard::refuse_user(user, own).map_or_else(
+                || router.clone().layer(Extension(Peer { user })),
+                routes::refusing,
+            ),
+            Err(error) => routes::refusing(format!("cannot tell who is asking: {error}")),
         };
-        let router = refusal.map_or_else(|| router.clone(), routes::refusing);
         tokio::spawn(answer(stream, router, limits, place, ended.clone()));
     }
     // While this listener is open nobody else can have taken the path: it is still ours to remove.

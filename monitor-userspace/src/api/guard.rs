@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use axum::extract::Request;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
@@ -14,6 +14,18 @@ pub(super) fn refuse_user(user: u32, own: u32) -> Option<String> {
     (user != 0 && user != own).then(|| {
         format!("user {user} may not ask this daemon: only root and its own user ({own}) may; run the command with sudo")
     })
+}
+
+/// Refuses whatever could change something: over HTTP nobody says who he is.
+pub(super) async fn reads_only(request: Request, next: Next) -> Response {
+    if matches!(*request.method(), Method::GET | Method::HEAD) {
+        return next.run(request).await;
+    }
+    failure(
+        StatusCode::FORBIDDEN,
+        "over HTTP this can only be read: what changes something is asked over the daemon's Unix socket, by root or the daemon's \
+         own user (`sudo smart-monitor approve`, `reject`, `ack`, `silence`, `unsilence`)",
+    )
 }
 
 /// Refuses requests under a foreign host name. A web page whose name was pointed at 127.0.0.1 sends that name.

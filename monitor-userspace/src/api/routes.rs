@@ -12,16 +12,16 @@ use axum::routing::get;
 use axum::{Json, Router};
 use serde::Deserialize;
 
-use super::Sources;
 use super::answers::{Clock, Condition, Cost, Failure, Health, Incidents, OneIncident, Status};
+use super::{Sources, people};
 use crate::metrics::{Exporter, Format};
-use crate::model::{IncidentId, View};
+use crate::model::{Incident, IncidentId, View};
 
 /// Incidents in a listing that does not say how many.
 const INCIDENTS: usize = 100;
 
-/// Bytes of a request's body: no request has one.
-const BODY: usize = 1 << 10;
+/// Bytes of a request's body.
+const BODY: usize = 4 << 10;
 
 /// What the handlers read.
 #[derive(Clone, Debug)]
@@ -31,25 +31,54 @@ pub(super) struct Shown {
 }
 
 impl Shown {
-    fn view(&self) -> MutexGuard<'_, View> {
+    pub(super) fn view(&self) -> MutexGuard<'_, View> {
         // A poisoned view is as old as the panic, and still the best there is.
         let view = self.sources.view.lock();
         view.unwrap_or_else(PoisonError::into_inner)
     }
+
+    /// An incident, with the numbers of those that have to do with it.
+    pub(super) fn with_its_kin(&self, incident: Incident) -> OneIncident {
+        let (view, id) = (self.view(), Some(incident.id));
+        let all = view.incidents.values();
+        let caused = all.clone().filter(|other| other.caused_by == id);
+        let suppressed = all.filter(|other| other.suppressed_by == id);
+        OneIncident {
+            clock: Clock::now(),
+            causes: caused.map(|other| other.id).collect(),
+            suppresses: suppressed.map(|other| other.id).collect(),
+            incident,
+        }
+    }
 }
 
-/// All of them.
-pub(super) fn router(shown: Shown) -> Router {
+/// What may be asked over HTTP: everything that only reads.
+pub(super) fn for_http(shown: Shown) -> Router {
+    finished(reading(), shown)
+}
+
+/// What may be asked over the socket: everything.
+pub(super) fn for_socket(shown: Shown) -> Router {
+    finished(reading().merge(people::writing()), shown)
+}
+
+fn reading() -> Router<Shown> {
     Router::new()
         .route("/metrics", get(metrics))
         .route("/health", get(health))
         .route("/api/v1/status", get(status))
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
-        .method_not_allowed_fallback(async || {
+        .merge(people::reading())
+}
+
+fn finished(router: Router<Shown>, shown: Shown) -> Router {
+    router
+        .method_not_allowed_fallback(async |request: Request| {
+            let (method, path) = (request.method(), request.uri().path());
             failure(
                 StatusCode::METHOD_NOT_ALLOWED,
-                "this can only be read: use GET",
+                format!("{path} takes no {method}: the header `allow` says what it takes"),
             )
         })
         .fallback(async |request: Request| {
@@ -224,28 +253,10 @@ async fn incident(State(shown): State<Shown>, Path(id): Path<String>) -> Respons
             "the number of an incident is a whole number",
         );
     };
-    let view = shown.view();
-    let Some(incident) = view.incidents.get(&id).cloned() else {
+    let Some(incident) = shown.view().incidents.get(&id).cloned() else {
         let error =
             format!("there is no incident {id}, or it is so old that the daemon has forgotten it");
         return failure(StatusCode::NOT_FOUND, error);
     };
-    let others = view
-        .incidents
-        .values()
-        .filter(|other| other.caused_by == Some(id));
-    let causes = others.map(|other| other.id).collect();
-    let below = view
-        .incidents
-        .values()
-        .filter(|other| other.suppressed_by == Some(id));
-    let suppresses = below.map(|other| other.id).collect();
-    drop(view);
-    Json(OneIncident {
-        clock: Clock::now(),
-        incident,
-        causes,
-        suppresses,
-    })
-    .into_response()
+    Json(shown.with_its_kin(incident)).into_response()
 }

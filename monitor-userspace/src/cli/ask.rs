@@ -3,15 +3,17 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use hyper::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
 
 use super::render;
 use crate::api::DEFAULT_SOCKET;
 use crate::api::answers::Failure;
 use crate::api::client::{self, ClientError};
 
-/// Exit code when there is no such thing.
+/// Exit code when there is no such thing, or it is not done.
 const MISSING: u8 = 1;
 
 /// Exit code when there was no answer.
@@ -37,12 +39,54 @@ impl Daemon {
 
     /// Asks for a path of the API.
     pub(super) fn ask<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
-        let value = client::get_json_blocking(&self.socket(), path)?;
-        serde_json::from_value(value).map_err(|error| ClientError::Bad {
+        parse(client::get_json_blocking(&self.socket(), path)?, path)
+    }
+
+    /// Asks for something to be done.
+    pub(super) fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(Method::POST, path, body)
+    }
+
+    /// Asks for something to be ended.
+    pub(super) fn delete<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        self.send(Method::DELETE, path, body)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: Method,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_value(body).map_err(|error| ClientError::Bad {
             path: path.to_owned(),
             reason: error.to_string(),
-        })
+        })?;
+        let answer = client::send_json_blocking(&self.socket(), method, path, &body)?;
+        parse(answer, path)
     }
+}
+
+fn parse<T: DeserializeOwned>(value: Value, path: &str) -> Result<T, ClientError> {
+    serde_json::from_value(value).map_err(|error| ClientError::Bad {
+        path: path.to_owned(),
+        reason: error.to_string(),
+    })
+}
+
+/// Whom root speaks for, as sudo says: anybody who is root can say so.
+pub(super) fn on_behalf() -> Option<String> {
+    let name = std::env::var("SUDO_USER").ok()?;
+    let root = rustix::process::geteuid().is_root();
+    (root && !name.is_empty() && name != "root").then_some(name)
 }
 
 /// Writes an answer as JSON.
@@ -58,15 +102,30 @@ pub(super) fn show_json(answer: &impl Serialize) -> anyhow::Result<()> {
 pub(super) enum NoAnswer {
     /// The daemon, or its journal, does not have what was asked for.
     Missing(String),
+    /// The daemon does not do what was asked for, as things are.
+    Refused(String),
     /// Neither could be asked.
     Unreachable(String),
 }
 
 impl NoAnswer {
+    /// Why something was not changed.
+    pub(super) fn to_change(error: ClientError) -> Self {
+        match error {
+            ClientError::NotFound { message } => Self::Missing(message),
+            ClientError::Refused {
+                code: 400..500,
+                message,
+                ..
+            } => Self::Refused(message),
+            other => other.into(),
+        }
+    }
+
     /// Says it; where JSON was asked for, in JSON too.
     pub(super) fn show(self, json: bool) -> anyhow::Result<ExitCode> {
         let (error, code) = match self {
-            Self::Missing(error) => (error, MISSING),
+            Self::Missing(error) | Self::Refused(error) => (error, MISSING),
             Self::Unreachable(error) => (error, UNREACHABLE),
         };
         eprintln!("smart-monitor: {error}");

@@ -4,12 +4,13 @@ use std::process::ExitCode;
 
 use super::ask::{self, Daemon, NoAnswer};
 use super::explain::story;
+use super::proposal;
 use super::render::{self, Cell, Column, Paint, Style, Table};
 use super::stored::Stored;
 use crate::api::answers::{Clock, Incidents, OneIncident};
 use crate::api::client::ClientError;
 use crate::model::incident::StepKind;
-use crate::model::{Incident, IncidentId, Outcome, Severity, State};
+use crate::model::{Incident, IncidentId, Outcome, Severity};
 
 /// List incidents, newest last; or show one of them with its evidence.
 ///
@@ -122,15 +123,21 @@ const COLUMNS: &[Column] = &[
     Column::left("STATE"),
     Column::left("OUTCOME"),
     Column::right("RECOVERED IN"),
+    Column::left("ACKNOWLEDGED BY"),
 ];
 
 fn table(list: &Incidents, paint: Paint) -> String {
     if list.incidents.is_empty() {
         return "no incidents\n".to_owned();
     }
-    let mut table = Table::new(COLUMNS);
+    // The last column is shown once there is something to stand in it.
+    let seen = |incident: &Incident| incident.acknowledged_by.is_some();
+    let columns = COLUMNS.len() - usize::from(!list.incidents.iter().any(seen));
+    let mut table = Table::new(COLUMNS.get(..columns).unwrap_or(COLUMNS));
     for incident in &list.incidents {
-        table.row(row(incident, &list.clock));
+        let mut row = row(incident, &list.clock);
+        row.truncate(columns);
+        table.row(row);
     }
     table.render(paint)
 }
@@ -148,9 +155,10 @@ fn row(incident: &Incident, clock: &Clock) -> Vec<Cell> {
         incident.detector.as_str().into(),
         incident.subject.to_string().into(),
         severity(incident.severity),
-        state(incident.state),
+        proposal::state(incident, clock.time()),
         incident.outcome.map_or_else(|| "-".into(), outcome),
         recovered.map_or_else(|| "-".into(), |at| render::duration(at.since(seen)).into()),
+        incident.acknowledged_by.as_deref().unwrap_or("-").into(),
     ]
 }
 
@@ -161,16 +169,6 @@ fn severity(severity: Severity) -> Cell {
     }
 }
 
-fn state(state: State) -> Cell {
-    let style = match state {
-        State::Open | State::Acting | State::Verifying => Style::Warning,
-        State::Resolved => Style::Good,
-        State::Suppressed => Style::Dim,
-        State::Escalated => Style::Bad,
-    };
-    Cell::styled(state.name(), style)
-}
-
 fn outcome(outcome: Outcome) -> Cell {
     let style = match outcome {
         Outcome::Fixed => Style::Good,
@@ -178,4 +176,49 @@ fn outcome(outcome: Outcome) -> Cell {
         Outcome::NoEffect | Outcome::Worse | Outcome::Failed => Style::Bad,
     };
     Cell::styled(outcome.name(), style)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::model::{Evidence, Plan, Proposed, Subject, Time};
+
+    #[test]
+    fn what_waits_for_a_word_and_who_has_seen_it_stand_in_the_list() {
+        let mut incident = Incident::new(
+            IncidentId(7),
+            "service_down",
+            Subject::service("auth"),
+            Severity::Critical,
+            Evidence::at(Time::default()),
+            Time::default(),
+        );
+        let clock = Clock {
+            monotonic_ns: 5,
+            unix_ns: 5,
+        };
+        let shown = |incident: &Incident| {
+            let incidents = vec![incident.clone()];
+            table(&Incidents { clock, incidents }, Paint::none())
+        };
+        let plain = shown(&incident);
+        assert!(plain.contains("critical  open "), "{plain}");
+        assert!(!plain.contains("ACKNOWLEDGED"), "{plain}");
+        incident.acknowledged_by = Some("root (alice)".to_owned());
+        incident.proposed = Some(Box::new(Proposed {
+            action: "restart_service".to_owned(),
+            plan: Plan::RestartService {
+                service: "auth".to_owned(),
+                process: None,
+                term_grace: Duration::ZERO,
+            },
+            reason: String::new(),
+            until: Time::from_nanos(6),
+        }));
+        let asked = shown(&incident);
+        assert!(asked.contains("critical  proposed"), "{asked}");
+        assert!(asked.ends_with("  root (alice)\n"), "{asked}");
+    }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::ask::{self, Daemon, NoAnswer};
 use super::render::{self, Cell, Column, Paint, Style, Table};
+use super::{proposal, silences};
 use crate::api::answers::Status;
 use crate::host::procfs;
 use crate::model::view::ServiceView;
@@ -145,6 +146,7 @@ fn text(status: &Status, paint: Paint) -> String {
             format_args!("\n{}", incidents(status, &open, paint)),
         );
     }
+    people(&mut out, status, &open, paint);
     less_seen(&mut out, status, paint);
     out
 }
@@ -271,7 +273,7 @@ fn incidents(status: &Status, open: &[&Incident], paint: Paint) -> String {
             incident.detector.as_str().into(),
             incident.subject.to_string().into(),
             Cell::styled(severity, style),
-            incident.state.name().into(),
+            proposal::state(incident, now),
             incident
                 .steps
                 .last()
@@ -287,6 +289,45 @@ fn incidents(status: &Status, open: &[&Incident], paint: Paint) -> String {
         );
     }
     out
+}
+
+/// What waits for a person's word, and what persons have said.
+fn people(out: &mut String, status: &Status, open: &[&Incident], paint: Paint) {
+    let now = status.clock.time();
+    let mut lines = Vec::new();
+    for incident in open {
+        let id = incident.id;
+        if let Some(proposed) = proposal::waiting(incident, now) {
+            lines.push((
+                Style::Bad,
+                format!(
+                    "incident {id} proposes {} on {}: `sudo smart-monitor approve {id}` or `reject {id}` ({} left)",
+                    proposed.action,
+                    incident.subject,
+                    proposal::left(proposed, now)
+                ),
+            ));
+        }
+    }
+    for incident in open {
+        if let Some(by) = &incident.acknowledged_by {
+            let line = format!("incident {} is acknowledged by {by}", incident.id);
+            lines.push((Style::Dim, line));
+        }
+    }
+    let view = &status.view;
+    for silence in &view.silences {
+        lines.push((Style::Warning, silences::words(silence, &status.clock)));
+    }
+    for window in &view.maintenance {
+        lines.push((Style::Warning, silences::maintenance(window)));
+    }
+    if !lines.is_empty() {
+        out.push('\n');
+    }
+    for (style, line) in lines {
+        notice(out, paint, style, &render::clean(&line));
+    }
 }
 
 /// Limitations, probes that are off, and detectors that see less for it.

@@ -49,7 +49,8 @@ impl Span {
         Self(Duration::from_secs(seconds))
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// From what stands in a file or on a command line.
+    pub fn parse(text: &str) -> Option<Self> {
         let signed: jiff::SignedDuration = text.trim().parse().ok()?;
         Duration::try_from(signed).ok().map(Self)
     }

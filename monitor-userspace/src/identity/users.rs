@@ -19,8 +19,9 @@ const BYTES_MAX: u64 = 4 << 20;
 /// Users that are remembered.
 const USERS_MAX: usize = 65_536;
 
+/// See the module.
 #[derive(Debug)]
-pub(super) struct Users {
+pub struct Users {
     file: PathBuf,
     names: HashMap<u32, Arc<str>>,
     looked: Option<Time>,
@@ -29,7 +30,8 @@ pub(super) struct Users {
 }
 
 impl Users {
-    pub(super) fn of(file: impl Into<PathBuf>) -> Self {
+    /// Those of a file in the form of passwd(5).
+    pub fn of(file: impl Into<PathBuf>) -> Self {
         Self {
             file: file.into(),
             names: HashMap::new(),
@@ -39,7 +41,7 @@ impl Users {
     }
 
     /// The name of a user, if it has one.
-    pub(super) fn name(&mut self, uid: u32, at: Time) -> Option<Arc<str>> {
+    pub fn name(&mut self, uid: u32, at: Time) -> Option<Arc<str>> {
         if (self.looked).is_none_or(|looked| at.since(looked) >= LOOK_EVERY) {
             self.looked = Some(at);
             self.look();

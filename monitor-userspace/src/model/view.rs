@@ -12,6 +12,9 @@ pub const INCIDENTS: usize = 512;
 /// Most incidents that are open at one time; beyond it what is found is counted and left out.
 pub const OPEN: usize = 2048;
 
+/// Most silences in force at a time.
+pub const SILENCES: usize = 256;
+
 /// The core's state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
@@ -27,7 +30,7 @@ pub struct View {
     pub dry_run: bool,
     /// Why nothing may act now, when that is so (the journal cannot be written, ...).
     pub halted: Option<String>,
-    /// Silences in force.
+    /// Silences in force; at most [`SILENCES`].
     #[serde(default)]
     pub silences: Vec<Silence>,
     /// Names of the maintenance windows that are open.

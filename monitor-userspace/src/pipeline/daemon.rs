@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 use super::budget::{self, Budget};
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
+use super::people::{self, Subjects};
 use super::teller::Teller;
 use super::{checking, settings};
 use crate::api;
@@ -31,6 +32,8 @@ pub(super) struct Daemon {
     pub(super) budget: Option<Budget>,
     pub(super) dns: Option<DnsWatch>,
     pub(super) inbox: Inbox,
+    /// What people may silence.
+    pub(super) subjects: Subjects,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
@@ -184,6 +187,7 @@ impl Daemon {
     }
 
     async fn start_services(&mut self) {
+        people::name(&self.subjects, &self.config);
         self.teller.configure(self.memory_max());
         let dry_run = self.options.dry_run || self.config.policy.dry_run;
         let guarding = self.teller.guarding();

@@ -17,7 +17,9 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::hands::{Hands, Job};
 use super::inbox::{Delivered, Message};
 use super::knowing::Knowing;
+use super::people::Taken;
 use crate::actions;
+use crate::api::Asked;
 use crate::engine::{Engine, Order};
 use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
@@ -75,6 +77,7 @@ struct State {
     /// Effects that came about here.
     effects: VecDeque<Effect>,
     watched: Vec<Watched>,
+    taken: Taken,
     lost_total: u64,
     lost: BTreeMap<Kind, u64>,
     shown: Time,
@@ -92,6 +95,7 @@ pub(super) fn run(hot: Hot) {
         orders: Vec::new(),
         effects: VecDeque::new(),
         watched: Vec::new(),
+        taken: Taken::default(),
         lost_total: 0,
         lost: BTreeMap::new(),
         shown: Time::default(),
@@ -326,6 +330,7 @@ impl State {
                     });
                 }
                 Message::Who { incident, who } => self.identify(incident, *who),
+                Message::Person(asked) => self.take_asked(*asked),
                 Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
                 Message::Quiesce => {
                     self.quiet = true;
@@ -338,6 +343,25 @@ impl State {
                 Message::Stop => self.stop = true,
             }
         }
+    }
+
+    /// What a person asks for is written down before it is looked at.
+    fn take_asked(&mut self, asked: Asked) {
+        let Asked { by, request, taken } = asked;
+        if taken.is_closed() {
+            return;
+        }
+        let entry = Entry::Person {
+            by: by.clone(),
+            request: request.clone(),
+        };
+        if !self.write(vec![entry]) {
+            let why = "the journal cannot be written, so it was not taken: `smart-monitor status` says why";
+            let _ = taken.send(Err(why.to_owned()));
+            return;
+        }
+        self.observe(&Signal::Person { by, request }, clock::now());
+        self.taken.add(taken);
     }
 
     fn identify(&mut self, id: IncidentId, who: Identity) {
@@ -392,7 +416,8 @@ impl State {
     /// Brings the board up to date; when somebody is reading it, at the next round.
     fn show(&mut self) {
         let now = clock::now();
-        if !self.hot.engine.changed() && now.since(self.shown) < SHOW && !self.stop {
+        let due = self.hot.engine.changed() || !self.taken.is_empty() || self.stop;
+        if !due && now.since(self.shown) < SHOW {
             return;
         }
         match self.hot.board.try_lock() {
@@ -401,5 +426,6 @@ impl State {
             Err(TryLockError::WouldBlock) => return,
         }
         self.shown = now;
+        self.taken.tell();
     }
 }

@@ -6,6 +6,7 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use crate::api::Asked;
 use crate::engine::Settings;
 use crate::model::{Identity, IncidentId, ProcessKey, Signal, Time};
 
@@ -28,6 +29,8 @@ pub(super) enum Message {
         incident: IncidentId,
         who: Box<Identity>,
     },
+    /// A person asks for something.
+    Person(Box<Asked>),
     /// New settings.
     Reload(Box<Settings>),
     /// Nothing may act any more: the daemon is ending.
@@ -72,6 +75,15 @@ impl Inbox {
             // Fails only when the counter is full, and then the reader is awake anyway.
             let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// Whether there was room, and somebody to tell.
+    pub(super) fn try_send(&self, message: Message) -> bool {
+        let sent = self.sender.try_send(message).is_ok();
+        if sent {
+            let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+        }
+        sent
     }
 
     pub(super) fn signal(&self, at: Time, signal: Signal) {

@@ -17,6 +17,7 @@ use super::kernel_view::LiveKernel;
 use super::knowing::{Knowing, Known};
 use super::live_host::LiveHost;
 use super::options::{DaemonError, Options, apply_options, system};
+use super::people::{self, Subjects};
 use super::sampling::Sampling;
 use super::settings;
 use super::teller::Teller;
@@ -29,7 +30,6 @@ use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
 use crate::model::{KernelView, View};
-
 use crate::record::recorder::Recorder;
 use crate::record::recovery::{self, Recovered};
 use crate::record::{Entry, Journal};
@@ -81,6 +81,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
     let probes_off = probes_off(&kernel, &probes);
     let settings = settings::settings(&config, options.dry_run, &protected, &probes_off);
+    let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
     let mut engine = Engine::new(settings, recovered.next);
     restore(&mut engine, recovered);
 
@@ -108,7 +109,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let trouble = Arc::new(Mutex::new(trouble));
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
-    let sources = sources(view, &kernel, shown.view, cost, limitations);
+    let people = people::people(inbox.clone(), Arc::clone(&subjects), next_silence);
+    let sources = sources(view, &kernel, shown.view, cost, limitations, people);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
         options,
@@ -119,18 +121,14 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         budget: shown.budget,
         dns: kernel.as_ref().ok().map(Kernel::dns),
         inbox: inbox.clone(),
+        subjects,
         teller,
         commands,
         journal: Arc::clone(&journal),
         trouble,
         checks: JoinSet::new(),
     };
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .max_blocking_threads(4)
-        .build()
-        .map_err(system("start the runtime"))?;
-    let served = runtime.block_on(serve(daemon, sources, socket, http, log));
+    let served = runtime()?.block_on(serve(daemon, sources, socket, http, log));
     sampling.end();
     inbox.send(Message::Stop);
     if hot.join().is_err() {
@@ -143,6 +141,15 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let _ = std::fs::remove_file(socket_path);
     tracing::info!("ended");
     served
+}
+
+/// What the slow side runs on: the calling thread, and a few others for what blocks.
+fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(4)
+        .build()
+        .map_err(system("start the runtime"))
 }
 
 /// Fork storms that wait to be ended.
@@ -316,6 +323,7 @@ fn sources(
     shown: Arc<dyn KernelView>,
     own: Arc<Own>,
     limitations: impl Fn() -> Vec<String> + Send + Sync + 'static,
+    people: api::People,
 ) -> Arc<api::Sources> {
     let without_kernel = kernel.as_ref().err().cloned();
     Arc::new(api::Sources {
@@ -324,6 +332,7 @@ fn sources(
         own,
         unhealthy: Box::new(move || without_kernel.iter().cloned().collect()),
         limitations: Box::new(limitations),
+        people,
     })
 }
 
@@ -428,4 +437,5 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
         }
     }
     engine.remember(recovered.incidents);
+    engine.silences(recovered.silences);
 }

@@ -6,8 +6,8 @@ use std::path::Path;
 
 use super::journal::{self, Entry};
 use crate::model::incident::StepKind;
-use crate::model::view::INCIDENTS;
-use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, State, Time};
+use crate::model::view::{INCIDENTS, SILENCES};
+use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time};
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -22,6 +22,10 @@ pub struct Recovered {
     pub crashed: bool,
     /// The number after the highest one used.
     pub next: IncidentId,
+    /// Silences in force, oldest first.
+    pub silences: Vec<Silence>,
+    /// The number after the highest one that a silence had.
+    pub next_silence: u64,
     /// Lines that could not be read.
     pub unreadable: u64,
 }
@@ -61,6 +65,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
         ..Recovered::default()
     };
     let mut actions: Vec<PastAction> = Vec::new();
+    let mut silences = Silences::default();
     // Wall clock to today's monotonic clock: the only one that means something across a reboot.
     let today = |then_unix_ns: i64| {
         Time::from_nanos(
@@ -77,13 +82,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 recovered.crashed = true;
                 // What was open or under way until then was said at that start, and is not said again.
                 pending.clear();
-                let then = today(line.unix_ns).nanos();
-                for (shift, incident) in incidents
-                    .values_mut()
-                    .filter(|(_, incident)| !incident.is_over())
-                {
-                    interrupt(incident, Time::from_nanos(then.saturating_sub(*shift)));
-                }
+                interrupt_all(&mut incidents, today(line.unix_ns));
             }
             Entry::Ended => recovered.crashed = false,
             Entry::Intent {
@@ -132,10 +131,10 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 }
                 incidents.insert(id, (shift, *incident));
             }
+            Entry::Person { request, .. } => silences.hear(request, shift, now),
             Entry::Reloaded { .. }
             | Entry::Guarded { .. }
             | Entry::StormEnding { .. }
-            | Entry::Person { .. }
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
@@ -148,6 +147,8 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     })?;
     recovered.under_way = pending.into_values().collect();
     recovered.actions = actions;
+    recovered.silences = silences.in_force.into_values().collect();
+    recovered.next_silence = silences.highest.saturating_add(1);
     recovered.incidents = incidents
         .into_values()
         .map(|(shift, mut incident)| {
@@ -161,6 +162,35 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     Ok(recovered)
 }
 
+/// Silences, as they were begun and ended.
+#[derive(Default)]
+struct Silences {
+    in_force: BTreeMap<u64, Silence>,
+    highest: u64,
+}
+
+impl Silences {
+    /// `shift` moves times of the request's boot onto today's clock.
+    fn hear(&mut self, request: Request, shift: i64, now: Time) {
+        match request {
+            Request::Silence { mut silence } => {
+                self.highest = self.highest.max(silence.id);
+                silence.until = Time::from_nanos(silence.until.nanos().saturating_add(shift));
+                if silence.until > now {
+                    self.in_force.insert(silence.id, silence);
+                }
+                if self.in_force.len() > SILENCES {
+                    self.in_force.pop_first();
+                }
+            }
+            Request::Unsilence { id } => {
+                self.in_force.remove(&id);
+            }
+            Request::Approve { .. } | Request::Reject { .. } | Request::Acknowledge { .. } => {}
+        }
+    }
+}
+
 /// Times of an earlier boot, on today's clock.
 fn move_times(incident: &mut Incident, shift: i64) {
     let moved = |time: Time| Time::from_nanos(time.nanos().saturating_add(shift));
@@ -170,6 +200,16 @@ fn move_times(incident: &mut Incident, shift: i64) {
     incident.evidence.since = moved(incident.evidence.since);
     for step in &mut incident.steps {
         step.at = moved(step.at);
+    }
+}
+
+/// The daemon ended while these were open; each with what moves its times onto today's clock, on which `now` is.
+fn interrupt_all(incidents: &mut BTreeMap<IncidentId, (i64, Incident)>, now: Time) {
+    for (shift, incident) in incidents.values_mut() {
+        if !incident.is_over() {
+            let then = now.nanos().saturating_sub(*shift);
+            interrupt(incident, Time::from_nanos(then));
+        }
     }
 }
 
@@ -199,6 +239,48 @@ mod tests {
             pid: 1,
             boot: String::new(),
         }
+    }
+
+    #[test]
+    fn silences_in_force_outlive_the_daemon_and_the_machines_clock() {
+        let folder =
+            std::env::temp_dir().join(format!("smart-monitor-silences-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        let at = |seconds: i64| seconds * 1_000_000_000;
+        let journal = Journal::open(&folder).expect("it opens");
+        let write = |monotonic, unix, request| {
+            let by = "root".to_owned();
+            let entry = Entry::Person { by, request };
+            let monotonic = Time::from_nanos(at(monotonic));
+            let written = journal.append(monotonic, at(unix), vec![entry]);
+            written.expect("it writes");
+        };
+        let silence = |id, until| Request::Silence {
+            silence: Silence {
+                id,
+                on: "auth".to_owned(),
+                detector: None,
+                until: Time::from_nanos(at(until)),
+                by: "root".to_owned(),
+                reason: "upgrade".to_owned(),
+            },
+        };
+        // A boot that has run for long: 1 ends after 10 s, 2 after an hour, 3 is ended by hand, so is 9, which had the highest number.
+        write(5000, 1000, silence(1, 5010));
+        write(5000, 1000, silence(2, 8600));
+        write(5000, 1000, silence(3, 8600));
+        write(5001, 1001, Request::Unsilence { id: 3 });
+        write(5001, 1001, silence(9, 8600));
+        write(5002, 1002, Request::Unsilence { id: 9 });
+        // The machine has started anew since: its clock shows 20 s, a hundred seconds later.
+        let now = Time::from_nanos(at(20));
+        let recovered = recover(&folder, now, at(1100)).expect("it reads");
+        let Request::Silence { silence } = silence(2, 20 + 3500) else {
+            unreachable!()
+        };
+        assert_eq!(recovered.silences, [silence]);
+        assert_eq!(recovered.next_silence, 10);
+        std::fs::remove_dir_all(folder).expect("it goes");
     }
 
     #[test]

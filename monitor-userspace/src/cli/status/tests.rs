@@ -2,7 +2,9 @@ use super::*;
 use crate::api::answers::{Clock, Cost};
 use crate::model::kernel_view::ProbeRow;
 use crate::model::view::DetectorView;
-use crate::model::{Evidence, IncidentId, ProcessKey, Service, Subject, Time, View};
+use crate::model::{
+    Evidence, IncidentId, Plan, ProcessKey, Proposed, Service, Silence, Subject, Time, View,
+};
 
 fn status() -> Status {
     let mut view = View::default();
@@ -89,6 +91,56 @@ fn a_service_that_is_down_or_a_critical_incident_is_trouble() {
     add_incident(&mut warning, Severity::Warning);
     assert!(!Sums::of(&warning).trouble());
     assert!(text(&warning, Paint::none()).starts_with("ATTENTION"));
+}
+
+#[test]
+fn what_waits_for_a_word_and_what_persons_have_said_is_shown() {
+    let mut status = status();
+    add_incident(&mut status, Severity::Critical);
+    let incident = status.view.incidents.get_mut(&IncidentId(7)).unwrap();
+    incident.acknowledged_by = Some("root (alice)".to_owned());
+    let after = |seconds| status.clock.time().after(Duration::from_secs(seconds));
+    incident.proposed = Some(Box::new(Proposed {
+        action: "restart_service".to_owned(),
+        plan: Plan::RestartService {
+            service: "auth".to_owned(),
+            process: None,
+            term_grace: Duration::ZERO,
+        },
+        reason: String::new(),
+        until: after(250),
+    }));
+    status.view.silences.push(Silence {
+        id: 3,
+        on: "payment".to_owned(),
+        detector: None,
+        until: after(7200),
+        by: "root".to_owned(),
+        reason: "upgrade".to_owned(),
+    });
+    status.view.maintenance.push("nightly".to_owned());
+    let shown = text(&status, Paint::none());
+    for line in [
+        "incident 7 proposes restart_service on service auth: `sudo smart-monitor approve 7` or `reject 7` (4 min 10 s left)",
+        "incident 7 is acknowledged by root (alice)",
+        "maintenance window nightly is open",
+    ] {
+        assert!(shown.lines().any(|it| it == line), "no {line} in\n{shown}");
+    }
+    assert!(
+        shown.contains("service auth  critical  proposed"),
+        "{shown}"
+    );
+    assert!(
+        shown.contains("silence 3: nothing is done about payment for 2 h 0 min, until "),
+        "{shown}"
+    );
+
+    // A word that comes too late is not asked for.
+    status.clock.monotonic_ns += 251_000_000_000;
+    let late = text(&status, Paint::none());
+    assert!(late.contains("service auth  critical  open"), "{late}");
+    assert!(!late.contains("approve"), "{late}");
 }
 
 #[test]

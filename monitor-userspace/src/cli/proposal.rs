@@ -1,0 +1,191 @@
+//! What an incident proposes, in words: for `approve`, `status` and `explain`.
+
+use std::time::Duration;
+
+use super::render::{self, Cell, Style};
+use crate::api::answers::OneIncident;
+use crate::model::{Incident, Plan, ProcessKey, Proposed, State, Time};
+
+/// What still waits for a person's word.
+pub(super) fn waiting(incident: &Incident, now: Time) -> Option<&Proposed> {
+    let proposed = incident.proposed.as_deref()?;
+    (!incident.is_over() && proposed.until > now).then_some(proposed)
+}
+
+/// Where an incident stands, for a listing: what waits for a person's word is told apart from what is merely open.
+pub(super) fn state(incident: &Incident, now: Time) -> Cell {
+    if waiting(incident, now).is_some() {
+        return Cell::styled("proposed", Style::Bad);
+    }
+    let style = match incident.state {
+        State::Open | State::Acting | State::Verifying => Style::Warning,
+        State::Resolved => Style::Good,
+        State::Suppressed => Style::Dim,
+        State::Escalated => Style::Bad,
+    };
+    Cell::styled(incident.state.name(), style)
+}
+
+/// What exactly would be done, in words.
+pub(super) fn plan(plan: &Plan) -> String {
+    let grace = |grace: &Duration| {
+        if grace.is_zero() {
+            "SIGKILL at once".to_owned()
+        } else {
+            format!(
+                "SIGTERM, and SIGKILL if it has not left after {}",
+                render::duration(*grace)
+            )
+        }
+    };
+    let name = |comm: &str, process: &ProcessKey| format!("{comm} [{}]", process.pid);
+    match plan {
+        Plan::KillProcess {
+            process,
+            comm,
+            term_grace,
+        } => format!("end {}: {}", name(comm, process), grace(term_grace)),
+        Plan::RestartService {
+            service,
+            process,
+            term_grace,
+        } => {
+            let old = process.map_or_else(String::new, |process| {
+                let how = grace(term_grace);
+                format!(", after what is left of its process {}: {how}", process.pid)
+            });
+            format!("start service {service} anew{old}")
+        }
+        Plan::LowerPriority {
+            process,
+            comm,
+            nice,
+        } => format!(
+            "let {} wait behind others for the CPU: nice {nice}",
+            name(comm, process)
+        ),
+        Plan::RestorePriority {
+            process,
+            comm,
+            nice,
+        } => format!(
+            "give {} back the priority that it had ({} threads)",
+            name(comm, process),
+            nice.len()
+        ),
+    }
+}
+
+/// The time that is left for a word.
+pub(super) fn left(proposed: &Proposed, now: Time) -> String {
+    render::duration(proposed.until.since(now))
+}
+
+/// Everything that a person needs to know to give a word.
+pub(super) fn text(one: &OneIncident, proposed: &Proposed) -> String {
+    let incident = &one.incident;
+    let facts = incident.evidence.facts.iter();
+    let evidence: Vec<_> = facts
+        .map(|(name, value)| format!("{name} {value}"))
+        .collect();
+    let seen = incident.steps.first().map(|step| step.detail.clone());
+    let lines = [
+        ("action", Some(proposed.action.clone())),
+        ("plan", Some(plan(&proposed.plan))),
+        ("asked because", Some(proposed.reason.clone())),
+        ("seen", seen),
+        (
+            "evidence",
+            (!evidence.is_empty()).then(|| evidence.join("; ")),
+        ),
+        ("time left", Some(left(proposed, one.clock.time()))),
+    ];
+    let mut out = format!(
+        "incident {}: {}, {} proposes\n",
+        incident.id,
+        incident.detector,
+        render::clean(&incident.subject.to_string())
+    );
+    for (name, value) in lines {
+        let Some(value) = value else { continue };
+        let mut name = name;
+        for line in render::wrap(&render::clean(&value), render::WIDTH - BEFORE) {
+            render::add(&mut out, format_args!("  {name:<13}  {line}\n"));
+            name = "";
+        }
+    }
+    out
+}
+
+/// Columns before the words.
+const BEFORE: usize = 2 + 13 + 2;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::answers::Clock;
+    use crate::model::incident::StepKind;
+    use crate::model::{Evidence, IncidentId, Severity, Subject};
+
+    fn proposing(until: Time) -> Incident {
+        let mut incident = Incident::new(
+            IncidentId(7),
+            "service_down",
+            Subject::service("auth"),
+            Severity::Critical,
+            Evidence::at(Time::default()).fact("exit", "status 1\x1b[2J"),
+            Time::default(),
+        );
+        incident.step(Time::default(), StepKind::Seen, "auth [41] has ended");
+        incident.proposed = Some(Box::new(Proposed {
+            action: "restart_service".to_owned(),
+            plan: Plan::RestartService {
+                service: "auth".to_owned(),
+                process: Some(ProcessKey {
+                    pid: 41,
+                    start_ticks: 1,
+                }),
+                term_grace: Duration::from_secs(5),
+            },
+            reason: "the remedy asks first".to_owned(),
+            until,
+        }));
+        incident
+    }
+
+    #[test]
+    fn who_gives_a_word_sees_for_what_and_how_long() {
+        let incident = proposing(Time::from_nanos(250_000_000_000));
+        let one = OneIncident {
+            clock: Clock {
+                monotonic_ns: 10_000_000_000,
+                unix_ns: 0,
+            },
+            causes: Vec::new(),
+            suppresses: Vec::new(),
+            incident: incident.clone(),
+        };
+        let proposed = waiting(&incident, one.clock.time()).unwrap();
+        assert_eq!(
+            text(&one, proposed),
+            "incident 7: service_down, service auth proposes\n\
+             \x20 action         restart_service\n\
+             \x20 plan           start service auth anew, after what is left of its process 41: SIGTERM, and SIGKILL if it has not left\n\
+             \x20                after 5.00 s\n\
+             \x20 asked because  the remedy asks first\n\
+             \x20 seen           auth [41] has ended\n\
+             \x20 evidence       exit status 1\u{fffd}[2J\n\
+             \x20 time left      4 min 0 s\n"
+        );
+    }
+
+    #[test]
+    fn what_has_expired_or_is_over_waits_for_nobody() {
+        let until = Time::from_nanos(5);
+        let mut incident = proposing(until);
+        assert!(waiting(&incident, Time::from_nanos(4)).is_some());
+        assert!(waiting(&incident, until).is_none());
+        incident.state = State::Resolved;
+        assert!(waiting(&incident, Time::from_nanos(4)).is_none());
+    }
+}
