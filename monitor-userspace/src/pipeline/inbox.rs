@@ -28,6 +28,11 @@ pub(super) enum Message {
         incident: IncidentId,
         who: Box<Identity>,
     },
+    /// The last lines of the log of what an incident is about.
+    Log {
+        incident: IncidentId,
+        lines: Vec<String>,
+    },
     /// New settings.
     Reload(Box<Settings>),
     /// Nothing may act any more: the daemon is ending.
