@@ -6,6 +6,8 @@
 mod disks;
 #[path = "decisions/dns.rs"]
 mod dns;
+#[path = "decisions/frozen.rs"]
+mod frozen;
 #[path = "decisions/growth.rs"]
 mod growth;
 #[path = "decisions/killed.rs"]

@@ -7,9 +7,11 @@ pub mod book;
 mod counting;
 mod decide;
 mod findings;
+mod freeze;
 mod outcome;
 mod people;
 mod roots;
+mod top;
 mod world;
 
 use std::collections::BTreeMap;
@@ -138,6 +140,8 @@ pub struct Engine {
     /// When to decide again about an incident.
     retries: BTreeMap<IncidentId, Time>,
     lost: [Option<Time>; Kind::TABLE],
+    recent: freeze::Recent,
+    top: top::Top,
     halted: Option<String>,
     counts: Counts,
     /// Kept between signals, so that a signal allocates nothing.
@@ -164,6 +168,8 @@ impl Engine {
             answered: BTreeMap::new(),
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
+            recent: freeze::Recent::default(),
+            top: top::Top::default(),
             halted: None,
             counts: counting::zeros(),
             scratch: Vec::new(),
@@ -238,6 +244,7 @@ impl Engine {
     /// Takes one signal: `at` is when it happened, `now` when it arrived here.
     pub fn observe(&mut self, signal: &Signal, at: Time, now: Time, orders: &mut Vec<Order>) {
         self.count_signal(signal);
+        self.recent.take(signal);
         if let Signal::Loss { probe, .. } = signal
             && let Some(lost) = self.lost.get_mut(usize::from(probe.number()))
         {

@@ -3,11 +3,13 @@
 //! Actions see the host through [`Host`], so that they are tested on a fake. Identity is checked here, at the last moment: a process
 //! is opened as a pidfd first and its start time compared after, so that what is signalled is what was meant, or nothing.
 
+pub mod capture;
 pub mod cgroupfs;
 pub mod clock;
 pub mod disks;
 pub mod exec;
 pub mod listeners;
+pub mod logs;
 pub mod own;
 pub mod procfs;
 pub mod rtnetlink;

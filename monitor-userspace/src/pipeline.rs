@@ -14,6 +14,8 @@ mod inbox;
 mod kernel_view;
 mod knowing;
 mod live_host;
+mod logs;
+mod once;
 mod options;
 mod people;
 mod sampling;

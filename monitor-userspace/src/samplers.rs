@@ -113,4 +113,5 @@ samplers! {
     service_pressure,
     listen_queues,
     network,
+    load,
 }

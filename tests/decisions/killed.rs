@@ -29,7 +29,7 @@ fn name(text: &str) -> [u8; 16] {
     task(1, text).comm
 }
 
-fn crossed(scene: &mut Scene, pid: u32, comm: &str, verdict: u32, cgroup: u64) {
+pub(super) fn crossed(scene: &mut Scene, pid: u32, comm: &str, verdict: u32, cgroup: u64) {
     scene.kernel(|header| {
         Event::MemoryCeiling(MemoryCeiling {
             header,

@@ -7,6 +7,8 @@
 mod answers;
 #[path = "daemon/cgroups.rs"]
 mod cgroups;
+#[path = "daemon/frozen.rs"]
+mod frozen;
 #[path = "daemon/guards.rs"]
 mod guards;
 #[path = "daemon/kernel_guards.rs"]

@@ -207,7 +207,7 @@ fn without_finished(view: &View) -> View {
         .iter()
         .filter(|(_, incident)| !incident.is_over());
     View {
-        incidents: open.map(|(id, incident)| (*id, incident.clone())).collect(),
+        incidents: open.map(|(id, incident)| (*id, brief(incident))).collect(),
         services: view.services.clone(),
         detectors: view.detectors.clone(),
         counts: view.counts.clone(),
@@ -217,6 +217,13 @@ fn without_finished(view: &View) -> View {
         maintenance: view.maintenance.clone(),
         rates: view.rates.clone(),
     }
+}
+
+/// Without what was frozen: of many incidents, that would be megabytes.
+fn brief(incident: &Incident) -> Incident {
+    let mut brief = incident.clone();
+    brief.evidence.frozen = None;
+    brief
 }
 
 #[derive(Debug, Deserialize)]
@@ -236,7 +243,8 @@ async fn incidents(
     let limit = listing.limit.unwrap_or(INCIDENTS);
     let mut incidents: Vec<_> = {
         let view = shown.view();
-        view.incidents.values().rev().take(limit).cloned().collect()
+        let latest = view.incidents.values().rev().take(limit);
+        latest.map(brief).collect()
     };
     incidents.reverse();
     Json(Incidents {

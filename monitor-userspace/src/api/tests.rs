@@ -149,6 +149,21 @@ async fn incidents_come_oldest_first_and_as_many_as_asked_for() {
 }
 
 #[tokio::test]
+async fn what_was_frozen_comes_with_one_incident_and_not_with_many() {
+    let sources = sources(Arc::new(OneProbe));
+    for incident in sources.view.lock().unwrap().incidents.values_mut() {
+        incident.evidence.frozen = Some(Box::default());
+    }
+    let address = start(sources);
+    let one = get(address, "/api/v1/incidents/4").await.json();
+    assert!(one["incident"]["evidence"]["frozen"].is_object(), "{one}");
+    for path in ["/api/v1/incidents", "/api/v1/status"] {
+        let many = get(address, path).await.body;
+        assert!(!many.contains("frozen"), "{many}");
+    }
+}
+
+#[tokio::test]
 async fn an_incident_comes_with_what_it_caused() {
     let address = start(sources(Arc::new(OneProbe)));
     let answer = get(address, "/api/v1/incidents/4").await.json();

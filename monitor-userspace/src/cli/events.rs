@@ -23,7 +23,7 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use monitor_common::Kind;
+use monitor_common::{Event, Kind};
 use monitor_common::probes::run_queue_latency::WATCHED_CGROUPS;
 
 use super::render::Paint;
@@ -35,6 +35,13 @@ use line::{Clock, Columns, TimeForm};
 use output::{Output, say};
 use resolve::Resolver;
 use stream::{Form, Stream, Tally, Until};
+
+/// What an event tells, for a person; nothing is looked up on this host.
+pub(super) fn in_words(event: &Event) -> String {
+    describe::what(event, &mut Resolver::none())
+}
+
+pub(super) use describe::style;
 
 /// Said below the options.
 const MORE: &str = "Needs root, and no daemon. Ctrl-C ends it. Events go to standard output; notices (a probe that is off, events that \

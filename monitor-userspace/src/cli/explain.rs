@@ -1,5 +1,6 @@
 //! `smart-monitor explain`: the causal time line of an incident, from kernel event to outcome.
 
+mod frozen;
 pub(super) mod story;
 mod verdict;
 

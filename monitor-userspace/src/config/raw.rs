@@ -42,7 +42,7 @@ pub struct Root {
     pub guard: Vec<super::guard::Raw>,
 }
 
-/// `[daemon]`: `state_dir`, `socket` and `http` take effect at the next start, not on reload.
+/// `[daemon]`: `state_dir`, `socket`, `http` and `capture_logs` take effect at the next start, not on reload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct Daemon {
@@ -56,6 +56,9 @@ pub struct Daemon {
     pub services_on_exit: OnExit,
     /// Time between SIGTERM and SIGKILL for services that are stopped.
     pub stop_grace: Span,
+    /// Have `kind = "command"` services write to `logs/NAME.log` in the state folder, so that their last lines stand in incidents; `false`:
+    /// to where the daemon writes.
+    pub capture_logs: bool,
 }
 
 /// See [`Daemon::services_on_exit`].
@@ -76,6 +79,7 @@ impl Default for Daemon {
             http: Listen(Some(SocketAddr::from(([127, 0, 0, 1], 9464)))),
             services_on_exit: OnExit::Stop,
             stop_grace: Span::seconds(10),
+            capture_logs: true,
         }
     }
 }

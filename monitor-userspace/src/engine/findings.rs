@@ -166,6 +166,7 @@ impl Engine {
             let seen = incident.evidence.seen;
             incident.step(seen, StepKind::Acted, KILLED_IN_KERNEL);
         }
+        incident.evidence.frozen = Some(Box::new(self.freeze(&incident)));
         self.count_opened(&incident, now);
         self.counts.forgotten += self.book.insert(incident);
         self.changed = true;

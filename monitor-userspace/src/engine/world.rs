@@ -1,4 +1,4 @@
-//! What signals say about the services of the configuration.
+//! What signals say about the services of the configuration, and about the host.
 
 use monitor_common::Event;
 
@@ -29,6 +29,19 @@ impl Engine {
                 if let Some(service) = services.find(of_it) {
                     service.latency = Some(*answers);
                     self.changed = true;
+                }
+            }
+            Signal::Sample {
+                sample: Sample::Load { load },
+            } => self.world.load = Some(*load),
+            Signal::Sample {
+                sample: Sample::Clock { unix_ns },
+            } => self.world.wall_ahead = Some(unix_ns.saturating_sub(at.nanos())),
+            Signal::Sample {
+                sample: Sample::Processes { processes },
+            } => {
+                if let Some(top) = self.top.take(processes, at) {
+                    self.world.top = top;
                 }
             }
             Signal::Service { service, change } => self.supervisor_says(service, change, at),

@@ -5,6 +5,7 @@
     reason = "the child of a service may have to enter its cgroup by itself"
 )]
 
+use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -34,9 +35,13 @@ pub struct Program {
 }
 
 /// Starts a program in a session of its own. Returns when its `exec` is done, with the process held by its pidfd. Its output goes
-/// where the daemon's does. It lives on when the daemon is killed, and is found again at the next start. It is in `cgroup` from its
+/// to `output`, or else where the daemon's does. It lives on when the daemon is killed, and is found again at the next start. It is in `cgroup` from its
 /// first instruction on, unless it could not be put there: see [`ServiceCgroup::holds`].
-pub fn start(program: &Program, cgroup: Option<&ServiceCgroup>) -> Result<Held, HostError> {
+pub fn start(
+    program: &Program,
+    cgroup: Option<&ServiceCgroup>,
+    output: Option<&File>,
+) -> Result<Held, HostError> {
     let first = program.command.first().ok_or_else(|| HostError::Spawn {
         program: "(empty command)".to_owned(),
         source: std::io::ErrorKind::InvalidInput.into(),
@@ -49,10 +54,11 @@ pub fn start(program: &Program, cgroup: Option<&ServiceCgroup>) -> Result<Held, 
         None
     };
     let folder = cgroup.and_then(ServiceCgroup::fresh);
-    let spawned = match folder.map(|folder| spawn::start(program, path.as_deref(), folder)) {
+    let path = path.as_deref();
+    let spawned = match folder.map(|folder| spawn::start(program, path, folder, output)) {
         Some(Ok(pid)) => Ok(pid),
         Some(Err(Refused::Exec(error))) => Err(error),
-        Some(Err(Refused::Clone)) | None => spawn(program, path.as_deref(), cgroup),
+        Some(Err(Refused::Clone)) | None => spawn(program, path, cgroup, output),
     };
     // Not reaped before `Held::bury`, so its PID cannot be used again until then.
     let pid = spawned.map_err(|source| HostError::Spawn {
@@ -75,6 +81,7 @@ fn spawn(
     program: &Program,
     path: Option<&Path>,
     cgroup: Option<&ServiceCgroup>,
+    output: Option<&File>,
 ) -> std::io::Result<u32> {
     let mut words = program.command.iter();
     let first = words.next().map(String::as_str).unwrap_or_default();
@@ -87,6 +94,11 @@ fn spawn(
         .args(words)
         .envs(program.environment.iter().cloned())
         .stdin(Stdio::null());
+    if let Some(output) = output {
+        command
+            .stdout(output.try_clone()?)
+            .stderr(output.try_clone()?);
+    }
     if path.is_some() {
         command.arg0(first);
     }

@@ -133,21 +133,40 @@ pub fn pressure(file: &File) -> std::io::Result<(u32, u32)> {
 }
 
 fn parse_pressure(text: &str) -> Option<(u32, u32)> {
-    let field = |kind: &str| -> Option<u32> {
-        let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
-        let (whole, part) = line
-            .split_once("avg10=")?
-            .1
-            .split(' ')
-            .next()?
-            .split_once('.')?;
-        whole
-            .parse::<u32>()
-            .ok()?
-            .checked_mul(100)?
-            .checked_add(part.parse().ok()?)
-    };
-    Some((field("some ")?, field("full ")?))
+    Some((avg10(text, "some ")?, avg10(text, "full ")?))
+}
+
+/// `avg10` of the line that begins with `kind`, hundredths of a per cent. Before 5.13, `/proc/pressure/cpu` has no line `full`.
+pub fn avg10(text: &str, kind: &str) -> Option<u32> {
+    let line = text.lines().find_map(|line| line.strip_prefix(kind))?;
+    hundredths(line.split_once("avg10=")?.1.split(' ').next()?)
+}
+
+/// The load average of one minute in a text of `/proc/loadavg`, hundredths.
+pub fn load1(text: &str) -> Option<u32> {
+    hundredths(text.split(' ').next()?)
+}
+
+/// How many CPUs a list such as `0-3,5` names (`/sys/devices/system/cpu/online`).
+pub fn count_cpus(list: &str) -> Option<u32> {
+    let mut count = 0_u32;
+    for range in list.trim().split(',') {
+        let ends = range.split_once('-').unwrap_or((range, range));
+        let (from, to): (u32, u32) = (ends.0.parse().ok()?, ends.1.parse().ok()?);
+        let cpus = to.checked_sub(from)?.checked_add(1)?;
+        count = count.checked_add(cpus)?;
+    }
+    Some(count)
+}
+
+/// A number with two decimals, as the kernel writes it.
+fn hundredths(number: &str) -> Option<u32> {
+    let (whole, part) = number.split_once('.')?;
+    whole
+        .parse::<u32>()
+        .ok()?
+        .checked_mul(100)?
+        .checked_add(part.parse().ok()?)
 }
 
 /// The daemon and everything above it, up to PID 1: never acted upon.
@@ -203,6 +222,22 @@ mod tests {
         let text = "some avg10=12.34 avg60=0.00 avg300=0.00 total=5\nfull avg10=1.05 avg60=0.00 avg300=0.00 total=2\n";
         assert_eq!(parse_pressure(text), Some((1234, 105)));
         assert_eq!(parse_pressure("nothing"), None);
+        let old = "some avg10=100.00 avg60=0.00 avg300=0.00 total=5\n";
+        assert_eq!(avg10(old, "some "), Some(10_000));
+        assert_eq!(avg10(old, "full "), None);
+    }
+
+    #[test]
+    fn load_and_cpus_read() {
+        assert_eq!(load1("12.05 0.45 0.40 2/345 6789\n"), Some(1205));
+        assert_eq!(load1("4294967295.99 0 0"), None);
+        assert_eq!(load1(""), None);
+        let cases = [("0\n", Some(1)), ("0-3,5,8-9\n", Some(7)), ("", None)];
+        for (list, cpus) in cases {
+            assert_eq!(count_cpus(list), cpus, "{list}");
+        }
+        assert_eq!(count_cpus("3-0"), None);
+        assert_eq!(count_cpus("0-4294967295"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use std::collections::BTreeMap;
 use std::ffi::{CString, OsStr, OsString};
 use std::fs::File;
 use std::io::{Error, Read};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::path::Path;
 
@@ -44,6 +44,8 @@ struct Prepared {
     folder: Option<CString>,
     user: Option<(u32, u32)>,
     null: File,
+    /// Where its output goes; where ours does when none.
+    output: Option<RawFd>,
 }
 
 /// Starts a program in this cgroup; its process id, once its `exec` is done. `path` is the program where it is not looked up.
@@ -51,6 +53,7 @@ pub(super) fn start(
     program: &Program,
     path: Option<&Path>,
     cgroup: BorrowedFd<'_>,
+    output: Option<&File>,
 ) -> Result<u32, Refused> {
     let first = program.command.first().map(OsStr::new).unwrap_or_default();
     let environment = environment(program);
@@ -66,6 +69,7 @@ pub(super) fn start(
             .transpose()?,
         user: program.user,
         null: File::open("/dev/null")?,
+        output: output.map(AsRawFd::as_raw_fd),
     };
     let arguments = program.command.iter().map(|word| text(OsStr::new(word)));
     let arguments = arguments.collect::<Result<Vec<_>, _>>()?;
@@ -223,6 +227,11 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
     // SAFETY: as in `child`.
     unsafe {
         if !done(libc::dup2(prepared.null.as_raw_fd(), 0).into()) {
+            return Error::last_os_error();
+        }
+        if let Some(output) = prepared.output
+            && !(done(libc::dup2(output, 1).into()) && done(libc::dup2(output, 2).into()))
+        {
             return Error::last_os_error();
         }
         if let Some((user, group)) = prepared.user {

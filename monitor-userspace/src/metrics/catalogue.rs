@@ -203,6 +203,7 @@ metrics! {
     BpfCpus, Gauge, "smart_monitor_bpf_cpu_ratio", NONE, [Program], "CPUs that a kernel program took when it was last measured; 0.01 is a hundredth of one";
     KnownEntries, Gauge, "smart_monitor_identities", NONE, [Table], "Processes and cgroups of which the daemon knows whose they are";
     KnownMissed, Counter, "smart_monitor_identity_events_missed", NONE, [], "Events that came faster than identities could be learnt from them";
+    LogsUnread, Counter, "smart_monitor_incident_logs_unread", NONE, [], "Logs of incidents that could not be read, or were not asked for because too many waited";
     KnownEvicted, Counter, "smart_monitor_identities_evicted", NONE, [Table], "Of these, those that had to make room before their time";
     DryRun, Gauge, "smart_monitor_dry_run", NONE, [], "1 while policy only says what it would have done";
     Halted, Gauge, "smart_monitor_halted", NONE, [], "1 while nothing may act, see /health for why";

@@ -294,6 +294,7 @@ fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {
         tables.try_for_each(|(name, table)| family.put(&[name], table.entries))
     })?;
     page.single(Metric::KnownMissed, known.missed)?;
+    page.single(Metric::LogsUnread, known.logs_unread)?;
     page.family(Metric::KnownEvicted, |family| {
         let mut tables = tables.iter();
         tables.try_for_each(|(name, table)| family.put(&[name], table.evicted))

@@ -154,6 +154,8 @@ pub struct KnownTables {
     pub processes: KnownTable,
     /// Events that came faster than they could be taken in; what they told is read from the host when somebody asks.
     pub missed: u64,
+    /// Logs of incidents that could not be read, or were not asked for because too many waited.
+    pub logs_unread: u64,
 }
 
 /// What the listeners of a network namespace did since it was made.

@@ -247,10 +247,13 @@ impl Daemon {
                 of.daemon.state_dir.clone(),
                 of.daemon.socket.clone(),
                 of.daemon.http,
+                of.daemon.capture_logs,
             )
         };
         if places(old) != places(new) {
-            tracing::warn!("[daemon] state_dir, socket and http take effect at the next start");
+            tracing::warn!(
+                "[daemon] state_dir, socket, http and capture_logs take effect at the next start"
+            );
         }
         if (&old.kernel, &old.samplers) != (&new.kernel, &new.samplers) {
             tracing::warn!("[kernel] and [samplers] take effect at the next start");

@@ -17,6 +17,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::hands::{Hands, Job};
 use super::inbox::{Delivered, Message};
 use super::knowing::Knowing;
+use super::logs::Logs;
+use super::once::Once;
 use super::people::Taken;
 use crate::actions;
 use crate::api::Asked;
@@ -26,8 +28,7 @@ use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Guards, Rings};
 use crate::model::incident::State as Phase;
 use crate::model::{
-    Effect, EffectResult, Identity, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time,
-    View,
+    Effect, EffectResult, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time, View,
 };
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
@@ -62,6 +63,7 @@ pub(super) struct Hot {
     /// Cgroups whose fork storms are to be ended.
     pub(super) storms: SyncSender<u64>,
     pub(super) knowing: Knowing,
+    pub(super) logs: Logs,
 }
 
 /// A service's process, until it has ended.
@@ -78,6 +80,8 @@ struct State {
     effects: VecDeque<Effect>,
     watched: Vec<Watched>,
     taken: Taken,
+    /// What was frozen is in the journal once.
+    once: Once,
     lost_total: u64,
     lost: BTreeMap<Kind, u64>,
     shown: Time,
@@ -96,6 +100,7 @@ pub(super) fn run(hot: Hot) {
         effects: VecDeque::new(),
         watched: Vec::new(),
         taken: Taken::default(),
+        once: Once::default(),
         lost_total: 0,
         lost: BTreeMap::new(),
         shown: Time::default(),
@@ -186,10 +191,17 @@ impl State {
             match order {
                 Order::Record(incident) => {
                     self.hot.knowing.ask(&incident);
-                    self.write(vec![Entry::Incident { incident }]);
+                    self.hot.logs.ask(&incident);
+                    self.write_incident(incident);
                 }
-                Order::Execute { permit, incident } => {
+                Order::Execute {
+                    permit,
+                    mut incident,
+                } => {
                     self.hot.knowing.ask(&incident);
+                    self.hot.logs.ask(&incident);
+                    // Long to write, and on the way to the act: the next line about the incident has it.
+                    incident.evidence.frozen = None;
                     self.execute(permit, incident);
                 }
             }
@@ -329,8 +341,15 @@ impl State {
                         pidfd,
                     });
                 }
-                Message::Who { incident, who } => self.identify(incident, *who),
                 Message::Person(asked) => self.take_asked(*asked),
+                Message::Who { incident, who } => {
+                    self.hot.engine.identify(incident, *who);
+                    self.tell_again(incident);
+                }
+                Message::Log { incident, lines } => {
+                    self.hot.engine.attach_log(incident, lines);
+                    self.tell_again(incident);
+                }
                 Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
                 Message::Quiesce => {
                     self.quiet = true;
@@ -364,14 +383,24 @@ impl State {
         self.taken.add(taken);
     }
 
-    fn identify(&mut self, id: IncidentId, who: Identity) {
-        self.hot.engine.identify(id, who);
-        let incident = self.hot.engine.incident(id).cloned();
+    /// More is known about an incident: its log may be asked for now, and the journal is to have it.
+    fn tell_again(&mut self, id: IncidentId) {
+        let Some(incident) = self.hot.engine.incident(id).cloned() else {
+            return;
+        };
+        self.hot.logs.ask(&incident);
         // Where an act is under way, the line about its outcome will say it.
-        let waits = |incident: &Incident| matches!(incident.state, Phase::Open | Phase::Escalated);
-        if let Some(incident) = incident.filter(|it| self.halted.is_none() && waits(it)) {
-            let incident = Box::new(incident);
-            self.write(vec![Entry::Incident { incident }]);
+        let acts = matches!(incident.state, Phase::Acting | Phase::Verifying);
+        if !acts && self.halted.is_none() {
+            self.write_incident(Box::new(incident));
+        }
+    }
+
+    fn write_incident(&mut self, mut incident: Box<Incident>) {
+        let id = incident.id;
+        self.once.leave_out(&mut incident);
+        if !self.write(vec![Entry::Incident { incident }]) {
+            self.once.forget(id);
         }
     }
 

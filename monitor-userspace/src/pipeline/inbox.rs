@@ -31,6 +31,11 @@ pub(super) enum Message {
     },
     /// A person asks for something.
     Person(Box<Asked>),
+    /// The last lines of the log of what an incident is about.
+    Log {
+        incident: IncidentId,
+        lines: Vec<String>,
+    },
     /// New settings.
     Reload(Box<Settings>),
     /// Nothing may act any more: the daemon is ending.

@@ -233,6 +233,7 @@ impl KernelView for LiveKernel {
             cgroups: table(stats.cgroups),
             processes: table(stats.processes),
             missed: self.known.missed(),
+            logs_unread: self.known.logs_unread(),
         }
     }
 }

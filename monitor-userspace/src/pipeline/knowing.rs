@@ -46,6 +46,7 @@ enum About {
 pub(super) struct Known {
     stats: Mutex<WhoStats>,
     missed: AtomicU64,
+    logs_unread: AtomicU64,
 }
 
 impl Known {
@@ -57,6 +58,15 @@ impl Known {
     /// Events that found the thread behind.
     pub(super) fn missed(&self) -> u64 {
         self.missed.load(Ordering::Relaxed)
+    }
+
+    /// Logs of incidents that were not read.
+    pub(super) fn logs_unread(&self) -> u64 {
+        self.logs_unread.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_unread_log(&self) {
+        self.logs_unread.fetch_add(1, Ordering::Relaxed);
     }
 }
 

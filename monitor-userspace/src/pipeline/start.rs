@@ -1,5 +1,6 @@
 //! From a command line to a running daemon, and to its end.
 
+use std::path::Path;
 use std::sync::mpsc::{Receiver, sync_channel};
 use std::sync::{Arc, Mutex};
 use std::thread::Builder;
@@ -16,6 +17,7 @@ use super::inbox::{Delivered, Inbox, Message, inbox};
 use super::kernel_view::LiveKernel;
 use super::knowing::{Knowing, Known};
 use super::live_host::LiveHost;
+use super::logs::Logs;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
 use super::sampling::Sampling;
@@ -25,7 +27,7 @@ use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::engine::Engine;
-use crate::host::{Host, clock, own, procfs};
+use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
@@ -76,7 +78,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         guarding(&kernel, &config, &journal),
         watch_list,
     ));
-    let commands = Arc::new(Commands::new(&folder, Arc::clone(&teller) as Arc<_>));
+    let commands = commands(&config, &folder, &teller);
     let protected = procfs::own_line();
     let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
     let probes_off = probes_off(&kernel, &probes);
@@ -168,6 +170,13 @@ struct Core<'a> {
     recorder: Option<Recorder>,
 }
 
+/// What starts services; nothing is started yet.
+fn commands(config: &Config, folder: &Path, teller: &Arc<Teller>) -> Arc<Commands> {
+    let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
+    let notify: Arc<Teller> = Arc::clone(teller);
+    Arc::new(Commands::new(folder, logs, notify))
+}
+
 /// Starts the hot thread with its hands, and the thread that forces the journal to the disk.
 fn start_core(
     core: Core<'_>,
@@ -186,6 +195,8 @@ fn start_core(
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;
+    let logs = Logs::start(inbox.clone(), Arc::clone(core.known), commands.logs());
+    let logs = logs.map_err(system("start a thread"))?;
     let (storms, to_end) = sync_channel(STORMS);
     let teller = Arc::clone(core.teller);
     thread("guard")
@@ -209,6 +220,7 @@ fn start_core(
         board: Arc::clone(core.view),
         recorder: core.recorder,
         knowing,
+        logs,
     };
     let core = thread("hot").spawn(move || hot::run(parts));
     Ok((
@@ -245,7 +257,7 @@ fn limitations(
     let (trouble, commands) = (Arc::clone(trouble), Arc::clone(commands));
     move || {
         let mut all = Trouble::complaints(&trouble);
-        all.extend(commands.limitation());
+        all.extend(commands.limitations());
         all.extend(pressures.limitation());
         all.extend(teller.guarding().complaints());
         all

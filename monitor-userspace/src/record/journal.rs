@@ -41,12 +41,12 @@ pub enum Entry {
     Ended,
     /// An incident began, or its state changed.
     Incident {
-        /// As it is now.
+        /// As it is now. What was frozen stands in the first such line, and again in one that has the last lines of a log too.
         incident: Box<Incident>,
     },
     /// An action is about to be done.
     Intent {
-        /// The incident it is for, with its evidence.
+        /// The incident it is for, with its evidence but for what was frozen.
         incident: Box<Incident>,
         /// The action.
         action: String,

@@ -95,7 +95,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             } => {
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
-                incidents.insert(id, (shift, *incident));
+                keep(&mut incidents, shift, *incident);
                 let at = today(line.unix_ns);
                 if !undo {
                     actions.push(PastAction {
@@ -129,7 +129,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                     let at = today(line.unix_ns);
                     last.judged.get_or_insert((outcome, at));
                 }
-                incidents.insert(id, (shift, *incident));
+                keep(&mut incidents, shift, *incident);
             }
             Entry::Person { request, .. } => silences.hear(request, shift, now),
             Entry::Reloaded { .. }
@@ -189,6 +189,16 @@ impl Silences {
             Request::Approve { .. } | Request::Reject { .. } | Request::Acknowledge { .. } => {}
         }
     }
+}
+
+/// Takes a line about an incident. What was frozen stands in one of its lines only.
+fn keep(incidents: &mut BTreeMap<IncidentId, (i64, Incident)>, shift: i64, mut incident: Incident) {
+    let id = incident.id;
+    if let Some((_, before)) = incidents.remove(&id) {
+        let frozen = &mut incident.evidence.frozen;
+        *frozen = frozen.take().or(before.evidence.frozen);
+    }
+    incidents.insert(id, (shift, incident));
 }
 
 /// Times of an earlier boot, on today's clock.
@@ -281,6 +291,36 @@ mod tests {
         assert_eq!(recovered.silences, [silence]);
         assert_eq!(recovered.next_silence, 10);
         std::fs::remove_dir_all(folder).expect("it goes");
+    }
+
+    #[test]
+    fn what_was_frozen_stands_in_one_line_and_stays() {
+        let at = Time::default();
+        let line = |log: &[&str]| {
+            let (host, evidence) = (Subject::Host, Evidence::at(at));
+            let id = IncidentId(3);
+            let mut incident = Incident::new(id, "d", host, Severity::Warning, evidence, at);
+            let lines: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
+            incident.evidence.frozen = (!lines.is_empty()).then(|| {
+                Box::new(crate::model::evidence::Frozen {
+                    log: lines,
+                    ..Default::default()
+                })
+            });
+            incident
+        };
+        let mut incidents = BTreeMap::new();
+        for (log, kept) in [
+            (&[][..], None),
+            (&["a"], Some("a")),
+            (&[], Some("a")),
+            (&["b"], Some("b")),
+        ] {
+            keep(&mut incidents, 0, line(log));
+            let frozen = incidents[&IncidentId(3)].1.evidence.frozen.as_ref();
+            let first = frozen.and_then(|frozen| frozen.log.first());
+            assert_eq!(first.map(String::as_str), kept);
+        }
     }
 
     #[test]

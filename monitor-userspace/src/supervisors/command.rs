@@ -7,11 +7,13 @@
 mod adoption;
 
 use std::collections::BTreeMap;
+use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Notify, Spec};
+use crate::host::capture;
 use crate::host::exec::{self, Program};
 use crate::host::service_cgroup::{Cgroups, ServiceCgroup};
 use crate::host::signals::Held;
@@ -35,6 +37,10 @@ pub struct Commands {
     adoption: Adoption,
     cgroups: Option<Cgroups>,
     limitation: Mutex<Option<String>>,
+    /// Folder for the output of services; none when it goes where the daemon's goes.
+    logs: Option<PathBuf>,
+    /// Why output is not captured, though it should be.
+    uncaptured: Mutex<Option<String>>,
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
 }
@@ -54,8 +60,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Commands {
-    /// No services yet. `instance` is the daemon's state folder.
-    pub fn new(instance: &Path, notify: Arc<dyn Notify>) -> Self {
+    /// No services yet. `instance` is the daemon's state folder; what services write goes to files in `logs`, else where the daemon's goes.
+    pub fn new(instance: &Path, logs: Option<PathBuf>, notify: Arc<dyn Notify>) -> Self {
         let services = Mutex::new(BTreeMap::new());
         let adoption = Adoption::new(instance);
         let (cgroups, without) = match Cgroups::find(instance) {
@@ -67,6 +73,8 @@ impl Commands {
             adoption,
             cgroups,
             limitation: Mutex::default(),
+            logs,
+            uncaptured: Mutex::default(),
             notify,
             services,
         };
@@ -76,9 +84,38 @@ impl Commands {
         commands
     }
 
-    /// What it cannot do on this host, if anything.
-    pub fn limitation(&self) -> Option<String> {
-        lock(&self.limitation).clone()
+    /// The folder of the files that services write to; none where they write to what the daemon does.
+    pub fn logs(&self) -> Option<PathBuf> {
+        self.logs.clone()
+    }
+
+    /// What it cannot do on this host.
+    pub fn limitations(&self) -> Vec<String> {
+        let both = [&self.limitation, &self.uncaptured];
+        let both = both
+            .into_iter()
+            .filter_map(|limitation| lock(limitation).clone());
+        both.collect()
+    }
+
+    /// Where the output of a service that is about to start goes; none for where the daemon's goes.
+    fn output(&self, name: &str, program: &Program) -> Option<File> {
+        let opened = capture::open(self.logs.as_ref()?, name, program.user);
+        let mut uncaptured = lock(&self.uncaptured);
+        match opened {
+            Ok(file) => {
+                *uncaptured = None;
+                Some(file)
+            }
+            Err(error) => {
+                let text = format!(
+                    "the output of {name} goes where the daemon's goes, and is not in its incidents: cannot {error}"
+                );
+                tracing::warn!("{text}");
+                *uncaptured = Some(text);
+                None
+            }
+        }
     }
 
     /// Says it once.
@@ -213,7 +250,8 @@ impl Commands {
             self.instance.display().to_string(),
         ));
         self.renew_cgroup(name, managed);
-        match exec::start(&program, managed.cgroup.as_ref()) {
+        let output = self.output(name, &program);
+        match exec::start(&program, managed.cgroup.as_ref(), output.as_ref()) {
             Ok(held) => {
                 let acted = clock::now();
                 let process = held.process();

@@ -27,7 +27,7 @@ use crate::model::Time;
 const NAMED: usize = 3;
 
 /// How much an event should stand out.
-pub(super) fn style(event: &Event) -> Option<Style> {
+pub(in crate::cli) fn style(event: &Event) -> Option<Style> {
     match event {
         Event::OomKill(_)
         | Event::ForkStorm(_)

@@ -5,7 +5,7 @@ use crate::cli::render::{self, Paint, Style, WIDTH};
 use crate::model::incident::StepKind;
 use crate::model::{Incident, IncidentId, Severity, Time};
 
-use super::verdict;
+use super::{frozen, verdict};
 
 /// What it is, its evidence, and how it ended.
 pub(in crate::cli) fn summary(one: &OneIncident, paint: Paint) -> String {
@@ -16,12 +16,13 @@ pub(in crate::cli) fn summary(one: &OneIncident, paint: Paint) -> String {
     out
 }
 
-/// The same, with every step between.
+/// The same, with every step between and how the host was.
 pub(in crate::cli) fn full(one: &OneIncident, paint: Paint) -> String {
     let mut out = head(one, paint);
     out.push('\n');
     steps(&mut out, one, paint);
     evidence(&mut out, &one.incident, paint);
+    frozen::add(&mut out, &one.incident, paint);
     out.push('\n');
     ending(&mut out, one, paint);
     out
@@ -142,7 +143,7 @@ fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
     }
 }
 
-fn since(start: Time, at: Time) -> String {
+pub(super) fn since(start: Time, at: Time) -> String {
     if at < start {
         format!("-{}", render::duration(start.since(at)))
     } else {
