@@ -205,9 +205,9 @@ impl Detector for Detect {
         track.last = seen;
         if track.failures >= self.config.failures && track.raised.is_none() {
             track.raised = Some(subject.clone());
-            let error = rustix::io::Errno::from_raw_os_error(
-                i32::try_from(attempt.error).unwrap_or(i32::MAX),
-            );
+            // Any number is an error here; one that the kernel does not have is only called unknown.
+            let error =
+                std::io::Error::from_raw_os_error(i32::try_from(attempt.error).unwrap_or(i32::MAX));
             let caller = attempt.event.task();
             let evidence = Evidence::at(seen)
                 .from_probe(attempt.event.kind())

@@ -2,10 +2,8 @@
 //! seen is seen all the same.
 
 use super::calendar::Calendar;
+use crate::model::view::SILENCES;
 use crate::model::{Incident, Silence, Time};
-
-/// Most silences in force.
-pub const SILENCES: usize = 256;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -45,10 +43,10 @@ impl Schedules {
 
     /// Begins a silence; false when there are too many.
     pub fn add(&mut self, silence: Silence) -> bool {
+        self.silences.retain(|old| old.id != silence.id);
         if self.silences.len() >= SILENCES {
             return false;
         }
-        self.silences.retain(|old| old.id != silence.id);
         self.silences.push(silence);
         true
     }

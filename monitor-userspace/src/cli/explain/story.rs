@@ -104,7 +104,7 @@ fn numbers(ids: &[IncidentId]) -> String {
 }
 
 /// Columns of a line before its words: time of day, time since the start, what.
-const BEFORE: usize = 2 + 15 + 2 + 12 + 2 + 11 + 2;
+const BEFORE: usize = 2 + 15 + 2 + 12 + 2 + 12 + 2;
 
 fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
     let incident = &one.incident;
@@ -127,7 +127,7 @@ fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
             }
         };
         let clock = render::wall(one.clock.unix_ns_of(step.at), "%H:%M:%S%.6f");
-        let what = paint.apply(style, &format!("{:<11}", step.what.name()));
+        let what = paint.apply(style, &format!("{:<12}", step.what.name()));
         let lines = render::wrap(&render::clean(&step.detail), WIDTH - BEFORE);
         let mut lines = lines.iter();
         let first = lines.next().map_or("", String::as_str);

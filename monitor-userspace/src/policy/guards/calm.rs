@@ -6,6 +6,8 @@ use super::{Asked, Refused, refuse};
 use crate::model::action::Risk;
 use crate::model::{Category, Plan, Time};
 
+/// Tasks that run or wait for each CPU (load average of a minute) in a queue that counts as long.
+const QUEUE: u32 = 4;
 /// How often it is asked again whether the host has calmed down.
 const AGAIN: Duration = Duration::from_secs(5);
 
@@ -70,7 +72,9 @@ pub(super) fn host_load(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     }
     let over = |share: u32, most: crate::config::units::Percent| f64::from(share) / 100.0 >= most.0;
     let memory = over(load.memory_full, asked.config.busy_memory);
-    let cpu = over(load.cpu_some, asked.config.busy_cpu);
+    // A small host that is put to use always has somebody wait for a CPU: only a long queue makes all of them slow.
+    let queue = load.load1 / 100 >= load.cpus.saturating_mul(QUEUE);
+    let cpu = queue && over(load.cpu_some, asked.config.busy_cpu);
     let io = over(load.io_full, asked.config.busy_io);
     let what = match (memory, cpu && ask.symptom, io && ask.symptom) {
         (true, _, _) => ("memory", load.memory_full),
