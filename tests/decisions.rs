@@ -806,6 +806,20 @@ fn nothing_acts_while_the_journal_cannot_be_written_and_everything_after() {
 }
 
 #[test]
+fn a_dry_run_names_the_action_where_the_audit_looks_for_it() {
+    let mut scene = Scene::new(&format!("[policy]\ndry_run = true\n{SERVICE}{RESTART}"));
+    scene.runs(700);
+    scene.exits(700, 9);
+    assert!(scene.permits.is_empty());
+    let said = scene.refused_by(1);
+    assert!(said.starts_with("dry_run: "), "{said}");
+    assert!(said.ends_with(" would have done restart_service"), "{said}");
+    let incident = scene.incident(1);
+    assert_eq!(incident.outcome, Some(Outcome::WouldHave));
+    assert!(incident.rule.is_some(), "and the rule: {incident:#?}");
+}
+
+#[test]
 fn a_hanging_service_is_restarted_and_its_exit_is_no_incident_of_its_own() {
     let latency =
         "[[remedy]]\ndetector = \"latency_spike\"\non = [\"*\"]\naction = \"restart_service\"\n";

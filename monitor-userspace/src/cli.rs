@@ -3,6 +3,7 @@
 mod ack;
 mod approve;
 mod ask;
+mod audit;
 mod check_config;
 mod demo;
 mod doctor;
@@ -45,6 +46,8 @@ enum Command {
     Status(status::Args),
     /// List incidents, or show one.
     Incidents(incidents::Args),
+    /// Who did what, why, and what came of it: the audit journal, its figures, and whether it is whole.
+    Audit(audit::Args),
     /// Watch kernel events as they happen: programs, signals, connections, waits, lack of memory, cgroups.
     Events(events::Args),
     /// The story of an incident, from kernel event to outcome.
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::CheckConfig(args) => Ok(check_config::run(&args)),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
+        Command::Audit(args) => audit::run(args),
         Command::Events(args) => events::run(args),
         Command::Explain(args) => explain::run(args),
         Command::Approve(args) => approve::run(args),

@@ -17,6 +17,7 @@ use crate::checks;
 use crate::host::exec::Program;
 use crate::model::{Named, Service};
 use crate::policy::{ConditionRule, Remedy};
+use crate::record::journal;
 use crate::{detectors, policy, samplers};
 pub use error::{ConfigError, Mistake};
 
@@ -30,6 +31,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// The daemon itself.
     pub daemon: raw::Daemon,
+    /// The audit journal.
+    pub journal: journal::Config,
     /// Kernel programs.
     pub kernel: raw::Kernel,
     /// Samplers.

@@ -5,6 +5,8 @@
 
 #[path = "daemon/answers.rs"]
 mod answers;
+#[path = "daemon/audit.rs"]
+mod audit;
 #[path = "daemon/cgroups.rs"]
 mod cgroups;
 #[path = "daemon/frozen.rs"]

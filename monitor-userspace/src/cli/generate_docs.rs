@@ -147,6 +147,7 @@ fn reference() -> anyhow::Result<String> {
         })
     };
     section("daemon", toml::Table::try_from(&config.daemon)?)?;
+    section("journal", toml::Table::try_from(&config.journal)?)?;
     section("kernel", toml::Table::try_from(&config.kernel)?)?;
     section("samplers", toml::Table::try_from(&config.samplers)?)?;
     section("detectors", toml::Table::try_from(&config.detectors)?)?;

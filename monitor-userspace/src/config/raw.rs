@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
-use crate::policy::calendar;
+use crate::record::journal;
 use crate::{checks, detectors, policy, samplers};
 
 /// All of it.
@@ -18,6 +18,8 @@ use crate::{checks, detectors, policy, samplers};
 pub struct Root {
     /// `[daemon]`
     pub daemon: Daemon,
+    /// `[journal]`
+    pub journal: journal::Config,
     /// `[kernel]`
     pub kernel: Kernel,
     /// `[samplers.*]`
@@ -34,8 +36,6 @@ pub struct Root {
     pub remedy: Vec<RawRemedy>,
     /// `[[condition]]`
     pub condition: Vec<RawCondition>,
-    /// `[[maintenance]]`
-    pub maintenance: Vec<Spanned<calendar::Raw>>,
     /// `[[group]]`
     pub group: Vec<RawGroup>,
     /// `[[guard]]`

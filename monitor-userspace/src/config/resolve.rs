@@ -58,6 +58,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     let mut config = Config {
         file,
         daemon: root.daemon,
+        journal: root.journal,
         kernel: root.kernel,
         samplers: root.samplers,
         detectors: root.detectors,
@@ -71,6 +72,13 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         guards: Vec::new(),
         groups: BTreeMap::new(),
     };
+    for wrong in config.journal.mistakes() {
+        mistakes.0.push(Found {
+            span: 0..0,
+            message: format!("[journal]: {wrong}"),
+            help: None,
+        });
+    }
     kernel(&config.kernel, &mut mistakes);
     budget(&config.kernel, &mut mistakes);
     limits(&config.policy, &mut mistakes);
@@ -107,7 +115,6 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     for entry in root.condition {
         response::condition_rule(entry, &names, &mut config, &mut mistakes);
     }
-    response::maintenance(root.maintenance, &names, &mut config, &mut mistakes);
     for entry in root.group {
         response::group(entry, &names, &mut config, &mut mistakes);
     }

@@ -255,6 +255,9 @@ impl Daemon {
                 "[daemon] state_dir, socket, http and capture_logs take effect at the next start"
             );
         }
+        if old.journal != new.journal {
+            tracing::warn!("[journal] takes effect at the next start");
+        }
         if (&old.kernel, &old.samplers) != (&new.kernel, &new.samplers) {
             tracing::warn!("[kernel] and [samplers] take effect at the next start");
         }

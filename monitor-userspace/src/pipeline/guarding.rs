@@ -164,7 +164,7 @@ impl Guarding {
         };
         let written = self
             .journal
-            .append(clock::now(), clock::unix_nanos(), vec![entry]);
+            .announce(clock::now(), clock::unix_nanos(), entry);
         if guards.holds_fire() || written.is_err() {
             tracing::error!(%target, "a fork storm is not ended: nothing may act");
             return;
@@ -284,7 +284,7 @@ impl Guarding {
         };
         let written = self
             .journal
-            .append(clock::now(), clock::unix_nanos(), vec![entry]);
+            .announce(clock::now(), clock::unix_nanos(), entry);
         let mut complaint = holds.map(|holds| format!("only reports: {holds}"));
         match written {
             Err(error) => {

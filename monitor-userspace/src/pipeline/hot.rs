@@ -32,7 +32,7 @@ use crate::model::{
 };
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
-use crate::record::{Entry, Journal};
+use crate::record::{Entry, Journal, JournalError};
 
 /// Longest sleep: bulk events wait in their ring no longer than this.
 const BULK: Duration = Duration::from_millis(100);
@@ -220,7 +220,7 @@ impl State {
             by: permit.grounds().by.clone(),
             undo: permit.grounds().undo,
         };
-        if !self.write(vec![intent]) {
+        if !self.announce(intent) {
             return self.give_up(&permit, "the journal cannot be written, so nothing acts");
         }
         match actions::strike(&permit, self.hot.host.as_ref()) {
@@ -254,11 +254,20 @@ impl State {
 
     /// Whether the entries are written. When not, nothing acts until they can be.
     fn write(&mut self, entries: Vec<Entry>) -> bool {
-        match self
-            .hot
-            .journal
-            .append(clock::now(), clock::unix_nanos(), entries)
-        {
+        let (now, unix_ns) = (clock::now(), clock::unix_nanos());
+        let written = self.hot.journal.append(now, unix_ns, entries);
+        self.note_written(written)
+    }
+
+    /// The same, for what is about to be done.
+    fn announce(&mut self, intent: Entry) -> bool {
+        let (now, unix_ns) = (clock::now(), clock::unix_nanos());
+        let written = self.hot.journal.announce(now, unix_ns, intent);
+        self.note_written(written)
+    }
+
+    fn note_written(&mut self, written: Result<(), JournalError>) -> bool {
+        match written {
             Ok(()) => {
                 // Full means that it is being asked for already.
                 let _ = self.hot.sync.try_send(());

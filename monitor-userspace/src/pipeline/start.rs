@@ -48,7 +48,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let mut kernel = load_kernel(&config)?;
     let folder =
         std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
-    let journal = Arc::new(Journal::open(&folder)?);
+    let journal = Arc::new(Journal::open(&folder, config.journal.clone())?);
     let now = clock::now();
     let recovered = recovery::recover(&folder, now, clock::unix_nanos()).map_err(|source| {
         DaemonError::Recover {

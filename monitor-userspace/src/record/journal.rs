@@ -1,117 +1,41 @@
 //! The audit journal: JSON, a line an entry, appended. Intent before the act, outcome after it.
 //!
 //! An entry is handed to the kernel before the act it announces (so it survives `kill -9` of the daemon) and forced to the disk right
-//! after by [`Journal::sync`], off the hot path: the acts of today (kill, restart) do not outlive a power cut either. A torn last line
-//! is cut off at the next start. Two generations of `SIZE` are kept. If an entry cannot be written, nothing may act.
+//! after by [`Journal::sync`], off the hot path: the acts of today (kill, restart) do not outlive a power cut either. With
+//! `intent = "before"` an intent is forced before its act. A torn last line is cut off at the next start. Every line has a sum that follows
+//! from the line before ([`chain`]). The file and its older generations are bounded ([`generations`]). If an entry cannot be
+//! written, nothing may act.
+
+mod chain;
+mod config;
+mod entry;
+mod generations;
+mod read;
+#[cfg(test)]
+mod tests;
+mod verify;
 
 use std::fs::{File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Seek, SeekFrom, Write};
+use std::io::{Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
-use serde::{Deserialize, Serialize};
+use crate::model::Time;
+use chain::Sum;
+pub use config::{Config, Intent};
+pub use entry::{Entry, Line};
+use read::LINE;
+pub use read::{Place, Shape, Stored, read};
+pub use verify::{Break, Report, verify};
 
-use crate::model::{Effect, Incident, Plan, Request, Time};
-
-/// Size at which a journal becomes the old generation, bytes.
-const SIZE: u64 = 16 << 20;
-/// Longest line that is read back; an incident with a full story is below 32 KiB.
-const LINE: u64 = 1 << 20;
 /// Space reserved ahead, so that a full disk does not stop the next few hundred entries.
 const AHEAD: u64 = 1 << 20;
 /// After an entry that could not be written, there must be room for so much before the next one is: otherwise what little is left
 /// takes a short entry, and the long one of the next act fails again.
 const ROOM: u64 = 64 << 10;
-
-/// What stands in a line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(tag = "entry", rename_all = "snake_case")]
-pub enum Entry {
-    /// The daemon started.
-    Started {
-        /// Its version.
-        version: String,
-        /// Its process id.
-        pid: u32,
-        /// Which boot of the machine this is: monotonic times mean something only within one.
-        boot: String,
-    },
-    /// The daemon ended in an orderly way.
-    Ended,
-    /// An incident began, or its state changed.
-    Incident {
-        /// As it is now. What was frozen stands in the first such line, and again in one that has the last lines of a log too.
-        incident: Box<Incident>,
-    },
-    /// An action is about to be done.
-    Intent {
-        /// The incident it is for, with its evidence but for what was frozen.
-        incident: Box<Incident>,
-        /// The action.
-        action: String,
-        /// What exactly.
-        plan: Plan,
-        /// The `[[remedy]]` that allows it.
-        #[serde(default)]
-        rule: String,
-        /// The person who allowed it, where one was asked.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        by: Option<String>,
-        /// It changes back what an action before it changed.
-        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-        undo: bool,
-    },
-    /// A person asked for something.
-    Person {
-        /// Who.
-        by: String,
-        /// What.
-        request: Request,
-    },
-    /// An action was done, or could not be.
-    Effect {
-        /// What it did.
-        effect: Effect,
-    },
-    /// The journal can be written again.
-    Resumed,
-    /// A fork storm is about to be ended with all of its cgroup, as the guard's arming announced.
-    StormEnding {
-        /// The service, or the path of the cgroup.
-        target: String,
-        /// The cgroup.
-        cgroup_id: u64,
-    },
-    /// A guard is armed in the kernel, which acts on it by itself from now on: the intent of all it will do.
-    Guarded {
-        /// What it limits: `memory_ceiling` or `fork_storm`.
-        guard: String,
-        /// The service, or the path of the cgroup.
-        target: String,
-        /// Bytes, or processes and threads a second.
-        limit: u64,
-        /// Whether the kernel kills whoever crosses it; otherwise it only reports.
-        enforce: bool,
-    },
-    /// The configuration was loaded anew.
-    Reloaded {
-        /// The file.
-        file: String,
-    },
-}
-
-/// A line.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Line {
-    /// `CLOCK_REALTIME`, nanoseconds since 1970.
-    pub unix_ns: i64,
-    /// `CLOCK_MONOTONIC`, nanoseconds: the clock of the times within the entry.
-    pub monotonic_ns: i64,
-    /// What happened.
-    #[serde(flatten)]
-    pub entry: Entry,
-}
+/// Most files that were moved away and wait to be forced to the disk.
+const LEFT: usize = 8;
 
 /// Why the journal cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -126,8 +50,12 @@ pub struct JournalError {
 /// The open journal.
 #[derive(Debug)]
 pub struct Journal {
+    folder: PathBuf,
     path: PathBuf,
+    config: Config,
     open: Mutex<Open>,
+    /// Held while generations are moved. Never waited for on the hot path.
+    moving: Mutex<()>,
 }
 
 #[derive(Debug)]
@@ -138,13 +66,21 @@ struct Open {
     dirty: bool,
     /// The last entry could not be written.
     failed: bool,
+    /// Sum of the last line.
+    last: Sum,
+    /// How many generations there were before this one.
+    generation: u64,
+    /// The folder does not have the file on the disk yet.
+    new: bool,
+    /// Files that were written until they were moved away, and are not forced to the disk yet.
+    left: Vec<File>,
 }
 
 impl Journal {
     /// Opens the journal in this folder, which is made if need be; cuts off a torn last line. A second daemon on the same folder
     /// is refused.
-    pub fn open(folder: &Path) -> Result<Self, JournalError> {
-        let path = folder.join("journal.jsonl");
+    pub fn open(folder: &Path, config: Config) -> Result<Self, JournalError> {
+        let path = folder.join(generations::CURRENT);
         let fail = |what, help| {
             let path = path.clone();
             move |source| JournalError {
@@ -159,13 +95,7 @@ impl Journal {
             "make it, or name another with --state-dir or [daemon] state_dir",
         ))?;
         let writable = "check its owner and free space, or name another folder with --state-dir or [daemon] state_dir";
-        let mut file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(fail("write", writable))?;
+        let mut file = create(&path).map_err(fail("write", writable))?;
         file.try_lock().map_err(|error| match error {
             std::fs::TryLockError::WouldBlock => fail(
                 "lock",
@@ -173,17 +103,33 @@ impl Journal {
             )(std::io::ErrorKind::WouldBlock.into()),
             std::fs::TryLockError::Error(source) => fail("lock", writable)(source),
         })?;
-        let length = whole_lines(&mut file).map_err(fail("read", writable))?;
-        file.set_len(length)
-            .map_err(fail("cut a torn line off", writable))?;
-        let open = Mutex::new(Open {
+        let (length, torn) = whole_lines(&mut file).map_err(fail("read", writable))?;
+        if torn > 0 {
+            file.set_len(length)
+                .map_err(fail("cut a torn line off", writable))?;
+            tracing::warn!(path = %path.display(), bytes = torn, "the journal ended in half a line, which is cut off");
+        }
+        let stored = Stored::open(folder).map_err(fail("read", writable))?;
+        let last = stored.last_sum().map_err(fail("read", writable))?;
+        let before = stored.generation().map_err(fail("read", writable))?;
+        let open = Open {
             file,
             length,
             reserved: 0,
             dirty: false,
             failed: false,
-        });
-        Ok(Self { path, open })
+            last: last.unwrap_or(Sum::NONE),
+            generation: before.saturating_add(u64::from(length == 0 && last.is_some())),
+            new: true,
+            left: Vec::new(),
+        };
+        Ok(Self {
+            folder: folder.to_owned(),
+            path,
+            config,
+            open: Mutex::new(open),
+            moving: Mutex::new(()),
+        })
     }
 
     /// Where it is.
@@ -197,49 +143,90 @@ impl Journal {
 
     /// Appends entries, all of them or none. When this returns, they survive the daemon.
     pub fn append(&self, now: Time, unix_ns: i64, entries: Vec<Entry>) -> Result<(), JournalError> {
-        let mut bytes = Vec::with_capacity(2048);
-        for entry in entries {
+        self.add(now, unix_ns, entries).map(drop)
+    }
+
+    /// Appends what is about to be done, which may be done when this returns: the entry survives the daemon then, and with
+    /// `intent = "before"` the machine as well.
+    pub fn announce(&self, now: Time, unix_ns: i64, intent: Entry) -> Result<(), JournalError> {
+        let open = self.add(now, unix_ns, vec![intent])?;
+        if self.config.intent == Intent::With {
+            return Ok(());
+        }
+        // The file it was written to, whatever becomes the journal meanwhile; and nobody waits for the disk under the lock.
+        let file = open.file.try_clone();
+        let new = open.new.then_some(open.generation);
+        drop(open);
+        let force = || {
+            file?.sync_data()?;
+            self.force_folder(new)
+        };
+        force().map_err(|error| self.fail("force to the disk", error))
+    }
+
+    fn add(
+        &self,
+        now: Time,
+        unix_ns: i64,
+        entries: Vec<Entry>,
+    ) -> Result<MutexGuard<'_, Open>, JournalError> {
+        let line = |entry| {
             let line = Line {
                 unix_ns,
                 monotonic_ns: now.nanos(),
                 entry,
             };
-            serde_json::to_writer(&mut bytes, &line)
-                .map_err(|error| self.fail("write", error.into()))?;
-            bytes.push(b'\n');
-        }
+            serde_json::to_vec(&line).map_err(|error| self.fail("write", error.into()))
+        };
+        let objects: Vec<_> = entries.into_iter().map(line).collect::<Result<_, _>>()?;
         let mut open = self.lock();
         if open.file.metadata().is_ok_and(|file| file.nlink() == 0) {
             tracing::error!(path = %self.path.display(), "the journal was deleted; a new one is begun");
-            *open = self
-                .begin()
+            self.begin(&mut open)
                 .map_err(|error| self.fail("begin anew", error))?;
         }
         if open.failed {
-            has_room(&open).map_err(|error| self.fail("write", error))?;
+            // Half a line is no line. Where it could not be taken back at once, it is now, or nothing is written.
+            let length = open.length;
+            open.file
+                .set_len(length)
+                .and_then(|()| has_room(&open))
+                .map_err(|error| self.fail("write", error))?;
         }
-        if open.length >= SIZE {
+        if open.length >= self.config.size.0 {
             self.rotate(&mut open)
                 .map_err(|error| self.fail("rotate", error))?;
         }
-        let before = open.length;
-        let added = u64::try_from(bytes.len()).unwrap_or(u64::MAX);
-        if let Err(error) = open.file.write_all(&bytes) {
-            // Half a line is no line.
+        let (mut text, mut last) = (Vec::with_capacity(8 << 10), open.last);
+        if open.length == 0 && last != Sum::NONE {
+            let head = line(Entry::Continued {
+                generation: open.generation,
+                after: last.to_string(),
+            })?;
+            last = chain::add(&mut text, &head, last);
+        }
+        for object in &objects {
+            last = chain::add(&mut text, object, last);
+        }
+        let added = u64::try_from(text.len()).unwrap_or(u64::MAX);
+        if let Err(error) = open.file.write_all(&text) {
+            let before = open.length;
             let _ = open.file.set_len(before);
             open.failed = true;
             return Err(self.fail("write", error));
         }
-        open.length = before.saturating_add(added);
+        open.length = open.length.saturating_add(added);
+        open.last = last;
         open.dirty = true;
         open.failed = false;
-        Ok(())
+        Ok(open)
     }
 
-    /// Forces what was appended to the disk, and reserves space for what may come. Called off the hot path.
+    /// Forces what was appended to the disk, and makes ready for what may come: space, and room for the next generation. Called off the
+    /// hot path.
     pub fn sync(&self) -> Result<(), JournalError> {
         // Nothing slow under the lock: the hot thread appends under it.
-        let (file, reserve) = {
+        let (file, reserve, left, new, full) = {
             let mut open = self.lock();
             if !std::mem::take(&mut open.dirty) {
                 return Ok(());
@@ -250,45 +237,79 @@ impl Journal {
                 open.reserved = open.length.saturating_add(AHEAD);
             }
             let file = open.file.try_clone();
-            (file.map_err(|error| self.fail("force", error))?, reserve)
+            let file = file.map_err(|error| self.fail("force", error))?;
+            let full = open.length >= self.config.size.0 / 8 * 7;
+            let new = open.new.then_some(open.generation);
+            (file, reserve, std::mem::take(&mut open.left), new, full)
         };
         if let Some(from) = reserve {
             // Where the file system cannot, the next append will say so when it fails.
             let _ =
                 rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::KEEP_SIZE, from, AHEAD);
         }
-        file.sync_data()
-            .map_err(|error| self.fail("force to the disk", error))
-    }
-
-    fn rotate(&self, open: &mut Open) -> std::io::Result<()> {
-        match std::fs::rename(&self.path, self.path.with_extension("1.jsonl")) {
-            Ok(()) => {}
-            // An attempt before this one came no further.
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
-            Err(error) => return Err(error),
+        let force = || {
+            left.iter().chain([&file]).try_for_each(File::sync_data)?;
+            self.force_folder(new)
+        };
+        force().map_err(|error| self.fail("force to the disk", error))?;
+        if full && let Err(error) = self.make_room() {
+            // It is done again, and said by who needs it, when the journal is full.
+            tracing::warn!(%error, path = %self.path.display(), "no room can be made for another generation of the journal yet");
         }
-        *open = self.begin()?;
         Ok(())
     }
 
+    /// Forces to the disk that the file is there, where it is the new one of this generation.
+    fn force_folder(&self, new: Option<u64>) -> std::io::Result<()> {
+        let Some(generation) = new else { return Ok(()) };
+        File::open(&self.folder)?.sync_all()?;
+        let mut open = self.lock();
+        open.new &= open.generation != generation;
+        Ok(())
+    }
+
+    /// Makes the number 1 free, before it is needed.
+    fn make_room(&self) -> std::io::Result<()> {
+        let _alone = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
+        generations::make_room(&self.folder, self.config.keep.into())
+    }
+
+    /// Makes the journal the first of the older generations. What was cut short before is finished.
+    fn rotate(&self, open: &mut Open) -> std::io::Result<()> {
+        let _alone = match self.moving.try_lock() {
+            Ok(alone) => alone,
+            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
+            // Room is being made right now: this file takes some more lines meanwhile.
+            Err(TryLockError::WouldBlock) => return Ok(()),
+        };
+        // Where it is gone already, an attempt before this one came no further.
+        if self.path.try_exists()? {
+            generations::make_room(&self.folder, self.config.keep.into())?;
+            std::fs::rename(&self.path, self.folder.join(generations::name(1)))?;
+        }
+        self.begin(open)
+    }
+
     /// An empty file in the journal's place.
-    fn begin(&self) -> std::io::Result<Open> {
-        let file = OpenOptions::new()
-            .create(true)
-            .read(true)
-            .append(true)
-            .mode(0o600)
-            .open(&self.path)?;
+    fn begin(&self, open: &mut Open) -> std::io::Result<()> {
+        let file = create(&self.path)?;
         file.try_lock()
             .map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
-        Ok(Open {
-            file,
-            length: 0,
-            reserved: 0,
-            dirty: true,
-            failed: false,
-        })
+        let before = std::mem::replace(&mut open.file, file);
+        if open.dirty && open.left.len() < LEFT {
+            open.left.push(before);
+        } else if open.dirty {
+            tracing::warn!(
+                "the disk is so slow that a generation of the journal is left to the kernel to write"
+            );
+        }
+        open.length = 0;
+        open.reserved = 0;
+        open.dirty = true;
+        open.failed = false;
+        open.new = true;
+        open.generation = open.generation.saturating_add(1);
+        Ok(())
     }
 
     fn fail(&self, what: &'static str, source: std::io::Error) -> JournalError {
@@ -302,6 +323,15 @@ impl Journal {
     }
 }
 
+fn create(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new()
+        .create(true)
+        .read(true)
+        .append(true)
+        .mode(0o600)
+        .open(path)
+}
+
 /// Whether there is room for [`ROOM`] more bytes. Where the file system cannot say, there is.
 fn has_room(open: &Open) -> std::io::Result<()> {
     let flags = rustix::fs::FallocateFlags::KEEP_SIZE;
@@ -311,148 +341,20 @@ fn has_room(open: &Open) -> std::io::Result<()> {
     }
 }
 
-/// Length of the file up to the end of its last whole line.
-fn whole_lines(file: &mut File) -> std::io::Result<u64> {
+/// Length of the file up to the end of its last whole line, and of what comes after.
+fn whole_lines(file: &mut File) -> std::io::Result<(u64, u64)> {
     let length = file.seek(SeekFrom::End(0))?;
-    let tail = length.min(LINE);
-    file.seek(SeekFrom::Start(length - tail))?;
-    let mut bytes = Vec::new();
-    file.take(tail).read_to_end(&mut bytes)?;
-    let last = bytes.iter().rposition(|byte| *byte == b'\n');
-    let torn = bytes.len() - last.map_or(0, |at| at + 1);
-    Ok(length - u64::try_from(torn).unwrap_or(0))
-}
-
-/// Reads the lines of a state folder's journal, oldest first. Lines that do not read (written by a newer version, damaged) are
-/// counted, not fatal.
-pub fn read(folder: &Path, mut each: impl FnMut(Line)) -> std::io::Result<u64> {
-    let mut unreadable = 0;
-    for name in ["journal.1.jsonl", "journal.jsonl"] {
-        let file = match File::open(folder.join(name)) {
-            Ok(file) => file,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        let mut reader = BufReader::new(file);
-        let mut text = Vec::new();
-        loop {
-            text.clear();
-            if reader.by_ref().take(LINE).read_until(b'\n', &mut text)? == 0 {
-                break;
-            }
-            match serde_json::from_slice(&text) {
-                Ok(line) => each(line),
-                Err(_) => unreadable += 1,
-            }
+    let (mut end, mut bytes) = (length, Vec::new());
+    while end > 0 {
+        let start = end.saturating_sub(LINE);
+        file.seek(SeekFrom::Start(start))?;
+        bytes.clear();
+        file.take(end - start).read_to_end(&mut bytes)?;
+        if let Some(last) = bytes.iter().rposition(|byte| *byte == b'\n') {
+            end = start.saturating_add(u64::try_from(last).unwrap_or(0) + 1);
+            break;
         }
+        end = start;
     }
-    Ok(unreadable)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn folder(name: &str) -> PathBuf {
-        let path =
-            std::env::temp_dir().join(format!("smart-monitor-{name}-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&path);
-        path
-    }
-
-    fn entries(folder: &Path) -> (Vec<Entry>, u64) {
-        let mut all = Vec::new();
-        let unreadable = read(folder, |line| all.push(line.entry)).expect("it reads");
-        (all, unreadable)
-    }
-
-    #[test]
-    fn a_torn_line_is_cut_off_and_the_rest_is_kept() {
-        let folder = folder("torn");
-        let journal = Journal::open(&folder).expect("it opens");
-        journal
-            .append(Time::default(), 0, vec![Entry::Ended, Entry::Ended])
-            .expect("it writes");
-        drop(journal);
-        let path = folder.join("journal.jsonl");
-        let mut file = OpenOptions::new()
-            .append(true)
-            .open(&path)
-            .expect("it opens");
-        file.write_all(b"{\"entry\":\"ended\",\"unix")
-            .expect("it writes");
-        let journal = Journal::open(&folder).expect("it opens again");
-        journal
-            .append(Time::default(), 0, vec![Entry::Ended])
-            .expect("it writes");
-        assert_eq!(entries(&folder), (vec![Entry::Ended; 3], 0));
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
-
-    #[test]
-    fn a_second_daemon_on_the_same_folder_is_refused() {
-        let folder = folder("lock");
-        let _first = Journal::open(&folder).expect("it opens");
-        let second = Journal::open(&folder).expect_err("it is locked");
-        assert!(
-            second.to_string().contains("another smart-monitor"),
-            "{second}"
-        );
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
-
-    #[test]
-    fn a_damaged_line_is_counted_and_passed_over() {
-        let folder = folder("damaged");
-        std::fs::create_dir_all(&folder).expect("it is made");
-        let text = "not json\n{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"ended\"}\n\n";
-        std::fs::write(folder.join("journal.jsonl"), text).expect("it writes");
-        assert_eq!(entries(&folder), (vec![Entry::Ended], 2));
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
-
-    #[test]
-    fn a_rotation_that_was_cut_short_is_finished() {
-        let folder = folder("rotation");
-        let journal = Journal::open(&folder).expect("it opens");
-        journal
-            .append(Time::default(), 0, vec![Entry::Resumed])
-            .expect("it writes");
-        journal.lock().length = SIZE;
-        std::fs::rename(folder.join("journal.jsonl"), folder.join("journal.1.jsonl"))
-            .expect("it moves");
-        journal
-            .append(Time::default(), 0, vec![Entry::Ended])
-            .expect("it goes on");
-        assert_eq!(entries(&folder), (vec![Entry::Resumed, Entry::Ended], 0));
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
-
-    #[test]
-    fn a_journal_that_is_deleted_is_begun_anew() {
-        let folder = folder("deleted");
-        let journal = Journal::open(&folder).expect("it opens");
-        std::fs::remove_file(folder.join("journal.jsonl")).expect("it goes");
-        journal
-            .append(Time::default(), 0, vec![Entry::Ended])
-            .expect("it writes");
-        assert_eq!(entries(&folder), (vec![Entry::Ended], 0));
-        std::fs::remove_dir_all(&folder).expect("it goes");
-        let gone = journal.append(Time::default(), 0, vec![Entry::Ended]);
-        assert!(gone.is_err(), "without its folder nothing can be written");
-    }
-
-    #[test]
-    fn it_is_bounded() {
-        let folder = folder("bounded");
-        let journal = Journal::open(&folder).expect("it opens");
-        journal.lock().length = SIZE;
-        journal
-            .append(Time::default(), 0, vec![Entry::Ended])
-            .expect("it rotates");
-        assert!(folder.join("journal.1.jsonl").exists());
-        let second = Journal::open(&folder);
-        assert!(second.is_err(), "the new generation is locked too");
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
+    Ok((end, length - end))
 }

@@ -9,6 +9,9 @@ use crate::model::incident::StepKind;
 use crate::model::view::{INCIDENTS, SILENCES};
 use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time};
 
+/// Most of a journal that is read, bytes, its newest: far more than is remembered, whatever is kept.
+const REACH: u64 = 64 << 20;
+
 /// See the module.
 #[derive(Debug, Default)]
 pub struct Recovered {
@@ -73,7 +76,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 .saturating_sub(unix_ns.saturating_sub(then_unix_ns)),
         )
     };
-    recovered.unreadable = journal::read(folder, |line| {
+    recovered.unreadable = journal::read(folder, REACH, |line| {
         let shift = today(line.unix_ns)
             .nanos()
             .saturating_sub(line.monotonic_ns);
@@ -135,6 +138,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             Entry::Reloaded { .. }
             | Entry::Guarded { .. }
             | Entry::StormEnding { .. }
+            | Entry::Continued { .. }
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
@@ -149,17 +153,18 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     recovered.actions = actions;
     recovered.silences = silences.in_force.into_values().collect();
     recovered.next_silence = silences.highest.saturating_add(1);
-    recovered.incidents = incidents
-        .into_values()
-        .map(|(shift, mut incident)| {
-            move_times(&mut incident, shift);
-            if !incident.is_over() {
-                interrupt(&mut incident, now);
-            }
-            incident
-        })
-        .collect();
+    let over = |(shift, incident)| ended(incident, shift, now);
+    recovered.incidents = incidents.into_values().map(over).collect();
     Ok(recovered)
+}
+
+/// With its times on today's clock, and over.
+fn ended(mut incident: Incident, shift: i64, now: Time) -> Incident {
+    move_times(&mut incident, shift);
+    if !incident.is_over() {
+        interrupt(&mut incident, now);
+    }
+    incident
 }
 
 /// Silences, as they were begun and ended.
@@ -241,7 +246,7 @@ fn interrupt(incident: &mut Incident, now: Time) {
 mod tests {
     use super::*;
     use crate::model::{Evidence, Severity, Subject};
-    use crate::record::Journal;
+    use crate::record::{Journal, journal};
 
     fn started() -> Entry {
         Entry::Started {
@@ -257,7 +262,7 @@ mod tests {
             std::env::temp_dir().join(format!("smart-monitor-silences-{}", std::process::id()));
         let _ = std::fs::remove_dir_all(&folder);
         let at = |seconds: i64| seconds * 1_000_000_000;
-        let journal = Journal::open(&folder).expect("it opens");
+        let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
         let write = |monotonic, unix, request| {
             let by = "root".to_owned();
             let entry = Entry::Person { by, request };
@@ -354,7 +359,7 @@ mod tests {
             by: None,
             undo: false,
         };
-        let journal = Journal::open(&folder).expect("it opens");
+        let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
         let write = |seconds, entry| {
             journal
                 .append(
