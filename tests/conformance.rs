@@ -184,6 +184,8 @@ fn nonsense_is_refused_and_never_a_panic() {
         "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { }\n",
         "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nmemory_max = 5\n",
         "[[process]]\nname = \"a\"\ncomm = [\"longer-than-fifteen\"]\n",
+        "[[remedy]]\ndetector = \"runaway_cpu\"\non = [\"*\"]\naction = \"lower_priority\"\nnice = 20\n",
+        "[[remedy]]\ndetector = \"runaway_cpu\"\non = [\"*\"]\naction = \"lower_priority\"\nnice = -1\n",
         "[kernel]\nrun_queue_threshold = \"-5s\"\n",
         "[kernel]\ndisabled = [\"no_such_probe\"]\n",
         "[daemon",

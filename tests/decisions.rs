@@ -33,7 +33,7 @@ use monitor_common::{Event, Flow, Header, Kind, Task};
 use smart_monitor::actions::{self, Struck};
 use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order, Settings};
-use smart_monitor::host::{Host, HostError, Opened, Restarted};
+use smart_monitor::host::{Host, HostError, Opened, Reniced, Restarted};
 use smart_monitor::model::incident::StepKind;
 use smart_monitor::model::{
     CheckFailure, CheckResult, Effect, EffectResult, Incident, IncidentId, Outcome, Plan,
@@ -934,6 +934,15 @@ impl Opened for Held {
     fn release_memory(&self) {
         self.did("release");
     }
+
+    fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
+        self.did("renice");
+        Ok(Reniced {
+            before: vec![(1, 0)],
+            changed: usize::from(want(1, 0) != 0),
+            ..Reniced::default()
+        })
+    }
 }
 
 impl Host for Stubborn {
@@ -980,6 +989,42 @@ fn a_process_is_asked_first_and_killed_only_when_it_stays() {
         );
         assert_eq!(*host.0.lock().expect("nobody panics with it"), expected);
     }
+}
+
+#[test]
+fn a_runaway_process_is_let_wait_and_what_it_had_is_known() {
+    let mut scene = Scene::new(&RUNAWAY.replace(
+        "action = \"kill_process\"",
+        "action = \"lower_priority\"\nnice = 15",
+    ));
+    runs_away(&mut scene, 800, "cruncher");
+    let permit = scene.permit();
+    let Plan::LowerPriority { process, nice, .. } = *permit.plan() else {
+        panic!("{permit:?}");
+    };
+    assert_eq!((process.pid, nice), (800, 15));
+    let host = Stubborn::default();
+    let struck = actions::strike(&permit, &host).expect("it has none");
+    assert!(
+        struck.is_none(),
+        "thousands of threads are nothing for the hot thread"
+    );
+    let effect = actions::execute(permit, struck, &host);
+    assert!(
+        matches!(effect.result, EffectResult::Done { .. }),
+        "{effect:?}"
+    );
+    let undo = Plan::RestorePriority {
+        process,
+        comm: "cruncher".to_owned(),
+        nice: vec![(1, 0)],
+    };
+    assert_eq!(effect.undo, Some(undo));
+    assert_eq!(
+        *host.0.lock().expect("nobody panics with it"),
+        ["renice"],
+        "nothing is ended"
+    );
 }
 
 #[test]

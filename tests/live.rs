@@ -8,3 +8,5 @@ mod events;
 mod identity;
 #[path = "live/kernel.rs"]
 mod kernel;
+#[path = "live/priority.rs"]
+mod priority;

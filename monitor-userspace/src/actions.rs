@@ -4,9 +4,9 @@
 //! fast has a `strike`: the part that never waits, done on the hot thread; `execute` then finishes it elsewhere. An action counts
 //! as done when `execute` says so, and as a success only when the signal that raised the incident says so.
 
-use crate::host::{Host, Opened};
+use crate::host::{Host, HostError, Opened};
 use crate::model::action::Risk;
-use crate::model::{Effect, EffectResult, Incident, Plan, Time, World};
+use crate::model::{Effect, EffectResult, Incident, Plan, ProcessKey, Subject, Time, World};
 use crate::policy::{Permit, Rung};
 
 /// What an action declares of itself.
@@ -24,14 +24,53 @@ pub struct Spec {
     pub plan: fn(&Incident, &World, &Rung) -> Result<Plan, String>,
     /// The part that never waits, for the hot thread.
     pub strike: Option<Strike>,
-    /// All of it, or what is left after the strike. May wait.
+    /// All of it, or what is left after the strike. May wait. The plan it is given is one that [`Spec::plan`] made, or one that an
+    /// execution of this action before left as [`Executed::undo`]: then it changes the host back.
     pub execute: Execute,
 }
 
 /// See [`Spec::strike`]. `Err` is an effect that is already final.
 pub type Strike = fn(&Permit, &dyn Host) -> Result<Struck, EffectResult>;
-/// See [`Spec::execute`]. When the host was changed, if it was, and how it went.
-pub type Execute = fn(&Permit, Option<Struck>, &dyn Host) -> (Option<Time>, EffectResult);
+/// See [`Spec::execute`].
+pub type Execute = fn(&Permit, Option<Struck>, &dyn Host) -> Executed;
+
+/// What an execution did.
+#[derive(Debug)]
+pub struct Executed {
+    /// When it began to change the host; none when it did not.
+    pub acted: Option<Time>,
+    /// How it went.
+    pub result: EffectResult,
+    /// What would change the host back; none where that is not possible, and for what did so itself.
+    pub undo: Option<Plan>,
+}
+
+impl Executed {
+    /// The host was changed, for good.
+    pub const fn at(acted: Time, result: EffectResult) -> Self {
+        Self {
+            acted: Some(acted),
+            result,
+            undo: None,
+        }
+    }
+
+    /// The host was not changed.
+    pub const fn nothing(result: EffectResult) -> Self {
+        Self {
+            acted: None,
+            result,
+            undo: None,
+        }
+    }
+
+    /// The permit's plan is none of this action's.
+    fn not_mine(action: &str) -> Self {
+        Self::nothing(EffectResult::Failed {
+            reason: format!("the plan is not one of {action}"),
+        })
+    }
+}
 
 /// A strike that was carried out.
 #[derive(Debug)]
@@ -53,6 +92,7 @@ macro_rules! actions {
 
 actions! {
     kill_process,
+    lower_priority,
     restart_service,
 }
 
@@ -68,7 +108,11 @@ pub fn strike(permit: &Permit, host: &dyn Host) -> Result<Option<Struck>, Box<Ef
     };
     match strike(permit, host) {
         Ok(struck) => Ok(Some(struck)),
-        Err(result) => Err(Box::new(effect(permit, None, result, host.now()))),
+        Err(result) => Err(Box::new(effect(
+            permit,
+            Executed::nothing(result),
+            host.now(),
+        ))),
     }
 }
 
@@ -78,25 +122,54 @@ pub fn strike(permit: &Permit, host: &dyn Host) -> Result<Option<Struck>, Box<Ef
     reason = "the permit must not be used a second time"
 )]
 pub fn execute(permit: Permit, struck: Option<Struck>, host: &dyn Host) -> Effect {
-    let (acted, result) = match find(permit.action()) {
+    let executed = match find(permit.action()) {
         Some(spec) => (spec.execute)(&permit, struck, host),
-        None => (
-            None,
-            EffectResult::Failed {
-                reason: format!("no action {}", permit.action()),
-            },
-        ),
+        None => Executed::nothing(EffectResult::Failed {
+            reason: format!("no action {}", permit.action()),
+        }),
     };
-    effect(&permit, acted, result, host.now())
+    effect(&permit, executed, host.now())
 }
 
-fn effect(permit: &Permit, acted: Option<Time>, result: EffectResult, finished: Time) -> Effect {
+fn effect(permit: &Permit, executed: Executed, finished: Time) -> Effect {
     Effect {
         incident: permit.incident(),
         action: permit.action().to_owned(),
-        acted,
+        acted: executed.acted,
         finished,
-        result,
-        undo: None,
+        result: executed.result,
+        undo: executed.undo,
+    }
+}
+
+/// The process that an incident is about, and its name. It is the subject's own, never one that the evidence merely mentions: a
+/// refused connection also names its caller.
+fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String), String> {
+    match &incident.subject {
+        Subject::Process { process, comm, .. } => Ok((*process, comm.clone())),
+        Subject::Service { name } => {
+            let service = world.services.get(name);
+            let running = service.and_then(|service| Some((service.process?, service.started?)));
+            let (process, started) =
+                running.ok_or_else(|| format!("service {name} does not run"))?;
+            if started > incident.evidence.seen {
+                return Err(format!("service {name} has been started anew since"));
+            }
+            Ok((process, name.clone()))
+        }
+        Subject::Host | Subject::Peer { .. } | Subject::Device { .. } => {
+            Err(format!("{} is no process", incident.subject))
+        }
+    }
+}
+
+/// A target that is not the one that was meant is a refusal; anything else is a failure.
+fn refused(error: &HostError) -> EffectResult {
+    let reason = error.to_string();
+    match error {
+        HostError::Gone(_) | HostError::Reused(_) | HostError::Replaced { .. } => {
+            EffectResult::Refused { reason }
+        }
+        _ => EffectResult::Failed { reason },
     }
 }

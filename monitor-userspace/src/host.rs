@@ -11,6 +11,7 @@ pub mod exec;
 pub mod listeners;
 pub mod logs;
 pub mod own;
+pub mod priority;
 pub mod procfs;
 pub mod rtnetlink;
 pub mod service_cgroup;
@@ -20,6 +21,7 @@ mod spawn;
 use std::time::Duration;
 
 use crate::model::{ProcessKey, Time};
+pub use priority::Reniced;
 
 /// Why the host could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -114,4 +116,9 @@ pub trait Opened: Send + std::fmt::Debug {
 
     /// Frees the memory of a process that is dying, without waiting for it to do so. Does nothing on kernels that cannot (before 5.15).
     fn release_memory(&self);
+
+    /// Gives each of its threads the nice value that `want` says, given the thread's id and the value it has; those that are born
+    /// meanwhile too. Bounded by [`priority::THREADS`]. Threads that end meanwhile are passed over. An error when nothing could be read
+    /// or changed; what stops it later stands in [`Reniced::stopped`].
+    fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError>;
 }

@@ -4,10 +4,10 @@
 
 use std::time::Duration;
 
-use super::{Spec, Struck};
+use super::{Executed, Spec, Struck, process_of, refused};
 use crate::host::{Host, HostError};
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
+use crate::model::{EffectResult, Incident, Plan, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -24,24 +24,8 @@ pub const SPEC: Spec = Spec {
 /// How long a process may take to die of SIGKILL before it counts as stuck in the kernel.
 const DYING: Duration = Duration::from_secs(10);
 
-/// The process is the subject's own, never one that the evidence merely mentions: a refused connection also names its caller.
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
-    let (process, comm) = match &incident.subject {
-        Subject::Process { process, comm, .. } => (*process, comm.clone()),
-        Subject::Service { name } => {
-            let service = world.services.get(name);
-            let running = service.and_then(|service| Some((service.process?, service.started?)));
-            let (process, started) =
-                running.ok_or_else(|| format!("service {name} does not run"))?;
-            if started > incident.evidence.seen {
-                return Err(format!("service {name} has been started anew since"));
-            }
-            (process, name.clone())
-        }
-        Subject::Host | Subject::Peer { .. } | Subject::Device { .. } => {
-            return Err(format!("{} is no process", incident.subject));
-        }
-    };
+    let (process, comm) = process_of(incident, world)?;
     let evidence = &incident.evidence;
     if evidence.killed_in_kernel && evidence.process == Some(process) {
         return Err("a guard in the kernel has sent its SIGKILL already".to_owned());
@@ -64,39 +48,23 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
             reason: "not a plan to end a process".to_owned(),
         });
     };
-    let target = host.open(*process).map_err(refused)?;
+    let target = host.open(*process).map_err(|error| refused(&error))?;
     let sent = if term_grace.is_zero() {
         target.kill()
     } else {
         target.terminate()
     };
-    sent.map_err(refused)?;
+    sent.map_err(|error| refused(&error))?;
     let acted = host.now();
     Ok(Struck { acted, target })
 }
 
-/// A target that is not the one that was meant is a refusal; anything else is a failure.
-fn refused(error: HostError) -> EffectResult {
-    match error {
-        HostError::Gone(_) | HostError::Reused(_) => EffectResult::Refused {
-            reason: error.to_string(),
-        },
-        other => EffectResult::Failed {
-            reason: other.to_string(),
-        },
-    }
-}
-
-fn execute(
-    permit: &Permit,
-    struck: Option<Struck>,
-    host: &dyn Host,
-) -> (Option<Time>, EffectResult) {
+fn execute(permit: &Permit, struck: Option<Struck>, host: &dyn Host) -> Executed {
     let struck = match struck.map_or_else(|| strike(permit, host), Ok) {
         Ok(struck) => struck,
-        Err(result) => return (None, result),
+        Err(result) => return Executed::nothing(result),
     };
-    (Some(struck.acted), finish(permit, &struck))
+    Executed::at(struck.acted, finish(permit, &struck))
 }
 
 fn finish(permit: &Permit, struck: &Struck) -> EffectResult {

@@ -3,10 +3,10 @@
 //! Not more than that: it starts no service that the configuration does not name, and refuses when the service's process is not the
 //! one the incident is about any more (someone else was faster).
 
-use super::{Spec, Struck};
-use crate::host::{Host, HostError};
+use super::{Executed, Spec, Struck, refused};
+use crate::host::Host;
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, Subject, Time, World};
+use crate::model::{EffectResult, Incident, Plan, Subject, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -35,32 +35,20 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
     })
 }
 
-fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> (Option<Time>, EffectResult) {
+fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
     let Plan::RestartService {
         service,
         process,
         term_grace,
     } = permit.plan()
     else {
-        let reason = "not a plan to restart a service".to_owned();
-        return (None, EffectResult::Failed { reason });
+        return Executed::not_mine(SPEC.name);
     };
     match host.restart_service(service, *process, *term_grace) {
         Ok(restarted) => {
             let detail = format!("{service} runs as pid {}", restarted.process.pid);
-            (Some(restarted.acted), EffectResult::Done { detail })
+            Executed::at(restarted.acted, EffectResult::Done { detail })
         }
-        Err(error @ HostError::Replaced { .. }) => (
-            None,
-            EffectResult::Refused {
-                reason: error.to_string(),
-            },
-        ),
-        Err(error) => (
-            None,
-            EffectResult::Failed {
-                reason: error.to_string(),
-            },
-        ),
+        Err(error) => Executed::nothing(refused(&error)),
     }
 }

@@ -18,6 +18,8 @@ use crate::{actions, detectors};
 
 /// Most rungs of a ladder.
 const RUNGS: usize = 16;
+/// The nice value of `lower_priority`, where nothing says one.
+const NICE: i32 = 10;
 /// Longest time that a rule may wait, or a person be waited for.
 const LONGEST: Duration = Duration::from_hours(7 * 24);
 
@@ -52,6 +54,8 @@ pub struct RawRemedy {
     /// Time between SIGTERM and SIGKILL.
     #[serde(default = "term_grace")]
     pub term_grace: Span,
+    /// The nice value that `lower_priority` gives, 1 to 19; 10 when it is not given.
+    pub nice: Option<Spanned<i32>>,
     /// A person must allow it, within this time.
     pub approval: Option<Spanned<Span>>,
     /// The ladder.
@@ -73,6 +77,8 @@ pub struct RawStep {
     pub verify_within: Option<Span>,
     /// Time between SIGTERM and SIGKILL.
     pub term_grace: Option<Span>,
+    /// The nice value that `lower_priority` gives, 1 to 19.
+    pub nice: Option<Spanned<i32>>,
     /// A person must allow it, within this time.
     pub approval: Option<Spanned<Span>>,
 }
@@ -227,6 +233,17 @@ fn subjects(
     on.into_iter().map(Spanned::into_inner).collect()
 }
 
+fn nice(at: Option<&Spanned<i32>>, mistakes: &mut Mistakes) -> i32 {
+    let Some(at) = at else {
+        return NICE;
+    };
+    if !(1..=19).contains(at.get_ref()) {
+        let help = "19 is the last to get a CPU; 0 is what processes usually have".to_owned();
+        mistakes.add(at, "`nice` must be 1 to 19".to_owned(), Some(help));
+    }
+    *at.get_ref()
+}
+
 /// The rungs of a remedy: its steps, or the one action that stands for a ladder.
 fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
     let one = raw.action.clone().map(|action| RawStep {
@@ -235,6 +252,7 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
         attempts: raw.attempts,
         verify_within: None,
         term_grace: None,
+        nice: None,
         approval: None,
     });
     if one.is_some() && !raw.step.is_empty() {
@@ -286,6 +304,7 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
                 attempts: step.attempts.or((at < last).then_some(1)),
                 verify_within: step.verify_within.unwrap_or(raw.verify_within).0,
                 term_grace: step.term_grace.unwrap_or(raw.term_grace).0,
+                nice: nice(step.nice.as_ref().or(raw.nice.as_ref()), mistakes),
                 approval: span(step.approval.as_ref(), mistakes).or(whole),
             }
         })

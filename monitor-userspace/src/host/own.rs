@@ -25,7 +25,9 @@ pub fn stay_alive() {
 
 /// Puts the calling thread before ordinary work.
 pub fn hurry() {
-    if let Err(error) = setpriority_process(None, NICE) {
+    #[expect(clippy::disallowed_methods, reason = "it is this very thread")]
+    let set = setpriority_process(None, NICE);
+    if let Err(error) = set {
         tracing::info!(%error, "the hot thread has no priority over other work (needs CAP_SYS_NICE)");
     }
 }

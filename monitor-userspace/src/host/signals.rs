@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{HostError, Opened, procfs};
+use super::{HostError, Opened, Reniced, priority, procfs};
 use crate::model::ProcessKey;
 
 /// A process that cannot be mistaken for another.
@@ -86,6 +86,15 @@ impl Opened for Held {
         unsafe {
             libc::syscall(libc::SYS_process_mrelease, self.pidfd.as_raw_fd(), 0);
         }
+    }
+
+    fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
+        let mut reniced = priority::renice(self.process, want)?;
+        // While its pidfd says that it lives, its PID has meant no other process.
+        if self.wait(Duration::ZERO)? {
+            reniced.stopped = Some(HostError::Gone(self.process));
+        }
+        Ok(reniced)
     }
 }
 

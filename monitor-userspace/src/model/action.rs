@@ -12,6 +12,8 @@ use super::{IncidentId, ProcessKey, Time};
 pub enum Risk {
     /// Brings back what has already failed; a wrong one costs little.
     Restores,
+    /// Holds back what is running, and lets it go again when asked to: a wrong one costs time, and no work is lost.
+    Restrains,
     /// Ends something that is running; work in memory is lost.
     Destructive,
 }
@@ -53,7 +55,7 @@ pub enum Plan {
         process: ProcessKey,
         /// Its name, for people.
         comm: String,
-        /// The nice value of each thread, by its id.
+        /// The nice value of each thread, by its id; any other thread gets the lowest of them.
         nice: Vec<(u32, i32)>,
     },
 }

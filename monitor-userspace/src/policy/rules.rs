@@ -44,6 +44,8 @@ pub struct Rung {
     pub verify_within: Duration,
     /// Time between SIGTERM and SIGKILL.
     pub term_grace: Duration,
+    /// The nice value for `lower_priority`, 1 to 19.
+    pub nice: i32,
     /// A person must allow it, within this time.
     pub approval: Option<Duration>,
 }
