@@ -13,6 +13,7 @@ use smart_monitor::model::{
     CheckResult, EffectResult, IncidentId, Outcome, ProcessKey, ServiceSignal, Signal, Time,
 };
 use smart_monitor::policy::guards;
+use smart_monitor::policy_test::Suite;
 use smart_monitor::{actions, checks, detectors, samplers, supervisors};
 
 fn root() -> PathBuf {
@@ -115,6 +116,7 @@ fn every_configuration_we_ship_is_good() {
             } else if path
                 .extension()
                 .is_some_and(|extension| extension == "toml")
+                && !is_policy_test(&path)
             {
                 if let Err(error) = Config::load(&path) {
                     panic!("{}", error.render());
@@ -124,6 +126,52 @@ fn every_configuration_we_ship_is_good() {
         }
     }
     assert!(checked >= 2, "only {checked} files were found");
+}
+
+fn is_policy_test(path: &Path) -> bool {
+    path.to_string_lossy().ends_with(".test.toml")
+}
+
+fn passes(suite: &Suite) {
+    for verdict in suite.run() {
+        assert!(verdict.ok, "{}: {verdict:#?}", suite.file().display());
+    }
+}
+
+#[test]
+fn every_example_has_policy_tests_and_they_pass() {
+    let examples = root().join("config/examples");
+    let mut tested = 0;
+    for entry in std::fs::read_dir(&examples).expect("it is there") {
+        let path = entry.expect("it reads").path();
+        if path.is_dir() {
+            continue;
+        }
+        let stem = path.file_stem().expect("it has a stem").to_string_lossy();
+        let tests = examples.join(format!("tests/{stem}.test.toml"));
+        let suite = Suite::load(&tests).unwrap_or_else(|error| panic!("{}", error.render()));
+        passes(&suite);
+        tested += 1;
+    }
+    assert!(tested >= 3, "only {tested} examples were found");
+}
+
+#[test]
+fn the_example_of_the_documentation_is_true() {
+    let page = std::fs::read_to_string(root().join("docs/policy-tests.md")).expect("it reads");
+    let blocks: Vec<&str> = page
+        .split("```toml\n")
+        .skip(1)
+        .filter_map(|block| block.split("```").next())
+        .collect();
+    let [config, tests, ..] = blocks.as_slice() else {
+        panic!("the page shows a configuration and its tests");
+    };
+    let suite = Suite::parse(tests, Path::new("shop.test.toml"), &mut |path| {
+        assert_eq!(path, Path::new("smart-monitor.toml"));
+        Ok((*config).to_owned())
+    });
+    passes(&suite.unwrap_or_else(|error| panic!("{}", error.render())));
 }
 
 #[test]
@@ -244,6 +292,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         let text = format!(
             "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n\
              check = {{ tcp = \"127.0.0.1:1\" }}\n\
+             [policy]\nboot_grace = \"0s\"\n\
              [detectors.latency_spike]\nchecks = 1\n\
              [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n",
             spec.name
@@ -346,7 +395,10 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
             format!("{rule}{act}for = \"0s\"\n"),
             "not more than nothing",
         ),
-        (format!("{rule}{act}approval = \"720h\"\n"), "at most 7 days"),
+        (
+            format!("{rule}{act}approval = \"720h\"\n"),
+            "at most 7 days",
+        ),
         (format!("{rule}{act}name = \"a b\"\n"), "cannot be a name"),
         (
             format!("{rule}{act}name = \"a\"\n{rule}{act}name = \"a\"\n"),

@@ -92,6 +92,10 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("actions", &["host", "policy"]),
     ("engine", &["actions", "detectors", "policy", "verify"]),
     (
+        "policy_test",
+        &["actions", "config", "detectors", "engine", "policy"],
+    ),
+    (
         "config",
         &[
             "actions",

@@ -20,6 +20,7 @@ mod silences;
 mod simulate;
 mod status;
 mod stored;
+mod test_policy;
 mod unsilence;
 
 use std::process::ExitCode;
@@ -42,6 +43,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check a configuration; mistakes are shown where they stand.
     CheckConfig(check_config::Args),
+    /// Run a user's tests of a policy: what happens, and what must be done about it.
+    TestPolicy(test_policy::Args),
     /// Health at a glance.
     Status(status::Args),
     /// List incidents, or show one.
@@ -79,6 +82,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::CheckConfig(args) => Ok(check_config::run(&args)),
+        Command::TestPolicy(args) => test_policy::run(args),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
         Command::Audit(args) => audit::run(args),

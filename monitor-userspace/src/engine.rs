@@ -28,6 +28,7 @@ use crate::model::{
 };
 use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules};
 use book::Book;
+pub use decide::BEFORE;
 use roots::Learned;
 
 /// An action that has not come back after this and twice its time to show an effect hangs.

@@ -17,6 +17,7 @@ pub mod metrics;
 pub mod model;
 pub mod pipeline;
 pub mod policy;
+pub mod policy_test;
 pub mod record;
 pub mod samplers;
 pub mod simulate;

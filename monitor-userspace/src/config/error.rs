@@ -41,10 +41,10 @@ pub struct Mistake {
 
 /// A mistake before it is known where in the text it stands.
 #[derive(Debug)]
-pub(super) struct Found {
-    pub(super) span: Range<usize>,
-    pub(super) message: String,
-    pub(super) help: Option<String>,
+pub(crate) struct Found {
+    pub(crate) span: Range<usize>,
+    pub(crate) message: String,
+    pub(crate) help: Option<String>,
 }
 
 impl Found {
@@ -61,7 +61,7 @@ impl Found {
 }
 
 impl ConfigError {
-    pub(super) fn new(found: Vec<Found>, text: &str, path: &Path) -> Self {
+    pub(crate) fn new(found: Vec<Found>, text: &str, path: &Path) -> Self {
         let placed = found.into_iter().map(|found| found.placed(text));
         Self::Mistakes(
             placed
@@ -70,7 +70,7 @@ impl ConfigError {
         )
     }
 
-    pub(super) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
+    pub(crate) fn from_toml(error: &toml::de::Error, text: &str, path: &Path) -> Self {
         let span = error.span().unwrap_or(0..0);
         let message = error.message().trim().replace('\n', " ");
         let help = suggestion(&message);
@@ -108,9 +108,7 @@ impl ConfigError {
 
 impl Mistake {
     fn new(found: Found, text: &str, path: &Path) -> Self {
-        let before = text.get(..found.span.start).unwrap_or(text);
-        let line = before.matches('\n').count() + 1;
-        let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+        let (line, column) = place(text, found.span.start);
         Self {
             file: path.to_owned(),
             line,
@@ -138,6 +136,14 @@ impl Diagnostic for Mistake {
         let label = LabeledSpan::at(self.span.clone(), "here");
         Some(Box::new(std::iter::once(label)))
     }
+}
+
+/// Line and column, from 1, of a byte of a text.
+pub(crate) fn place(text: &str, at: usize) -> (usize, usize) {
+    let before = text.get(..at).unwrap_or(text);
+    let line = before.matches('\n').count() + 1;
+    let column = before.rsplit('\n').next().unwrap_or("").chars().count() + 1;
+    (line, column)
 }
 
 /// The nearest of some known names, if one is near enough to be meant.

@@ -268,8 +268,8 @@ fn describe(status: u32) -> String {
     }
 }
 
-/// Names of signals 1 to 31, as on every architecture that we build for (signal(7)).
-const SIGNALS: [&str; 31] = [
+/// Names of signals 1 to 31, without `SIG`, as on every architecture that we build for (signal(7)).
+pub const SIGNALS: [&str; 31] = [
     "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2",
     "PIPE", "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG",
     "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",

@@ -23,7 +23,7 @@ pub(super) const HOLD: &str = "for";
 pub(super) const LADDER: &str = "ladder";
 
 /// Guards that are no policy's: what they stand for comes before there is something to ask a policy about.
-pub(super) const BEFORE: [&str; 5] = [CONSENT, CONDITION, HOLD, LADDER, PLAN];
+pub const BEFORE: [&str; 5] = [CONSENT, CONDITION, HOLD, LADDER, PLAN];
 
 /// How often a condition that did not hold is looked at again: it may depend on time, and on the host.
 const AGAIN: Duration = Duration::from_secs(5);
