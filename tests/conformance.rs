@@ -429,6 +429,14 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
             "0% to 100%",
         ),
         ("[policy]\nbreaker_after = 0\n".to_owned(), "breaker_after"),
+        (
+            "[[maintenance]]\nname = \"m\"\non = [\"wbe\"]\nschedule = \"0 2 * * *\"\nduration = \"1h\"\n".to_owned(),
+            "called `wbe`",
+        ),
+        (
+            "[[maintenance]]\nname = \"m\"\non = [\"web\"]\nschedule = \"0 25 * * *\"\nduration = \"1h\"\n".to_owned(),
+            "window `m`",
+        ),
     ];
     for (text, expected) in cases {
         let error = Config::parse(&format!("{TWO}{text}"), Path::new("test.toml"))

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
+use crate::policy::calendar;
 use crate::record::journal;
 use crate::{checks, detectors, policy, samplers};
 
@@ -38,6 +39,8 @@ pub struct Root {
     pub condition: Vec<RawCondition>,
     /// `[[group]]`
     pub group: Vec<RawGroup>,
+    /// `[[maintenance]]`
+    pub maintenance: Vec<Spanned<calendar::Raw>>,
     /// `[[guard]]`
     pub guard: Vec<super::guard::Raw>,
 }

@@ -115,6 +115,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     for entry in root.condition {
         response::condition_rule(entry, &names, &mut config, &mut mistakes);
     }
+    response::maintenance(root.maintenance, &names, &mut config, &mut mistakes);
     for entry in root.group {
         response::group(entry, &names, &mut config, &mut mistakes);
     }

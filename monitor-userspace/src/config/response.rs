@@ -12,6 +12,7 @@ use super::Config;
 use super::resolve::Mistakes;
 use super::units::{Percent, Span};
 use crate::model::{Dependency, Healer, Named, Severity};
+use crate::policy::calendar::{self, Calendar, Window};
 use crate::policy::condition::Condition;
 use crate::policy::{ConditionRule, Group, Remedy, Rung};
 use crate::{actions, detectors};
@@ -378,6 +379,42 @@ pub(super) fn condition_rule(
         detector: raw.detector.into_inner(),
     };
     config.conditions.push(rule);
+}
+
+/// The `[[maintenance]]` windows.
+pub(super) fn maintenance(
+    raw: Vec<Spanned<calendar::Raw>>,
+    names: &BTreeSet<String>,
+    config: &mut Config,
+    mistakes: &mut Mistakes,
+) {
+    let mut windows: Vec<Window> = Vec::new();
+    for entry in raw {
+        let written = entry.get_ref();
+        let unknown = written
+            .on
+            .iter()
+            .find(|on| *on != "*" && !names.contains(*on));
+        if let Some(name) = unknown {
+            let message = format!("no service or process is called `{name}`");
+            mistakes.add(&entry, message, None);
+        }
+        let detector = written.detector.as_ref();
+        if let Some(name) = detector
+            && !detectors::ALL.iter().any(|spec| spec.name == name)
+        {
+            mistakes.add(&entry, format!("no detector is called `{name}`"), None);
+        }
+        match Window::parse(written) {
+            Ok(window) => windows.push(window),
+            Err(why) => mistakes.add(&entry, why, None),
+        }
+        // All so far: a mistake of all of them stands at the one that makes it one.
+        match Calendar::new(windows.clone()) {
+            Ok(calendar) => config.policy.calendar = calendar,
+            Err(why) => return mistakes.add(&entry, why, None),
+        }
+    }
 }
 
 pub(super) fn group(
