@@ -18,6 +18,7 @@ pub mod model;
 pub mod pipeline;
 pub mod policy;
 pub mod record;
+pub mod replay;
 pub mod samplers;
 pub mod simulate;
 pub mod supervisors;
