@@ -15,6 +15,8 @@ mod kernel;
 mod memory;
 #[path = "bench/peers.rs"]
 mod peers;
+#[path = "bench/replay.rs"]
+mod replay;
 #[path = "bench/report.rs"]
 mod report;
 #[path = "bench/service.rs"]
@@ -55,6 +57,9 @@ struct Args {
     /// Of the kernel programs, measure only these.
     #[arg(long, value_enum, value_delimiter = ',')]
     kernel_only: Vec<kernel::Section>,
+    /// Replays of each recording.
+    #[arg(long, default_value_t = 5)]
+    replay_rounds: usize,
     /// Length of the idle measurement.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -81,6 +86,8 @@ enum What {
     Peers,
     /// What the kernel programs cost and how fast they tell, beside none, an empty one and other tools.
     Kernel,
+    /// How large recordings are, and how much faster than real time they are decided again.
+    Replay,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -160,6 +167,9 @@ fn measure(
     if wanted(What::Kernel) {
         let sections = &args.kernel_only;
         kernel::measure(args.kernel_rounds, sections, args.peers, report).context("kernel")?;
+    }
+    if wanted(What::Replay) {
+        replay::measure(args.replay_rounds, report).context("replay")?;
     }
     Ok(())
 }

@@ -10,7 +10,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::{DirBuilderExt as _, PermissionsExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
@@ -38,6 +38,36 @@ pub fn binary() -> Result<PathBuf> {
         format!("no daemon at {path}: run `cargo xtask build`, or set SMART_MONITOR_BIN")
     })?;
     Ok(path)
+}
+
+/// The binary for tests that need neither root nor kernel programs: the one in `SMART_MONITOR_BIN`, or else the one of this checkout,
+/// brought up to date by the cargo that runs the test.
+pub fn built() -> Result<&'static PathBuf> {
+    static BUILT: OnceLock<Result<PathBuf>> = OnceLock::new();
+    let built = BUILT.get_or_init(|| {
+        if let Some(path) = std::env::var_os("SMART_MONITOR_BIN") {
+            return Ok(path.into());
+        }
+        let cargo = std::env::var_os("CARGO").context("run by cargo, or with SMART_MONITOR_BIN")?;
+        let mut build = program(cargo);
+        build.args(["build", "--quiet", "--package", "monitor-userspace"]);
+        build.args(["--bin", "smart-monitor", "--message-format", "json"]);
+        let output = build.stderr(Stdio::inherit()).output()?;
+        ensure!(output.status.success(), "smart-monitor does not build");
+        let messages = String::from_utf8(output.stdout)?;
+        let mut messages = messages
+            .lines()
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let path = messages.find_map(|message| {
+            let path = message.get("executable")?.as_str()?;
+            Some(PathBuf::from(path))
+        });
+        path.context("cargo does not name the binary")
+    });
+    match built {
+        Ok(path) => Ok(path),
+        Err(error) => bail!("{error:#}"),
+    }
 }
 
 /// A program of the test's own.

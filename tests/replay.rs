@@ -1,87 +1,122 @@
 //! Recorded signals, replayed into the core without root: the same signals must give the same decisions.
 //!
-//! `replay/NAME.jsonl` was written by `smart-monitor run --record` (processes that were no services of it left out), `NAME.toml` is the
-//! configuration that was in force, `NAME.expected` what the core decided. After a change that is meant to decide differently,
-//! run with `REPLAY_UPDATE=1` and read the difference.
+//! `replay/NAME.jsonl` was written by `smart-monitor replay --dump` of a recording (processes that were no services of it left out),
+//! `NAME.toml` is the configuration that was in force, `NAME.expected` what the core decided. After a change that is meant to decide
+//! differently, run with `REPLAY_UPDATE=1` and read the difference.
 
-#![expect(clippy::panic, reason = "a test's helper fails by panicking")]
+#[path = "replay/command.rs"]
+mod command;
+#[path = "replay/compare.rs"]
+mod compare;
 
 use std::path::{Path, PathBuf};
 
 use smart_monitor::config::Config;
-use smart_monitor::engine::{Engine, Order, Settings};
-use smart_monitor::model::{Incident, IncidentId, Outcome, Time, View};
-use smart_monitor::record::recorder::Recorded;
+use smart_monitor::model::{Incident, Outcome, Time};
+use smart_monitor::record::recording::{Entry, Header, InForce, Reader, Writer};
+use smart_monitor::replay::{Choice, Decision, Replay, Side};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("replay")
 }
 
-fn settings(config: Config, dry_run: bool) -> Settings {
-    let mut policy = config.policy;
-    policy.dry_run = dry_run;
-    Settings {
-        detectors: config.detectors,
-        policy,
-        remedies: config.remedies,
-        conditions: config.conditions,
-        services: config.services,
-        named: config.named,
-        groups: config.groups,
-        ..Settings::default()
+/// The configuration of a recording, with a change.
+fn config(name: &str, change: impl FnOnce(String) -> String) -> Config {
+    let path = folder().join(format!("{name}.toml"));
+    let text = std::fs::read_to_string(&path).expect("it reads");
+    Config::parse(&change(text), &path).expect("it is good")
+}
+
+/// All entries of a recording, and what stands before them.
+fn entries(path: &Path) -> (Option<Header>, Vec<Entry>) {
+    let mut reader = Reader::open(path, false).expect("it opens");
+    let header = reader.header().cloned();
+    let mut entries = Vec::new();
+    while let Some(entry) = reader.next().expect("it reads") {
+        entries.push(entry);
     }
+    (header, entries)
+}
+
+/// Everything that is decided.
+fn decide(header: Option<&Header>, entries: &[Entry], choice: Choice) -> (Vec<Decision>, Replay) {
+    let mut replay = Replay::new(header, choice).expect("its configuration is good");
+    let mut decided = Vec::new();
+    for entry in entries {
+        replay.feed(entry.clone(), &mut decided).expect("it plays");
+    }
+    replay.play(&mut decided).expect("it plays");
+    (decided, replay)
+}
+
+/// The same recording as `smart-monitor record` would have made it, but for the notes of what was ordered.
+fn as_file(name: &str, to: &Path) {
+    let (_, entries) = entries(&folder().join(format!("{name}.jsonl")));
+    let path = folder().join(format!("{name}.toml"));
+    let text = std::fs::read_to_string(&path).expect("it reads");
+    let header = Header {
+        next: smart_monitor::model::IncidentId(1),
+        monotonic_ns: entries.first().expect("there are some").now.nanos(),
+        in_force: InForce {
+            config: Some(text),
+            file: Some(path),
+            ..InForce::default()
+        },
+        ..Header::default()
+    };
+    let file = smart_monitor::record::recording::create(to).expect("it is made");
+    let mut writer = Writer::new(file, &header, u64::MAX).expect("it begins");
+    let ordered = decide(Some(&header), &[], Choice::default()).0;
+    assert!(ordered.is_empty(), "nothing is decided without signals");
+    // What was ordered, where it was ordered: the replay of the lines says it.
+    let was = Choice {
+        was: Some(config(name, |text| text)),
+        new: None,
+    };
+    let mut replay = Replay::new(None, was).expect("its configuration is good");
+    let mut decided = Vec::new();
+    for entry in &entries {
+        replay.feed(entry.clone(), &mut decided).expect("it plays");
+        compare::note(&mut writer, decided.drain(..));
+        writer.add(entry).expect("it writes");
+    }
+    replay.play(&mut decided).expect("it plays");
+    compare::note(&mut writer, decided.drain(..));
+    let end = entries.last().expect("there are some").now;
+    writer.finish(0, end).expect("it ends");
 }
 
 /// What the core decides on these signals, a line a decision, and its incidents at the end.
 fn replay(name: &str, dry_run: bool) -> (Vec<String>, Vec<Incident>) {
-    let config = Config::load(&folder().join(format!("{name}.toml"))).expect("it is good");
-    let text = std::fs::read_to_string(folder().join(format!("{name}.jsonl"))).expect("it reads");
-    let mut engine = Engine::new(settings(config, dry_run), IncidentId(1));
-    let mut decisions = Vec::new();
-    for (number, line) in text.lines().enumerate() {
-        let recorded: Recorded = serde_json::from_str(line)
-            .unwrap_or_else(|error| panic!("{name}.jsonl:{}: {error}", number + 1));
-        // The time between two signals passes as it did: at most this often is the core woken in between.
-        for _ in 0..1000 {
-            let Some(wake) = engine.wake().filter(|wake| *wake < recorded.now) else {
-                break;
-            };
-            let mut orders = Vec::new();
-            engine.tick(wake, &mut orders);
-            note(&orders, &mut decisions);
-        }
-        let mut orders = Vec::new();
-        engine.observe(&recorded.signal, recorded.at, recorded.now, &mut orders);
-        note(&orders, &mut decisions);
-    }
-    let mut view = View::default();
-    engine.show(&mut view);
-    (decisions, view.incidents.into_values().collect())
+    let config = config(name, |text| {
+        assert!(!text.contains("dry_run"));
+        text.replace("[policy]", &format!("[policy]\ndry_run = {dry_run}"))
+    });
+    let (header, entries) = entries(&folder().join(format!("{name}.jsonl")));
+    let choice = Choice {
+        was: Some(config),
+        new: None,
+    };
+    let (decided, mut replay) = decide(header.as_ref(), &entries, choice);
+    let incidents = replay.incidents(Side::Was);
+    (decided.iter().map(line).collect(), incidents)
 }
 
-fn note(orders: &[Order], decisions: &mut Vec<String>) {
-    for order in orders {
-        decisions.push(match order {
-            Order::Execute { permit, incident } => format!(
-                "incident {} ({} of {}): {}",
-                incident.id,
-                incident.detector,
-                incident.subject,
-                permit.action()
-            ),
-            Order::Record(incident) => format!(
-                "incident {} ({} of {}): {}{}",
-                incident.id,
-                incident.detector,
-                incident.subject,
-                incident.state.name(),
-                incident
-                    .outcome
-                    .map(|outcome| format!(", {}", outcome.name()))
-                    .unwrap_or_default(),
-            ),
-        });
-    }
+fn line(decision: &Decision) -> String {
+    let incident = &decision.incident;
+    let what = match &decision.act {
+        Some(act) => act.action.to_owned(),
+        None => {
+            let outcome = incident
+                .outcome
+                .map(|outcome| format!(", {}", outcome.name()));
+            format!("{}{}", incident.state.name(), outcome.unwrap_or_default())
+        }
+    };
+    format!(
+        "incident {} ({} of {}): {what}",
+        incident.id, incident.detector, incident.subject
+    )
 }
 
 #[test]

@@ -5,40 +5,17 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixDatagram;
 use std::os::unix::process::ExitStatusExt as _;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
-use std::sync::OnceLock;
+use std::process::{Child, Command, ExitStatus, Output};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use smart_monitor::host::signals::Held;
 use smart_monitor::host::{Opened as _, procfs};
+use smart_monitor_tests::built;
 
 /// Far longer than anything here takes; a test that runs into it has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-
-/// The binary: the one in `SMART_MONITOR_BIN`, or else the one of this checkout, brought up to date.
-fn binary() -> &'static PathBuf {
-    static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| {
-        if let Some(path) = std::env::var_os("SMART_MONITOR_BIN") {
-            return path.into();
-        }
-        let cargo = std::env::var_os("CARGO").expect("run by cargo, or with SMART_MONITOR_BIN");
-        let mut build = program(cargo.into());
-        build.args(["build", "--quiet", "--package", "monitor-userspace"]);
-        build.args(["--bin", "smart-monitor", "--message-format", "json"]);
-        let output = build.stderr(Stdio::inherit()).output().expect("cargo");
-        assert!(output.status.success(), "smart-monitor does not build");
-        let messages = String::from_utf8(output.stdout).expect("text");
-        let mut messages = messages
-            .lines()
-            .filter_map(|line| serde_json::from_str(line).ok());
-        let path = messages
-            .find_map(|message: Value| message.get("executable")?.as_str().map(PathBuf::from));
-        path.expect("cargo names the binary")
-    })
-}
 
 #[expect(
     clippy::disallowed_methods,
@@ -61,7 +38,7 @@ impl Service {
 
     fn start_with(name: &str, more: &[&str], change: impl Fn(&mut Command)) -> Self {
         let at = free_port();
-        let mut command = program(binary().clone());
+        let mut command = program(built().expect("it builds").clone());
         command.args(["simulate", "--name", name, "--listen", &at.to_string()]);
         command.args(more);
         change(&mut command);
@@ -155,7 +132,7 @@ fn eventually(mut holds: impl FnMut() -> bool) {
 }
 
 fn smart_monitor(arguments: &[&str]) -> Output {
-    program(binary().clone())
+    program(built().expect("it builds").clone())
         .args(arguments)
         .output()
         .expect("run")

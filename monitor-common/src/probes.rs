@@ -22,6 +22,12 @@ pub trait ReadRecord {
     fn read<T: Record>(&self) -> Option<T>;
 }
 
+/// Something that takes a record of any type.
+pub trait WriteRecord {
+    /// Takes it.
+    fn write<T: Record>(&mut self, record: &T);
+}
+
 macro_rules! probes {
     ($($id:literal => $variant:ident($module:ident),)*) => {
         $(pub mod $module;)*
@@ -84,6 +90,14 @@ macro_rules! probes {
                 }
             }
 
+            /// Hands the record on, as what it is.
+            #[inline]
+            pub fn write(&self, to: &mut impl WriteRecord) {
+                match self {
+                    $(Event::$variant(event) => to.write(event),)*
+                }
+            }
+
             /// Its first bytes.
             pub const fn header(&self) -> &crate::Header {
                 match self {
@@ -102,6 +116,13 @@ macro_rules! probes {
             pub const fn time_ns(&self) -> u64 {
                 match self {
                     $(Event::$variant(event) => event.header.time_ns,)*
+                }
+            }
+
+            /// Its first bytes, for who reads it from elsewhere than a ring.
+            pub const fn header_mut(&mut self) -> &mut crate::Header {
+                match self {
+                    $(Event::$variant(event) => &mut event.header,)*
                 }
             }
 

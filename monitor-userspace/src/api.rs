@@ -1,7 +1,8 @@
 //! What the daemon shows: a Unix socket for its own command line, and HTTP for scrapers and people.
 //!
-//! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics, and what people ask the core
-//! for ([`People`]), which only the socket takes: HTTP is read-only. Requests are bounded in size, time and number, so that no client can hold the daemon.
+//! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics, what people ask the core for
+//! ([`People`]), and what is to be recorded ([`Recordings`]). The latter two only the socket takes: HTTP is read-only. Requests are
+//! bounded in size, time and number, so that no client can hold the daemon.
 //! The socket answers root and the daemon's own user only; HTTP on loopback refuses foreign host names, since a web page can
 //! point its own name at 127.0.0.1. Leaves out authentication for anything beyond loopback.
 
@@ -11,6 +12,7 @@ pub mod client;
 mod connections;
 mod guard;
 mod people;
+mod recording;
 mod routes;
 
 use std::fmt;
@@ -27,6 +29,9 @@ use crate::model::{KernelView, View};
 
 pub use bind::{BindError, bind_http, bind_socket};
 pub use people::{Asked, HandOver, Names, People, Subjects};
+pub use recording::{
+    PATH as RECORDING, Recordings, SIZE as RECORDING_SIZE, Wanted as WantedRecording,
+};
 
 /// Where the daemon's socket is, unless `--socket` or `SMART_MONITOR_SOCKET` says otherwise.
 pub const DEFAULT_SOCKET: &str = "/run/smart-monitor/smart-monitor.sock";
@@ -48,6 +53,8 @@ pub struct Sources {
     pub limitations: Box<Reasons>,
     /// What people ask for.
     pub people: People,
+    /// Recordings of signals.
+    pub recordings: Arc<dyn Recordings>,
 }
 
 impl fmt::Debug for Sources {

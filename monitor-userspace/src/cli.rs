@@ -12,8 +12,10 @@ mod explain;
 mod generate_docs;
 mod incidents;
 mod proposal;
+mod record;
 mod reject;
 mod render;
+mod replay;
 mod run;
 mod silence;
 mod silences;
@@ -67,6 +69,10 @@ enum Command {
     Unsilence(unsilence::Args),
     /// List the silences in force.
     Silences(silences::Args),
+    /// Record the signals that the running daemon gets, for replay.
+    Record(record::Args),
+    /// Let the core decide again on recorded signals, also with another configuration.
+    Replay(replay::Args),
     /// A simulated service that misbehaves on request.
     Simulate(simulate::Args),
     /// Break simulated services one way after another, and watch each being repaired.
@@ -94,6 +100,8 @@ pub fn main() -> ExitCode {
         Command::Silence(args) => silence::run(args),
         Command::Unsilence(args) => unsilence::run(args),
         Command::Silences(args) => silences::run(args),
+        Command::Record(args) => record::run(&args),
+        Command::Replay(args) => replay::run(&args),
         Command::Simulate(args) => simulate::run(args),
         Command::Demo(args) => demo::run(args),
         Command::GenerateDocs(args) => generate_docs::run(&args),

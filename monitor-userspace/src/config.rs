@@ -8,6 +8,7 @@ pub mod guard;
 pub mod raw;
 mod resolve;
 pub mod response;
+mod settings;
 pub mod units;
 
 use std::collections::BTreeMap;
@@ -29,6 +30,8 @@ pub const DEFAULT_FILE: &str = "/etc/smart-monitor/smart-monitor.toml";
 pub struct Config {
     /// The file it came from; none for the defaults.
     pub file: Option<PathBuf>,
+    /// What stands in it: a recording carries it.
+    pub text: Option<String>,
     /// The daemon itself.
     pub daemon: raw::Daemon,
     /// The audit journal.
@@ -78,8 +81,9 @@ impl Config {
     pub fn parse(text: &str, path: &Path) -> Result<Self, ConfigError> {
         let root: raw::Root =
             toml::from_str(text).map_err(|error| ConfigError::from_toml(&error, text, path))?;
-        let (config, mistakes) = resolve::resolve(root, Some(path.to_owned()));
+        let (mut config, mistakes) = resolve::resolve(root, Some(path.to_owned()));
         if mistakes.is_empty() {
+            config.text = Some(text.to_owned());
             Ok(config)
         } else {
             Err(ConfigError::new(mistakes, text, path))

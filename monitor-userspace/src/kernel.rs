@@ -41,7 +41,7 @@ pub use guards::{Guard, GuardError, Guarded, Guards};
 pub use log::KernelLog;
 use programs::Loaded;
 pub use programs::{ProgramCost, Programs, SwitchError, VerifierCost};
-pub use ring::{Drained, Ring, Rings, decode};
+pub use ring::{Drained, Ring, Rings, decode, encode};
 pub use snapshot::{MAX_THREADS, Snapshot};
 pub use status::{ProbeState, ProbeStatus};
 pub use watch::{MAX_WATCHED, WatchError, WatchList};

@@ -19,6 +19,7 @@ pub mod pipeline;
 pub mod policy;
 pub mod policy_test;
 pub mod record;
+pub mod replay;
 pub mod samplers;
 pub mod simulate;
 pub mod supervisors;

@@ -1,7 +1,7 @@
 //! Wiring, supervision, shutdown: the one place that sees every stage. Nothing imports it but the command line.
 //!
 //! Threads: `hot` (rings, core, strikes; never waits for anything slow), `sampler`, a few `hand`s that carry out what may wait,
-//! `journal` (forces entries to the disk), and the main thread with tokio (API, checks, signals). Everything reaches the core through the
+//! `journal` (forces entries to the disk), `recorder` while signals are recorded, and the main thread with tokio (API, checks, signals). Everything reaches the core through the
 //! inbox, which blocks its senders rather than lose anything.
 
 mod budget;
@@ -18,6 +18,7 @@ mod logs;
 mod once;
 mod options;
 mod people;
+mod recording;
 mod sampling;
 mod settings;
 mod start;

@@ -2,6 +2,7 @@
 
 pub mod journal;
 pub mod recorder;
+pub mod recording;
 pub mod recovery;
 
 pub use journal::{Entry, Journal, JournalError};

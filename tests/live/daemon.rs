@@ -19,6 +19,8 @@ mod kernel_guards;
 mod people;
 #[path = "daemon/pressure.rs"]
 mod pressure;
+#[path = "daemon/recording.rs"]
+mod recording;
 #[path = "daemon/reload.rs"]
 mod reload;
 #[path = "daemon/repair.rs"]

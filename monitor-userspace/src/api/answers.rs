@@ -1,6 +1,7 @@
 //! What the requests answer, as the server writes it and the command line reads it.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
@@ -180,6 +181,27 @@ pub enum Condition {
     Degraded,
     /// Does not observe, or may not act. The answer's code is 503.
     Unhealthy,
+}
+
+/// `/api/v1/recording`: how far a recording of signals is, or what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Recording {
+    /// The file.
+    pub file: PathBuf,
+    /// Signals in it.
+    pub signals: u64,
+    /// Entries that found no room.
+    pub lost: u64,
+    /// Its size.
+    pub bytes: u64,
+    /// The size at which it ends.
+    pub most_bytes: u64,
+    /// How long it has recorded.
+    pub seconds: f64,
+    /// The time after which it ends; none for as long as the daemon runs.
+    pub most_seconds: Option<f64>,
+    /// Why it has ended; none while it goes on.
+    pub over: Option<String>,
 }
 
 /// Any request that could not be answered.

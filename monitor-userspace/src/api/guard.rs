@@ -24,7 +24,7 @@ pub(super) async fn reads_only(request: Request, next: Next) -> Response {
     failure(
         StatusCode::FORBIDDEN,
         "over HTTP this can only be read: what changes something is asked over the daemon's Unix socket, by root or the daemon's \
-         own user (`sudo smart-monitor approve`, `reject`, `ack`, `silence`, `unsilence`)",
+         own user (`sudo smart-monitor approve`, `reject`, `ack`, `silence`, `unsilence`, `record`)",
     )
 }
 

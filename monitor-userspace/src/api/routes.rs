@@ -13,7 +13,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::answers::{Clock, Condition, Cost, Failure, Health, Incidents, OneIncident, Status};
-use super::{Sources, people};
+use super::{Sources, people, recording};
 use crate::metrics::{Exporter, Format};
 use crate::model::{Incident, IncidentId, View};
 
@@ -59,7 +59,8 @@ pub(super) fn for_http(shown: Shown) -> Router {
 
 /// What may be asked over the socket: everything.
 pub(super) fn for_socket(shown: Shown) -> Router {
-    finished(reading().merge(people::writing()), shown)
+    let writing = people::writing().merge(recording::writing());
+    finished(reading().merge(writing), shown)
 }
 
 fn reading() -> Router<Shown> {
@@ -70,6 +71,7 @@ fn reading() -> Router<Shown> {
         .route("/api/v1/incidents", get(incidents))
         .route("/api/v1/incidents/{id}", get(incident))
         .merge(people::reading())
+        .merge(recording::reading())
 }
 
 fn finished(router: Router<Shown>, shown: Shown) -> Router {

@@ -1,15 +1,16 @@
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Empty};
+use hyper::Method;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-use super::client::{ClientError, get_json};
+use super::client::{ClientError, get_json, send_json};
 use super::*;
 use crate::model::kernel_view::{NoKernel, ProbeCount, ProbeRow, ProgramCost, RunQueue};
 use crate::model::view::ServiceView;
@@ -77,6 +78,7 @@ fn sources(kernel: Arc<dyn KernelView>) -> Sources {
         unhealthy: Box::new(Vec::new),
         limitations: Box::new(Vec::new),
         people: people::refusing(),
+        recordings: Arc::new(recording::NoRecordings),
     }
 }
 
@@ -402,5 +404,90 @@ async fn the_command_line_reads_over_the_socket_what_the_server_writes() {
         .await
         .unwrap_err();
     assert!(never.to_string().contains("smart-monitor run"), "{never}");
+    let _ = std::fs::remove_dir_all(path.parent().unwrap());
+}
+
+/// Takes one recording, and says what was asked for.
+#[derive(Debug, Default)]
+struct OneRecording(Mutex<Option<answers::Recording>>);
+
+impl Recordings for OneRecording {
+    fn start(&self, path: &Path, size: u64, time: Option<Duration>) -> Result<(), String> {
+        let mut one = self.0.lock().unwrap();
+        if one.is_some() {
+            return Err("one at a time".to_owned());
+        }
+        *one = Some(answers::Recording {
+            file: path.to_owned(),
+            signals: 0,
+            lost: 0,
+            bytes: 0,
+            most_bytes: size,
+            seconds: 0.0,
+            most_seconds: time.map(|time| time.as_secs_f64()),
+            over: None,
+        });
+        Ok(())
+    }
+    fn progress(&self) -> Option<answers::Recording> {
+        self.0.lock().unwrap().clone()
+    }
+    fn stop(&self) {
+        if let Some(one) = self.0.lock().unwrap().as_mut() {
+            one.over = Some("asked".to_owned());
+        }
+    }
+}
+
+#[tokio::test]
+async fn recordings_are_begun_and_ended_over_the_socket_alone() {
+    let (path, recording) = (socket("recording"), "/api/v1/recording");
+    let listener = bind_socket(&path).unwrap();
+    let http = bind_http("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = http.local_addr().unwrap();
+    let mut sources = sources(Arc::new(OneProbe));
+    sources.recordings = Arc::<OneRecording>::default();
+    let forever = std::future::pending::<()>();
+    tokio::spawn(serve(
+        Arc::new(sources),
+        Some(listener),
+        Some(http),
+        forever,
+    ));
+
+    for method in ["POST", "DELETE"] {
+        let refused = ask(address, method, recording, &[("host", "localhost")]).await;
+        assert_eq!(refused.code, 403, "{method}");
+        assert!(refused.error().contains("socket"), "{}", refused.body);
+    }
+    assert_eq!(
+        get(address, recording).await.code,
+        404,
+        "nothing is recorded"
+    );
+    let send = async |method: Method, body: Value| send_json(&path, method, recording, &body).await;
+    for (wrong, word) in [
+        (json!({"path": "a.rec"}), "`path`"),
+        (json!({"path": "/a.rec", "size": 5}), "`size`"),
+        (json!({"path": "/a.rec", "for_seconds": 0}), "`for_seconds`"),
+        (json!({"path": "/a.rec", "sise": 5}), "sise"),
+        (json!([]), "body"),
+    ] {
+        let error = send(Method::POST, wrong).await.unwrap_err();
+        let bad = matches!(error, ClientError::Refused { code: 400, .. });
+        assert!(bad && error.to_string().contains(word), "{error}");
+    }
+    let wanted = json!({"path": "/a.rec", "for_seconds": 7});
+    let begun = send(Method::POST, wanted.clone()).await.unwrap();
+    assert_eq!(begun["most_seconds"], json!(7.0));
+    assert_eq!(begun["most_bytes"], json!(256 << 20));
+    let again = send(Method::POST, wanted).await.unwrap_err();
+    assert!(
+        matches!(again, ClientError::Refused { code: 409, .. }),
+        "{again}"
+    );
+    assert_eq!(get(address, recording).await.json()["over"], Value::Null);
+    let ended = send(Method::DELETE, Value::Null).await.unwrap();
+    assert_eq!(ended["over"], "asked");
     let _ = std::fs::remove_dir_all(path.parent().unwrap());
 }

@@ -23,8 +23,8 @@ use std::io::IsTerminal as _;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use monitor_common::{Event, Kind};
 use monitor_common::probes::run_queue_latency::WATCHED_CGROUPS;
+use monitor_common::{Event, Kind};
 
 use super::render::Paint;
 use crate::host::clock;

@@ -57,6 +57,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     let mut mistakes = Mistakes(Vec::new());
     let mut config = Config {
         file,
+        text: None,
         daemon: root.daemon,
         journal: root.journal,
         kernel: root.kernel,

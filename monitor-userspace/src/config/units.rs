@@ -83,7 +83,8 @@ impl Bytes {
         Self(mib << 20)
     }
 
-    fn parse(text: &str) -> Option<Self> {
+    /// From what stands in a file or on a command line.
+    pub fn parse(text: &str) -> Option<Self> {
         let text = text.trim();
         let (suffix, factor) = UNITS.iter().find(|(suffix, _)| text.ends_with(suffix))?;
         let number: u64 = text.strip_suffix(suffix)?.trim().parse().ok()?;

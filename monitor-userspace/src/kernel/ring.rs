@@ -8,7 +8,7 @@
 use std::os::fd::{AsFd, BorrowedFd};
 
 use aya::maps::{MapData, RingBuf};
-use monitor_common::probes::{ReadRecord, Record};
+use monitor_common::probes::{ReadRecord, Record, WriteRecord};
 use monitor_common::{Event, Kind};
 
 /// Both rings; movable to the thread that reads them.
@@ -75,6 +75,27 @@ pub fn decode(record: &[u8]) -> Option<Event> {
     (event.header().size as usize == record.len()).then_some(event)
 }
 
+/// Appends the bytes of a record as the kernel writes them; whether [`decode`] reads them again.
+pub fn encode(event: &Event, out: &mut Vec<u8>) -> bool {
+    let before = out.len();
+    event.write(&mut Appended(out));
+    let header = event.header();
+    header.kind == event.kind().number() && header.size as usize == out.len() - before
+}
+
+struct Appended<'a>(&'a mut Vec<u8>);
+
+impl WriteRecord for Appended<'_> {
+    #[inline]
+    fn write<T: Record>(&mut self, record: &T) {
+        // SAFETY: a record is made of integers without gaps, so each of its bytes is initialised.
+        let bytes = unsafe {
+            std::slice::from_raw_parts(std::ptr::from_ref(record).cast::<u8>(), size_of::<T>())
+        };
+        self.0.extend_from_slice(bytes);
+    }
+}
+
 /// Bytes from the kernel.
 pub(super) struct Bytes<'a>(pub(super) &'a [u8]);
 
@@ -104,6 +125,9 @@ mod tests {
             let size = kind.size();
             let event = decode(&record(kind.number(), size, size)).expect("well formed");
             assert_eq!(event.kind(), *kind);
+            let mut bytes = Vec::new();
+            assert!(encode(&event, &mut bytes));
+            assert_eq!(decode(&bytes), Some(event), "and written again");
         }
     }
 

@@ -10,6 +10,7 @@ use super::budget::{self, Budget};
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
+use super::recording::Recordings;
 use super::teller::Teller;
 use super::{checking, settings};
 use crate::api;
@@ -34,6 +35,7 @@ pub(super) struct Daemon {
     pub(super) inbox: Inbox,
     /// What people may silence.
     pub(super) subjects: Subjects,
+    pub(super) recordings: Arc<Recordings>,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
@@ -170,13 +172,12 @@ impl Daemon {
     }
 
     fn send_settings(&self) {
-        let settings = settings::settings(
+        self.recordings.reload(settings::settings(
             &self.config,
             self.options.dry_run,
             &self.protected,
             &self.probes_off,
-        );
-        self.inbox.send(Message::Reload(Box::new(settings)));
+        ));
     }
 
     fn memory_max(&self) -> std::collections::BTreeMap<String, u64> {

@@ -20,6 +20,7 @@ use super::knowing::Knowing;
 use super::logs::Logs;
 use super::once::Once;
 use super::people::Taken;
+use super::recording::Tape;
 use crate::actions;
 use crate::api::Asked;
 use crate::engine::{Engine, Order};
@@ -31,7 +32,7 @@ use crate::model::{
     Effect, EffectResult, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time, View,
 };
 use crate::policy::Permit;
-use crate::record::recorder::Recorder;
+use crate::record::recording::Note;
 use crate::record::{Entry, Journal, JournalError};
 
 /// Longest sleep: bulk events wait in their ring no longer than this.
@@ -59,7 +60,8 @@ pub(super) struct Hot {
     /// Asks for the journal to be forced to the disk.
     pub(super) sync: SyncSender<()>,
     pub(super) board: Arc<Mutex<View>>,
-    pub(super) recorder: Option<Recorder>,
+    /// Where signals are recorded, while they are.
+    pub(super) tape: Tape,
     /// Cgroups whose fork storms are to be ended.
     pub(super) storms: SyncSender<u64>,
     pub(super) knowing: Knowing,
@@ -111,6 +113,7 @@ pub(super) fn run(hot: Hot) {
     std::mem::swap(&mut rings, &mut state.hot.rings);
     while !state.stop {
         let ended = state.sleep(rings.as_ref());
+        state.begin_recording();
         state.count_losses();
         state.take_messages();
         if let Some(rings) = &mut rings {
@@ -173,9 +176,7 @@ impl State {
 
     fn observe(&mut self, signal: &Signal, at: Time) {
         let now = clock::now();
-        if let Some(recorder) = &mut self.hot.recorder {
-            recorder.add(signal, at, now);
-        }
+        self.hot.tape.signal(signal, at, now);
         self.hot.engine.observe(signal, at, now, &mut self.orders);
         self.carry_out();
         while let Some(effect) = self.effects.pop_front() {
@@ -184,10 +185,19 @@ impl State {
         }
     }
 
+    /// Nothing may act, or may again: the core is told, and so is a recording.
+    fn halt_core(&mut self, reason: Option<String>) {
+        self.hot.tape.note(|| Note::Halt {
+            reason: reason.clone(),
+        });
+        self.hot.engine.halt(reason);
+    }
+
     /// Does what the core ordered, in its order.
     fn carry_out(&mut self) {
         let mut orders = std::mem::take(&mut self.orders);
         for order in orders.drain(..) {
+            self.hot.tape.order(&order);
             match order {
                 Order::Record(incident) => {
                     self.hot.knowing.ask(&incident);
@@ -288,7 +298,7 @@ impl State {
         // Asked again later; said only once.
         self.halted = Some(clock::now());
         if !self.quiet {
-            self.hot.engine.halt(Some(reason));
+            self.halt_core(Some(reason));
         }
     }
 
@@ -296,6 +306,10 @@ impl State {
         if let Some(guards) = &self.hot.guards {
             guards.hold_fire(on);
         }
+    }
+
+    fn begin_recording(&mut self) {
+        self.hot.tape.begin(&mut self.hot.engine, &self.hot.board);
     }
 
     fn count_losses(&mut self) {
@@ -359,13 +373,20 @@ impl State {
                     self.hot.engine.attach_log(incident, lines);
                     self.tell_again(incident);
                 }
-                Message::Reload(settings) => self.hot.engine.reconfigure(*settings),
+                Message::Reload(reloaded) => {
+                    let (settings, in_force) = *reloaded;
+                    let in_force = Box::new(in_force);
+                    self.hot.tape.note(|| Note::InForce { in_force });
+                    self.hot.engine.reconfigure(settings);
+                }
+                Message::Record(begin) => {
+                    self.hot.tape.insert(begin);
+                    self.begin_recording();
+                }
                 Message::Quiesce => {
                     self.quiet = true;
                     self.hold_fire(true);
-                    self.hot
-                        .engine
-                        .halt(Some("the daemon is ending".to_owned()));
+                    self.halt_core(Some("the daemon is ending".to_owned()));
                 }
                 Message::Halt(reason) => self.halt(reason),
                 Message::Stop => self.stop = true,
@@ -441,7 +462,7 @@ impl State {
             self.halted = None;
             self.hold_fire(false);
             tracing::info!("the journal can be written again");
-            self.hot.engine.halt(None);
+            self.halt_core(None);
         }
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();

@@ -6,9 +6,11 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
+use super::recording::Begin;
 use crate::api::Asked;
 use crate::engine::Settings;
 use crate::model::{Identity, IncidentId, ProcessKey, Signal, Time};
+use crate::record::recording::InForce;
 
 /// Most messages that wait; a sender waits when it is full.
 const CAPACITY: usize = 1024;
@@ -36,8 +38,10 @@ pub(super) enum Message {
         incident: IncidentId,
         lines: Vec<String>,
     },
-    /// New settings.
-    Reload(Box<Settings>),
+    /// New settings, and what a recording must know of them.
+    Reload(Box<(Settings, InForce)>),
+    /// Record from now on.
+    Record(Box<Begin>),
     /// Nothing may act any more: the daemon is ending.
     Quiesce,
     /// The journal could not be forced to the disk.

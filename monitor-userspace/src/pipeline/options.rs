@@ -45,6 +45,9 @@ pub enum DaemonError {
         /// Why.
         source: std::io::Error,
     },
+    /// Signals cannot be recorded.
+    #[error("cannot record: {0}")]
+    Recording(String),
     /// The socket cannot be used.
     #[error(transparent)]
     Bind(#[from] BindError),

@@ -20,19 +20,21 @@ use super::live_host::LiveHost;
 use super::logs::Logs;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
+use super::recording::{self, Recordings, Tape};
 use super::sampling::Sampling;
 use super::settings;
 use super::teller::Teller;
 use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
-use crate::engine::Engine;
+use crate::engine::{Engine, Settings};
 use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
-use crate::model::{KernelView, View};
-use crate::record::recorder::Recorder;
+use crate::model::{IncidentId, KernelView, View};
+use crate::record::recorder::Bounds;
+use crate::record::recording::InForce;
 use crate::record::recovery::{self, Recovered};
 use crate::record::{Entry, Journal};
 use crate::samplers::service_memory::Ceilings;
@@ -60,9 +62,6 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     own::stay_alive();
     let mut trouble = Trouble::default();
     let http = bind_http(config.daemon.http, &mut trouble);
-    let recorder = options.record.as_deref().map(Recorder::create).transpose();
-    let recorder = recorder.map_err(system("make the recording"))?;
-    journal.append(now, clock::unix_nanos(), vec![started()])?;
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
     let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
@@ -82,10 +81,13 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let protected = procfs::own_line();
     let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
     let probes_off = probes_off(&kernel, &probes);
-    let settings = settings::settings(&config, options.dry_run, &protected, &probes_off);
+    let (settings, in_force) =
+        settings::settings(&config, options.dry_run, &protected, &probes_off);
+    let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
-    let mut engine = Engine::new(settings, recovered.next);
-    restore(&mut engine, recovered);
+    let engine = restored(settings, recovered);
+    // From here on, an end without a word is a crash.
+    journal.append(now, clock::unix_nanos(), vec![started()])?;
 
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
     let core = Core {
@@ -95,7 +97,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         view: &view,
         known: &known,
         teller: &teller,
-        recorder,
+        tape,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
     let read_from = Sources {
@@ -112,7 +114,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(inbox.clone(), Arc::clone(&subjects), next_silence);
-    let sources = sources(view, &kernel, shown.view, cost, limitations, people);
+    let asked = (people, Arc::clone(&recordings));
+    let sources = sources(view, &kernel, shown.view, cost, limitations, asked);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
         options,
@@ -124,6 +127,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         dns: kernel.as_ref().ok().map(Kernel::dns),
         inbox: inbox.clone(),
         subjects,
+        recordings: Arc::clone(&recordings),
         teller,
         commands,
         journal: Arc::clone(&journal),
@@ -136,6 +140,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     if hot.join().is_err() {
         tracing::error!("the core has died; the journal says what was under way");
     }
+    recordings.end();
     let ended = journal.append(clock::now(), clock::unix_nanos(), vec![Entry::Ended]);
     if syncing.join().is_err() || ended.is_err() || journal.sync().is_err() {
         tracing::error!("the journal's last entries may not be on the disk");
@@ -154,6 +159,21 @@ fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
         .map_err(system("start the runtime"))
 }
 
+/// What records, begun where the command line asks for it, and the core's end of it.
+fn recordings(
+    options: &Options,
+    inbox: &Inbox,
+    in_force: InForce,
+    next: IncidentId,
+) -> Result<(Arc<Recordings>, Tape), DaemonError> {
+    let recordings = Arc::new(Recordings::new(inbox.clone(), in_force));
+    if let Some(path) = &options.record {
+        let begun = recordings.begin(path, Bounds::default());
+        begun.map_err(DaemonError::Recording)?;
+    }
+    Ok((recordings, Tape::new(next)))
+}
+
 /// Fork storms that wait to be ended.
 const STORMS: usize = 16;
 
@@ -167,7 +187,7 @@ struct Core<'a> {
     view: &'a Arc<Mutex<View>>,
     known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
-    recorder: Option<Recorder>,
+    tape: Tape,
 }
 
 /// What starts services; nothing is started yet.
@@ -218,7 +238,7 @@ fn start_core(
         journal: Arc::clone(core.journal),
         sync,
         board: Arc::clone(core.view),
-        recorder: core.recorder,
+        tape: core.tape,
         knowing,
         logs,
     };
@@ -335,7 +355,7 @@ fn sources(
     shown: Arc<dyn KernelView>,
     own: Arc<Own>,
     limitations: impl Fn() -> Vec<String> + Send + Sync + 'static,
-    people: api::People,
+    (people, recordings): (api::People, Arc<Recordings>),
 ) -> Arc<api::Sources> {
     let without_kernel = kernel.as_ref().err().cloned();
     Arc::new(api::Sources {
@@ -345,6 +365,7 @@ fn sources(
         unhealthy: Box::new(move || without_kernel.iter().cloned().collect()),
         limitations: Box::new(limitations),
         people,
+        recordings,
     })
 }
 
@@ -408,16 +429,16 @@ fn bind_http(listen: Listen, trouble: &mut Trouble) -> Option<std::net::TcpListe
 }
 
 fn started() -> Entry {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     Entry::Started {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
-        boot: boot.trim().to_owned(),
+        boot: recording::boot(),
     }
 }
 
 /// What earlier runs did counts; what they left under way is said.
-fn restore(engine: &mut Engine, recovered: Recovered) {
+fn restored(settings: Settings, recovered: Recovered) -> Engine {
+    let mut engine = Engine::new(settings, recovered.next);
     if recovered.unreadable > 0 {
         tracing::warn!(
             lines = recovered.unreadable,
@@ -450,4 +471,5 @@ fn restore(engine: &mut Engine, recovered: Recovered) {
     }
     engine.remember(recovered.incidents);
     engine.silences(recovered.silences);
+    engine
 }

@@ -149,6 +149,7 @@ impl Server {
             unhealthy: Box::new(Vec::new),
             limitations: Box::new(Vec::new),
             people,
+            recordings: Arc::new(crate::api::recording::NoRecordings),
         };
         let forever = std::future::pending::<()>();
         tokio::spawn(serve(Arc::new(sources), Some(listener), None, forever));
