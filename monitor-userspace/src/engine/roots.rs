@@ -72,12 +72,8 @@ fn is_local(address: SocketAddr) -> bool {
 /// The service of this host that listens on an address which somebody connected to. A wildcard listener has every address of this
 /// host, but not that of another one with the same port.
 pub(super) fn listener(world: &World, peer: SocketAddr) -> Option<&str> {
-    let mut services = world.services.values();
-    let service = services.find(|service| {
-        service.listen.iter().any(|own| {
-            own.port() == peer.port()
-                && (own.ip() == peer.ip() || own.ip().is_unspecified() && is_local(peer))
-        })
+    let service = world.services.listening(peer.port(), |own| {
+        own.ip() == peer.ip() || own.ip().is_unspecified() && is_local(peer)
     })?;
     Some(&service.name)
 }
@@ -144,9 +140,12 @@ impl Engine {
 
     /// The failure that an incident follows from, the furthest one down.
     pub(super) fn root_of(&self, incident: &Incident, now: Time) -> Option<IncidentId> {
-        let mut seen: BTreeSet<Subject> = BTreeSet::from([incident.subject.clone()]);
         let mut next = Vec::new();
         self.below(&incident.subject, now, &mut next);
+        if next.is_empty() {
+            return None;
+        }
+        let mut seen: BTreeSet<Subject> = BTreeSet::from([incident.subject.clone()]);
         let mut root = None;
         while !next.is_empty() && seen.len() < LOOKED_AT {
             let mut further = Vec::new();
@@ -247,11 +246,7 @@ impl Engine {
     /// A root is over: what followed from it has some time to recover by itself.
     pub(super) fn release_all(&mut self, root: IncidentId, now: Time) {
         let settled = now.after(self.policy.config().root_settle.0);
-        let held = self
-            .book
-            .open()
-            .filter(|incident| incident.suppressed_by == Some(root));
-        for id in held.map(|incident| incident.id).collect::<Vec<_>>() {
+        for id in self.book.suppressed_by(root) {
             self.retries.insert(id, settled);
         }
     }

@@ -214,12 +214,9 @@ fn push(times: &mut VecDeque<Time>, at: Time) {
     times.push_back(at);
 }
 
+/// How many of these, oldest first, are less than `window` old.
 fn recent(times: &VecDeque<Time>, window: Duration, now: Time) -> usize {
-    times
-        .iter()
-        .rev()
-        .take_while(|at| now.since(**at) < window)
-        .count()
+    times.len() - times.partition_point(|at| now.since(*at) >= window)
 }
 
 #[cfg(test)]
