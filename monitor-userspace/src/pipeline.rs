@@ -22,6 +22,7 @@ mod sampling;
 mod settings;
 mod start;
 mod teller;
+mod watched;
 
 pub use options::{DaemonError, Options};
 pub use start::run;

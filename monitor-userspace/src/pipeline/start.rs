@@ -23,6 +23,7 @@ use super::people::{self, Subjects};
 use super::sampling::Sampling;
 use super::settings;
 use super::teller::Teller;
+use super::watched::Watching;
 use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
@@ -221,6 +222,7 @@ fn start_core(
         recorder: core.recorder,
         knowing,
         logs,
+        watching: Watching::new().map_err(system("watch processes"))?,
     };
     let core = thread("hot").spawn(move || hot::run(parts));
     Ok((
