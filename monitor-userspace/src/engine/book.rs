@@ -195,3 +195,72 @@ impl Book {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::{Evidence, Severity, State, Time};
+
+    fn open(book: &mut Book) -> IncidentId {
+        let (id, at) = (book.number(), Time::default());
+        let (subject, evidence) = (Subject::service("shop"), Evidence::at(at));
+        let severity = Severity::Critical;
+        book.insert(Incident::new(
+            id,
+            "service_down",
+            subject,
+            severity,
+            evidence,
+            at,
+        ));
+        id
+    }
+
+    #[test]
+    fn a_copy_is_brought_up_to_date_however_much_has_come_and_gone() {
+        let mut book = Book::new(IncidentId(1));
+        let mut copy = BTreeMap::new();
+        for between in [1, 10, 100, 2 * INCIDENTS, 4 * INCIDENTS, 1, 10] {
+            for _ in 0..between {
+                let id = open(&mut book);
+                book.change(id, |incident| incident.state = State::Resolved);
+            }
+            open(&mut book);
+            book.show(&mut copy);
+            assert_eq!(copy, book.incidents);
+            assert!(book.gone.is_empty() && book.changed.is_empty());
+        }
+        assert_eq!(copy.len(), INCIDENTS + 7);
+    }
+
+    #[test]
+    fn what_follows_from_an_incident_is_found_while_it_does() {
+        let mut book = Book::new(IncidentId(1));
+        let [root, other, a, b] = std::array::from_fn(|_| open(&mut book));
+        let follow = |book: &mut Book, id, root: Option<IncidentId>| {
+            book.change(id, |incident| incident.suppressed_by = root);
+        };
+        let of = |book: &Book, root| book.suppressed_by(root).collect::<Vec<_>>();
+        follow(&mut book, a, Some(root));
+        follow(&mut book, b, Some(root));
+        assert_eq!((of(&book, root), of(&book, other)), (vec![a, b], vec![]));
+        follow(&mut book, a, Some(other));
+        book.change(b, |incident| incident.state = State::Resolved);
+        assert_eq!((of(&book, root), of(&book, other)), (vec![], vec![a]));
+        follow(&mut book, a, None);
+        assert_eq!(of(&book, other), vec![]);
+    }
+
+    #[test]
+    fn a_kill_in_the_kernel_is_found_until_it_is_over() {
+        let mut book = Book::new(IncidentId(1));
+        let [a, b] = std::array::from_fn(|_| open(&mut book));
+        book.change(b, |incident| incident.evidence.killed_in_kernel = true);
+        let killed = |book: &Book| book.killed_in_kernel().map(|it| it.id).collect::<Vec<_>>();
+        assert_eq!(killed(&book), [b]);
+        for id in [a, b] {
+            book.change(id, |incident| incident.state = State::Resolved);
+        }
+        assert_eq!(killed(&book), []);
+    }
+}
