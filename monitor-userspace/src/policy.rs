@@ -237,6 +237,7 @@ impl Policy {
     /// Takes a new configuration; what was done before still counts.
     pub fn reconfigure(&mut self, config: Config) {
         self.schedules.set_calendar(config.calendar.clone());
+        self.history.set_reset(config.backoff_reset.0);
         self.config = config;
     }
 

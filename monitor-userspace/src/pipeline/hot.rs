@@ -27,9 +27,7 @@ use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Guards, Rings};
 use crate::model::incident::State as Phase;
-use crate::model::{
-    Effect, EffectResult, Incident, IncidentId, ServiceSignal, Signal, Time, View,
-};
+use crate::model::{Effect, EffectResult, Incident, IncidentId, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
 use crate::record::recorder::Recorder;
 use crate::record::{Entry, Journal, JournalError};
@@ -195,15 +193,23 @@ impl State {
                     permit,
                     mut incident,
                 } => {
-                    self.hot.knowing.ask(&incident);
-                    self.hot.logs.ask(&incident);
+                    let id = incident.id;
                     // Long to write, and on the way to the act: the next line about the incident has it.
                     incident.evidence.frozen = None;
                     self.execute(permit, incident);
+                    self.ask_about(id);
                 }
             }
         }
         self.orders = orders;
+    }
+
+    /// Asks who an incident is about, and what its log says. Wakes other threads, so never on the way to an act.
+    fn ask_about(&self, id: IncidentId) {
+        if let Some(incident) = self.hot.engine.incident(id) {
+            self.hot.knowing.ask(incident);
+            self.hot.logs.ask(incident);
+        }
     }
 
     /// Intent, strike, and the rest to a hand.
@@ -220,7 +226,9 @@ impl State {
         if !self.announce(intent) {
             return self.give_up(&permit, "the journal cannot be written, so nothing acts");
         }
-        match actions::strike(&permit, self.hot.host.as_ref()) {
+        let struck = actions::strike(&permit, self.hot.host.as_ref());
+        self.force();
+        match struck {
             Err(effect) => {
                 self.write(vec![Entry::Effect {
                     effect: *effect.clone(),
@@ -253,7 +261,9 @@ impl State {
     fn write(&mut self, entries: Vec<Entry>) -> bool {
         let (now, unix_ns) = (clock::now(), clock::unix_nanos());
         let written = self.hot.journal.append(now, unix_ns, entries);
-        self.note_written(written)
+        let written = self.note_written(written);
+        self.force();
+        written
     }
 
     /// The same, for what is about to be done.
@@ -263,13 +273,15 @@ impl State {
         self.note_written(written)
     }
 
+    /// Has what was written forced to the disk, by another thread.
+    fn force(&self) {
+        // Full means that it is being asked for already.
+        let _ = self.hot.sync.try_send(());
+    }
+
     fn note_written(&mut self, written: Result<(), JournalError>) -> bool {
         match written {
-            Ok(()) => {
-                // Full means that it is being asked for already.
-                let _ = self.hot.sync.try_send(());
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 self.halt(error.to_string());
                 false
