@@ -15,6 +15,8 @@ mod kernel;
 mod memory;
 #[path = "bench/peers.rs"]
 mod peers;
+#[path = "bench/policy.rs"]
+mod policy;
 #[path = "bench/replay.rs"]
 mod replay;
 #[path = "bench/report.rs"]
@@ -54,6 +56,9 @@ struct Args {
     /// Rounds of each measurement of the kernel programs; in each, every variant has its turn.
     #[arg(long, default_value_t = 15)]
     kernel_rounds: usize,
+    /// Rounds of each measurement of decisions; in each, every kind has its turn.
+    #[arg(long, default_value_t = 15)]
+    policy_rounds: usize,
     /// Of the kernel programs, measure only these.
     #[arg(long, value_enum, value_delimiter = ',')]
     kernel_only: Vec<kernel::Section>,
@@ -84,6 +89,8 @@ enum What {
     Start,
     /// The kills of `down` under other supervisors.
     Peers,
+    /// How fast it is decided what may be done with 500 rules, and how soon after the event it is done.
+    Policy,
     /// What the kernel programs cost and how fast they tell, beside none, an empty one and other tools.
     Kernel,
     /// How large recordings are, and how much faster than real time they are decided again.
@@ -160,6 +167,9 @@ fn measure(
     }
     if wanted(What::Memory) {
         memory::measure(binary, args.memory_rounds, report).context("memory")?;
+    }
+    if wanted(What::Policy) {
+        policy::measure(binary, args.policy_rounds, args.rounds, report).context("policy")?;
     }
     if wanted(What::Peers) {
         peers::measure(args.peer_rounds, args.peers, own.as_ref(), report);

@@ -14,7 +14,7 @@ mod roots;
 mod top;
 mod world;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use monitor_common::Kind;
@@ -149,6 +149,8 @@ pub struct Engine {
     scratch: Vec<Finding>,
     found: Vec<(&'static str, Finding)>,
     changed: bool,
+    /// Services of which something changed since they were last shown.
+    unshown: BTreeSet<String>,
 }
 
 impl Engine {
@@ -176,6 +178,7 @@ impl Engine {
             scratch: Vec::new(),
             found: Vec::new(),
             changed: true,
+            unshown: BTreeSet::new(),
         };
         engine.apply(settings);
         engine
@@ -201,16 +204,15 @@ impl Engine {
     }
 
     fn apply(&mut self, settings: Settings) {
-        let mut before = std::mem::take(&mut self.world.services);
+        let before = std::mem::take(&mut self.world.services);
         for service in &settings.services {
-            let mut known = before
-                .remove(&service.name)
-                .unwrap_or_else(|| service.clone());
+            let mut known = before.get(&service.name).unwrap_or(service).clone();
             known.listen.clone_from(&service.listen);
             known.memory_max = service.memory_max;
             known.checked = service.checked;
             known.depends_on.clone_from(&service.depends_on);
-            self.world.services.insert(service.name.clone(), known);
+            self.unshown.insert(service.name.clone());
+            self.world.services.insert(known);
         }
         self.world.groups.clone_from(&settings.groups);
         self.world.named.clone_from(&settings.named);
@@ -237,6 +239,7 @@ impl Engine {
     /// Takes incidents from the journal, so that they can still be listed.
     pub fn remember(&mut self, incidents: Vec<Incident>) {
         for incident in incidents {
+            self.show_again(&incident.subject);
             self.counts.forgotten += self.book.insert(incident);
         }
         self.changed = true;
@@ -382,18 +385,7 @@ impl Engine {
     pub fn show(&mut self, view: &mut View) {
         self.changed = false;
         self.book.show(&mut view.incidents);
-        view.services = self
-            .world
-            .services
-            .values()
-            .map(|service| {
-                let shown = ServiceView {
-                    service: service.clone(),
-                    state: self.state_of(service),
-                };
-                (service.name.clone(), shown)
-            })
-            .collect();
+        self.show_services(&mut view.services);
         view.detectors = self
             .detectors
             .iter()
@@ -407,6 +399,38 @@ impl Engine {
         view.maintenance = schedules.open_windows().map(str::to_owned).collect();
         let rates = self.policy.history().rates();
         view.rates = rates.map(|(way, rate)| (way.to_owned(), rate)).collect();
+    }
+
+    /// Those of which something changed, and none that is no longer configured.
+    fn show_services(&mut self, shown: &mut BTreeMap<String, ServiceView>) {
+        let known = &self.world.services;
+        for name in std::mem::take(&mut self.unshown) {
+            if let Some(service) = known.get(&name) {
+                let state = self.state_of(service);
+                let service = service.clone();
+                shown.insert(name, ServiceView { service, state });
+            }
+        }
+        if shown.len() > known.len() {
+            shown.retain(|name, _| known.contains_key(name));
+        }
+    }
+
+    /// An incident of this subject has begun or ended: the state of a service follows from that.
+    fn show_again(&mut self, subject: &Subject) {
+        if let Subject::Service { name } = subject
+            && !self.unshown.contains(name)
+        {
+            self.unshown.insert(name.clone());
+        }
+    }
+
+    /// Changes a service, which is shown again.
+    fn change_service(&mut self, name: &str, change: impl FnOnce(&mut Service)) {
+        if self.world.services.change(name, change).is_some() {
+            self.unshown.insert(name.to_owned());
+            self.changed = true;
+        }
     }
 
     fn describe(&self, spec: &detectors::Spec) -> DetectorView {
@@ -425,7 +449,7 @@ impl Engine {
 
     fn state_of(&self, service: &Service) -> ServiceState {
         let subject = Subject::service(&service.name);
-        let troubled = self.book.open().any(|incident| incident.subject == subject);
+        let troubled = self.book.open_on(&subject).next().is_some();
         let never_ran = service.starts == 0 && service.last_process.is_none();
         match (service.process, service.answers) {
             (None, _) if never_ran && !troubled => ServiceState::Starting,

@@ -10,6 +10,7 @@ pub mod incident;
 pub mod kernel_view;
 pub mod network;
 pub mod service;
+mod services;
 pub mod signal;
 pub mod time;
 pub mod view;
@@ -22,6 +23,7 @@ pub use identity::{ProcessKey, Subject};
 pub use incident::{Category, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
 pub use service::{Dependency, Healer, Named, Relief, Service, ServiceState, World};
+pub use services::Services;
 pub use signal::{
     BLOCKED, BlockedThread, CheckFailure, CheckResult, HostLoad, ListenQueue, ProcessUsage,
     Request, Sample, ServiceSignal, Signal, Silence,

@@ -23,6 +23,7 @@ mod sampling;
 mod settings;
 mod start;
 mod teller;
+mod watched;
 
 pub use options::{DaemonError, Options};
 pub use start::run;

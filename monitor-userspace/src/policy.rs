@@ -173,7 +173,7 @@ pub struct Proposal<'a> {
     /// What a person allowed, if one did.
     pub approved: Option<Approved<'a>>,
     /// Other incidents with an action under way, that this one does not follow from: target and number.
-    pub busy: &'a [(Subject, IncidentId)],
+    pub busy: &'a [(&'a Subject, IncidentId)],
     /// When events of the incident's probe were last lost.
     pub lost: Option<Time>,
     /// Everything the configuration names.
@@ -189,18 +189,6 @@ pub struct Approved<'a> {
     pub by: &'a str,
     /// What they allowed.
     pub plan: &'a Plan,
-}
-
-impl Proposal<'_> {
-    /// What cooldowns and limits count: one action on one subject.
-    pub fn target(&self) -> String {
-        target(self.action, self.incident)
-    }
-
-    /// What circuit breakers and success rates count: one action of one rule.
-    pub fn way(&self) -> String {
-        way(&self.remedy.name, self.action)
-    }
 }
 
 /// One action on one subject, as the history counts it. Processes that the configuration names count under that name: another
@@ -249,6 +237,7 @@ impl Policy {
     /// Takes a new configuration; what was done before still counts.
     pub fn reconfigure(&mut self, config: Config) {
         self.schedules.set_calendar(config.calendar.clone());
+        self.history.set_reset(config.backoff_reset.0);
         self.config = config;
     }
 
@@ -279,17 +268,16 @@ impl Policy {
 
     /// Remembers an action; at start, one from the journal. `opened` is when the trouble that it was for began.
     pub fn remember(&mut self, action: &str, rule: &str, incident: &Incident, at: Time) {
+        let (target, way) = (target(action, incident), way(rule, action));
+        self.note(&target, &way, incident, at);
+    }
+
+    fn note(&mut self, target: &str, way: &str, incident: &Incident, at: Time) {
         let config = &self.config;
         let (window, reset) = (config.limit_window.0, config.backoff_reset.0);
-        self.history.note(
-            &target(action, incident),
-            incident.opened,
-            at,
-            config.limit,
-            window,
-            reset,
-        );
-        self.history.note_rule(&way(rule, action), at);
+        self.history
+            .note(target, incident.opened, at, config.limit, window, reset);
+        self.history.note_rule(way, at);
         let Some(name) = incident.subject.configured_name() else {
             return;
         };
@@ -317,8 +305,12 @@ impl Policy {
 
     /// Permits exactly this plan on exactly this subject, or says why not. A permit counts as an action at once.
     pub fn decide(&mut self, proposal: Proposal<'_>, now: Time) -> Result<Permit, Refusing> {
+        let (action, rule) = (proposal.action, proposal.remedy.name.as_str());
+        let (target, way) = (target(action, proposal.incident), way(rule, action));
         let asked = Asked {
             proposal: &proposal,
+            target: &target,
+            way: &way,
             config: &self.config,
             history: &self.history,
             schedules: &self.schedules,
@@ -326,15 +318,14 @@ impl Policy {
         let refused = guards::ALL
             .iter()
             .find_map(|guard| Some((guard.name, (guard.ask)(&asked, now).err()?)));
-        let (action, rule) = (proposal.action, proposal.remedy.name.as_str());
         if let Some((guard, refused)) = refused {
             if guard == guards::DRY_RUN {
                 // So that cooldowns and limits show in a dry run as they would for real.
-                self.remember(action, rule, proposal.incident, now);
+                self.note(&target, &way, proposal.incident, now);
             }
             return Err(refusing(guard, refused));
         }
-        self.remember(action, rule, proposal.incident, now);
+        self.note(&target, &way, proposal.incident, now);
         let grounds = Grounds {
             rule: rule.to_owned(),
             by: proposal.approved.map(|approved| approved.by.to_owned()),
@@ -354,6 +345,8 @@ impl Policy {
     pub fn undo(&mut self, proposal: Proposal<'_>, now: Time) -> Result<Permit, Refusing> {
         let asked = Asked {
             proposal: &proposal,
+            target: &target(proposal.action, proposal.incident),
+            way: &way(&proposal.remedy.name, proposal.action),
             config: &self.config,
             history: &self.history,
             schedules: &self.schedules,

@@ -146,6 +146,12 @@ impl Daemon {
         }
     }
 
+    /// Every incident that is kept.
+    pub(crate) fn incidents(&self) -> Result<Vec<Incident>> {
+        let all: Incidents = self.ask("/api/v1/incidents?limit=100000")?;
+        Ok(all.incidents)
+    }
+
     /// One incident. A list of hundreds would keep the daemon busy.
     fn incident(&self, id: u64) -> Option<Incident> {
         let answer: OneIncident = self.ask(&format!("/api/v1/incidents/{id}")).ok()?;

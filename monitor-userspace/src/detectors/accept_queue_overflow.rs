@@ -176,14 +176,8 @@ impl Detect {
 fn subject(world: &World, listener: SocketAddr, task: Option<&Task>) -> Subject {
     let by_cgroup = task.and_then(|task| world.service_of_cgroup(task.cgroup_id));
     let by_port = || {
-        let mut services = world.services.values();
-        services.find(|service| {
-            let listen = service.listen.iter();
-            listener.ip().is_unspecified()
-                && listen
-                    .map(SocketAddr::port)
-                    .any(|port| port == listener.port())
-        })
+        let anywhere = listener.ip().is_unspecified();
+        world.services.listening(listener.port(), |_| anywhere)
     };
     match by_cgroup
         .or_else(|| world.listener(listener))

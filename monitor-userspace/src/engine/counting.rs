@@ -1,5 +1,7 @@
 //! Counters. Every label comes from a registry or an enum, so the sets are bounded.
 
+use std::collections::BTreeMap;
+
 use super::{Engine, decide};
 use crate::model::view::{Counts, Durations};
 use crate::model::{Incident, IncidentId, Outcome, Signal, Subject, Time};
@@ -43,37 +45,24 @@ impl Engine {
             Signal::Effect { .. } => "effect",
             Signal::Person { .. } => "person",
         };
-        // Looked up before it is inserted: the key is allocated once, not for every event.
-        match self.counts.signals.get_mut(kind) {
-            Some(count) => *count += 1,
-            None => {
-                self.counts.signals.insert(kind.to_owned(), 1);
-            }
-        }
+        count(&mut self.counts.signals, kind, |count| *count += 1);
     }
 
     pub(super) fn count_opened(&mut self, incident: &Incident, now: Time) {
-        let detector = &incident.detector;
-        *self.counts.opened.entry(detector.clone()).or_default() += 1;
-        let took = now.since(incident.evidence.seen);
-        self.counts
-            .detect
-            .entry(detector.clone())
-            .or_default()
-            .add(took);
+        let (detector, took) = (&incident.detector, now.since(incident.evidence.seen));
+        count(&mut self.counts.opened, detector, |count| *count += 1);
+        count(&mut self.counts.detect, detector, |times| times.add(took));
     }
 
     pub(super) fn count_acted(&mut self, action: &str, seen: Time, acted: Time) {
-        self.counts
-            .act
-            .entry(action.to_owned())
-            .or_default()
-            .add(acted.since(seen));
+        let took = acted.since(seen);
+        count(&mut self.counts.act, action, |times| times.add(took));
     }
 
     pub(super) fn count_outcome(&mut self, action: &str, outcome: Outcome) {
-        let outcomes = self.counts.outcomes.entry(action.to_owned()).or_default();
-        *outcomes.entry(outcome).or_default() += 1;
+        count(&mut self.counts.outcomes, action, |outcomes| {
+            *outcomes.entry(outcome).or_default() += 1;
+        });
     }
 
     pub(super) fn count_recovered(&mut self, id: IncidentId, recovered: Time) {
@@ -83,16 +72,22 @@ impl Engine {
         let seen = incident.evidence.seen;
         let took = recovered.since(seen);
         if let Subject::Service { name } = &incident.subject {
-            let service = self.counts.services.entry(name.clone()).or_default();
-            service.ended += 1;
-            service.detect_seconds += incident.opened.since(incident.evidence.since).as_secs_f64();
-            service.recover_seconds += took.as_secs_f64();
+            count(&mut self.counts.services, name, |service| {
+                service.ended += 1;
+                service.detect_seconds +=
+                    incident.opened.since(incident.evidence.since).as_secs_f64();
+                service.recover_seconds += took.as_secs_f64();
+            });
         }
         let detector = incident.detector.as_str();
-        self.counts
-            .recover
-            .entry(detector.to_owned())
-            .or_default()
-            .add(took);
+        count(&mut self.counts.recover, detector, |times| times.add(took));
+    }
+}
+
+/// Counts under a label, which is allocated once and not for every event.
+fn count<T: Default>(counts: &mut BTreeMap<String, T>, label: &str, add: impl FnOnce(&mut T)) {
+    match counts.get_mut(label) {
+        Some(known) => add(known),
+        None => add(counts.entry(label.to_owned()).or_default()),
     }
 }

@@ -235,11 +235,11 @@ impl Engine {
                 return (Some(place), refusal(LADDER, EXHAUSTED, Some(until)));
             }
         };
-        let busy: Vec<(Subject, IncidentId)> = self
+        let busy: Vec<(&Subject, IncidentId)> = self
             .acts
             .keys()
             .filter(|other| Some(**other) != incident.caused_by)
-            .filter_map(|other| Some((self.book.get(*other)?.subject.clone(), *other)))
+            .filter_map(|other| Some((&self.book.get(*other)?.subject, *other)))
             .collect();
         let probe = incident.evidence.probe;
         let lost = probe.and_then(|probe| self.lost.get(usize::from(probe.number())));
@@ -327,10 +327,8 @@ impl Engine {
 
     /// While a service is ended or started by us, its exit is no surprise.
     pub(super) fn under_way(&mut self, plan: &Plan, begins: bool) {
-        if let Plan::RestartService { service, .. } = plan
-            && let Some(service) = self.world.services.get_mut(service)
-        {
-            service.in_action = begins;
+        if let Plan::RestartService { service, .. } = plan {
+            self.change_service(service, |service| service.in_action = begins);
         }
     }
 

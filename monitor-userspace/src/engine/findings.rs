@@ -168,6 +168,7 @@ impl Engine {
         }
         incident.evidence.frozen = Some(Box::new(self.freeze(&incident)));
         self.count_opened(&incident, now);
+        self.show_again(&incident.subject);
         self.counts.forgotten += self.book.insert(incident);
         self.changed = true;
         self.decide(id, now, orders);
@@ -180,9 +181,8 @@ impl Engine {
             |(_, act)| matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended),
         );
         let guarded = || {
-            self.book.open().find(|incident| {
-                incident.evidence.killed_in_kernel && incident.evidence.process == Some(ended)
-            })
+            let mut guarded = self.book.killed_in_kernel();
+            guarded.find(|incident| incident.evidence.process == Some(ended))
         };
         cause
             .map(|(id, _)| *id)

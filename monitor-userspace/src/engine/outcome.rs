@@ -238,6 +238,10 @@ impl Engine {
         self.retries.remove(&id);
         self.clearing.remove(&id);
         self.exhausted.remove(&id);
+        if let Some(incident) = self.book.get(id) {
+            let subject = incident.subject.clone();
+            self.show_again(&subject);
+        }
         let ended = self.book.change(id, |incident| {
             incident.state = State::Resolved;
             incident.closed = Some(seen);

@@ -25,37 +25,38 @@ const LOOKED_AT: usize = 256;
 /// Who was seen to connect to whom, and when last.
 #[derive(Debug, Default)]
 pub(super) struct Learned {
-    pairs: BTreeMap<(String, String), Time>,
+    by_client: BTreeMap<String, BTreeMap<String, Time>>,
+    pairs: usize,
 }
 
 impl Learned {
     /// A connection of one service to another.
     pub(super) fn connects(&mut self, from: &str, to: &str, at: Time) {
-        let full = self.pairs.len() >= LEARNED;
         // Looked up before it is made into a key: connections are frequent, new pairs are not.
-        let known = self
-            .pairs
-            .range_mut((from.to_owned(), to.to_owned())..)
-            .next()
-            .filter(|((a, b), _)| a == from && b == to);
-        if let Some((_, last)) = known {
+        let servers = self.by_client.get_mut(from);
+        if let Some(last) = servers.and_then(|servers| servers.get_mut(to)) {
             *last = at;
             return;
         }
-        if full {
-            self.pairs.retain(|_, last| at.since(*last) < STALE);
+        if self.pairs >= LEARNED {
+            self.by_client.retain(|_, servers| {
+                servers.retain(|_, last| at.since(*last) < STALE);
+                !servers.is_empty()
+            });
+            self.pairs = self.by_client.values().map(BTreeMap::len).sum();
         }
-        if self.pairs.len() < LEARNED {
-            self.pairs.insert((from.to_owned(), to.to_owned()), at);
+        if self.pairs < LEARNED {
+            let servers = self.by_client.entry(from.to_owned()).or_default();
+            servers.insert(to.to_owned(), at);
+            self.pairs += 1;
         }
     }
 
-    fn of<'a>(&'a self, from: &'a str, now: Time) -> impl Iterator<Item = &'a str> {
-        self.pairs
-            .range((from.to_owned(), String::new())..)
-            .take_while(move |((a, _), _)| a == from)
+    fn of(&self, from: &str, now: Time) -> impl Iterator<Item = &str> {
+        let servers = self.by_client.get(from).into_iter().flatten();
+        servers
             .filter(move |(_, last)| now.since(**last) < STALE)
-            .map(|((_, b), _)| b.as_str())
+            .map(|(to, _)| to.as_str())
     }
 }
 
@@ -72,12 +73,8 @@ fn is_local(address: SocketAddr) -> bool {
 /// The service of this host that listens on an address which somebody connected to. A wildcard listener has every address of this
 /// host, but not that of another one with the same port.
 pub(super) fn listener(world: &World, peer: SocketAddr) -> Option<&str> {
-    let mut services = world.services.values();
-    let service = services.find(|service| {
-        service.listen.iter().any(|own| {
-            own.port() == peer.port()
-                && (own.ip() == peer.ip() || own.ip().is_unspecified() && is_local(peer))
-        })
+    let service = world.services.listening(peer.port(), |own| {
+        own.ip() == peer.ip() || own.ip().is_unspecified() && is_local(peer)
     })?;
     Some(&service.name)
 }
@@ -144,9 +141,12 @@ impl Engine {
 
     /// The failure that an incident follows from, the furthest one down.
     pub(super) fn root_of(&self, incident: &Incident, now: Time) -> Option<IncidentId> {
-        let mut seen: BTreeSet<Subject> = BTreeSet::from([incident.subject.clone()]);
         let mut next = Vec::new();
         self.below(&incident.subject, now, &mut next);
+        if next.is_empty() {
+            return None;
+        }
+        let mut seen: BTreeSet<Subject> = BTreeSet::from([incident.subject.clone()]);
         let mut root = None;
         while !next.is_empty() && seen.len() < LOOKED_AT {
             let mut further = Vec::new();
@@ -247,11 +247,7 @@ impl Engine {
     /// A root is over: what followed from it has some time to recover by itself.
     pub(super) fn release_all(&mut self, root: IncidentId, now: Time) {
         let settled = now.after(self.policy.config().root_settle.0);
-        let held = self
-            .book
-            .open()
-            .filter(|incident| incident.suppressed_by == Some(root));
-        for id in held.map(|incident| incident.id).collect::<Vec<_>>() {
+        for id in self.book.suppressed_by(root) {
             self.retries.insert(id, settled);
         }
     }

@@ -24,11 +24,9 @@ impl Engine {
             Signal::Sample {
                 sample: Sample::ServiceLatency { cgroup_id, answers },
             } => {
-                let mut services = self.world.services.values_mut();
-                let of_it = |service: &&mut Service| service.cgroup_id == *cgroup_id;
-                if let Some(service) = services.find(of_it) {
-                    service.latency = Some(*answers);
-                    self.changed = true;
+                let service = self.world.service_of_cgroup(*cgroup_id);
+                if let Some(name) = service.map(|service| service.name.clone()) {
+                    self.change_service(&name, |service| service.latency = Some(*answers));
                 }
             }
             Signal::Sample {
@@ -46,7 +44,7 @@ impl Engine {
             }
             Signal::Service { service, change } => self.supervisor_says(service, change, at),
             Signal::Check { result } => {
-                let Some(service) = self.world.services.get_mut(&result.service) else {
+                let Some(service) = self.world.services.get(&result.service) else {
                     return;
                 };
                 // A check that was sent to the process before this one says nothing about this one.
@@ -66,8 +64,9 @@ impl Engine {
                         (Some(_), None) => None,
                         (Some(_), Some(_)) => Some(false),
                     };
-                    self.changed |= service.answers != answers;
-                    service.answers = answers;
+                    if service.answers != answers {
+                        self.change_service(&result.service, |service| service.answers = answers);
+                    }
                 }
             }
             _ => {}
@@ -98,13 +97,9 @@ impl Engine {
     }
 
     fn process_ended(&mut self, process: ProcessKey) {
-        let mut services = self.world.services.values_mut();
-        if let Some(service) = services.find(|service| service.process == Some(process)) {
-            service.process = None;
-            service.started = None;
-            service.answers = None;
-            service.latency = None;
-            self.changed = true;
+        let service = self.world.service_of(process);
+        if let Some(name) = service.map(|service| service.name.clone()) {
+            self.change_service(&name, not_running);
         }
     }
 
@@ -114,7 +109,7 @@ impl Engine {
             ServiceSignal::Started {
                 process, cgroup_id, ..
             } => {
-                if let Some(service) = self.world.services.get_mut(name) {
+                self.change_service(name, |service| {
                     service.process = Some(*process);
                     service.last_process = Some(*process);
                     service.cgroup_id = *cgroup_id;
@@ -124,18 +119,22 @@ impl Engine {
                     service.starts += 1;
                     // From here on, its end is news again.
                     service.in_action = false;
-                }
+                });
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
-                if let Some(service) = self.world.services.get_mut(name) {
-                    service.process = None;
+                self.change_service(name, |service| {
+                    not_running(service);
                     service.cgroup_id = 0;
-                    service.started = None;
-                    service.answers = None;
-                    service.latency = None;
-                }
+                });
             }
         }
         self.changed = true;
     }
+}
+
+fn not_running(service: &mut Service) {
+    service.process = None;
+    service.started = None;
+    service.answers = None;
+    service.latency = None;
 }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::TopProcess;
-use super::{Answers, HostLoad, ProcessKey, Time};
+use super::{Answers, HostLoad, ProcessKey, Services, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -130,7 +130,7 @@ pub struct Healer {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct World {
     /// Services by name.
-    pub services: BTreeMap<String, Service>,
+    pub services: Services,
     /// `[[process]]` entries: process name (`comm`) to the entry's name.
     pub groups: BTreeMap<String, String>,
     /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
@@ -161,23 +161,18 @@ pub struct Relief {
 impl World {
     /// The service whose main process this is.
     pub fn service_of(&self, process: ProcessKey) -> Option<&Service> {
-        self.services
-            .values()
-            .find(|service| service.process == Some(process))
+        self.services.of_process(process)
     }
 
     /// The service whose processes are in this cgroup.
     pub fn service_of_cgroup(&self, cgroup_id: u64) -> Option<&Service> {
-        let mut services = self.services.values();
-        services.find(|service| cgroup_id != 0 && service.cgroup_id == cgroup_id)
+        self.services.of_cgroup(cgroup_id)
     }
 
     /// The service that listens on this address; a wildcard listener takes every address of its port.
     pub fn listener(&self, peer: SocketAddr) -> Option<&Service> {
-        self.services.values().find(|service| {
-            service.listen.iter().any(|own| {
-                own.port() == peer.port() && (own.ip() == peer.ip() || own.ip().is_unspecified())
-            })
+        self.services.listening(peer.port(), |own| {
+            own.ip() == peer.ip() || own.ip().is_unspecified()
         })
     }
 }
@@ -193,7 +188,7 @@ mod tests {
         for (name, cgroup_id) in [("a", 7), ("b", 0), ("c", 9)] {
             let mut service = Service::new(name);
             service.cgroup_id = cgroup_id;
-            world.services.insert(name.to_owned(), service);
+            world.services.insert(service);
         }
         let name = |id| world.service_of_cgroup(id).map(|service| &*service.name);
         assert_eq!(

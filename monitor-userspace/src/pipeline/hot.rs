@@ -5,7 +5,6 @@
 //! events, bulk events, ended processes, time. Orders are carried out as they come, not at the end of a round.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::os::fd::OwnedFd;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, Mutex, TryLockError};
 use std::time::Duration;
@@ -21,6 +20,7 @@ use super::logs::Logs;
 use super::once::Once;
 use super::people::Taken;
 use super::recording::Tape;
+use super::watched::{Watched, Watching};
 use crate::actions;
 use crate::api::Asked;
 use crate::engine::{Engine, Order};
@@ -28,9 +28,7 @@ use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Guards, Rings};
 use crate::model::incident::State as Phase;
-use crate::model::{
-    Effect, EffectResult, Incident, IncidentId, ProcessKey, ServiceSignal, Signal, Time, View,
-};
+use crate::model::{Effect, EffectResult, Incident, IncidentId, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
 use crate::record::recording::Note;
 use crate::record::{Entry, Journal, JournalError};
@@ -39,6 +37,8 @@ use crate::record::{Entry, Journal, JournalError};
 const BULK: Duration = Duration::from_millis(100);
 /// Shortest sleep when only time is waited for.
 const SOONEST: Duration = Duration::from_millis(1);
+/// Shortest time between two times that the board is brought up to date: with many services, that takes longer than deciding.
+const SHOW_AGAIN: Duration = Duration::from_millis(5);
 /// How often counters are shown when nothing else changed.
 const SHOW: Duration = Duration::from_secs(1);
 /// How often a journal that could not be written is tried again.
@@ -66,13 +66,8 @@ pub(super) struct Hot {
     pub(super) storms: SyncSender<u64>,
     pub(super) knowing: Knowing,
     pub(super) logs: Logs,
-}
-
-/// A service's process, until it has ended.
-struct Watched {
-    service: String,
-    process: ProcessKey,
-    pidfd: OwnedFd,
+    /// Processes of services.
+    pub(super) watching: Watching,
 }
 
 struct State {
@@ -80,7 +75,6 @@ struct State {
     orders: Vec<Order>,
     /// Effects that came about here.
     effects: VecDeque<Effect>,
-    watched: Vec<Watched>,
     taken: Taken,
     /// What was frozen is in the journal once.
     once: Once,
@@ -100,7 +94,6 @@ pub(super) fn run(hot: Hot) {
         hot,
         orders: Vec::new(),
         effects: VecDeque::new(),
-        watched: Vec::new(),
         taken: Taken::default(),
         once: Once::default(),
         lost_total: 0,
@@ -146,18 +139,19 @@ pub(super) fn run(hot: Hot) {
 }
 
 impl State {
-    /// Waits for something to do; which of the watched processes have ended.
-    fn sleep(&self, rings: Option<&Rings>) -> Vec<ProcessKey> {
+    /// Waits for something to do; those of the watched processes that have ended.
+    fn sleep(&mut self, rings: Option<&Rings>) -> Vec<Watched> {
         let now = clock::now();
         let wake = self.hot.engine.wake().map_or(BULK, |wake| wake.since(now));
         // Time has just been passed: whatever wants it again at once gets it soon, and cannot turn this into a busy loop.
-        let wake = wake.clamp(SOONEST, BULK);
-        let mut fds = vec![PollFd::from_borrowed_fd(self.hot.inbox.fd(), PollFlags::IN)];
-        fds.extend(
-            self.watched
-                .iter()
-                .map(|watched| PollFd::new(&watched.pidfd, PollFlags::IN)),
-        );
+        let mut wake = wake.clamp(SOONEST, BULK);
+        if self.hot.engine.changed() {
+            wake = wake.min(SHOW_AGAIN);
+        }
+        let own = [self.hot.inbox.fd(), self.hot.watching.fd()];
+        let mut fds = own
+            .map(|fd| PollFd::from_borrowed_fd(fd, PollFlags::IN))
+            .to_vec();
         if let Some(rings) = rings {
             for ring in [&rings.urgent, &rings.bulk] {
                 fds.push(PollFd::from_borrowed_fd(ring.fd(), PollFlags::IN));
@@ -167,11 +161,12 @@ impl State {
         if poll(&mut fds, Some(&timeout)).is_err() {
             return Vec::new();
         }
-        let ready = fds.iter().skip(1).zip(&self.watched);
-        ready
-            .filter(|(fd, _)| !fd.revents().is_empty())
-            .map(|(_, watched)| watched.process)
-            .collect()
+        let ended = fds.get(1).is_some_and(|fd| !fd.revents().is_empty());
+        if ended {
+            self.hot.watching.ended()
+        } else {
+            Vec::new()
+        }
     }
 
     fn observe(&mut self, signal: &Signal, at: Time) {
@@ -208,15 +203,23 @@ impl State {
                     permit,
                     mut incident,
                 } => {
-                    self.hot.knowing.ask(&incident);
-                    self.hot.logs.ask(&incident);
+                    let id = incident.id;
                     // Long to write, and on the way to the act: the next line about the incident has it.
                     incident.evidence.frozen = None;
                     self.execute(permit, incident);
+                    self.ask_about(id);
                 }
             }
         }
         self.orders = orders;
+    }
+
+    /// Asks who an incident is about, and what its log says. Wakes other threads, so never on the way to an act.
+    fn ask_about(&mut self, id: IncidentId) {
+        if let Some(incident) = self.hot.engine.incident(id) {
+            self.hot.knowing.ask(incident);
+            self.hot.logs.ask(incident);
+        }
     }
 
     /// Intent, strike, and the rest to a hand.
@@ -233,7 +236,9 @@ impl State {
         if !self.announce(intent) {
             return self.give_up(&permit, "the journal cannot be written, so nothing acts");
         }
-        match actions::strike(&permit, self.hot.host.as_ref()) {
+        let struck = actions::strike(&permit, self.hot.host.as_ref());
+        self.force();
+        match struck {
             Err(effect) => {
                 self.write(vec![Entry::Effect {
                     effect: *effect.clone(),
@@ -266,7 +271,9 @@ impl State {
     fn write(&mut self, entries: Vec<Entry>) -> bool {
         let (now, unix_ns) = (clock::now(), clock::unix_nanos());
         let written = self.hot.journal.append(now, unix_ns, entries);
-        self.note_written(written)
+        let written = self.note_written(written);
+        self.force();
+        written
     }
 
     /// The same, for what is about to be done.
@@ -276,13 +283,15 @@ impl State {
         self.note_written(written)
     }
 
+    /// Has what was written forced to the disk, by another thread.
+    fn force(&self) {
+        // Full means that it is being asked for already.
+        let _ = self.hot.sync.try_send(());
+    }
+
     fn note_written(&mut self, written: Result<(), JournalError>) -> bool {
         match written {
-            Ok(()) => {
-                // Full means that it is being asked for already.
-                let _ = self.hot.sync.try_send(());
-                true
-            }
+            Ok(()) => true,
             Err(error) => {
                 self.halt(error.to_string());
                 false
@@ -358,7 +367,7 @@ impl State {
                     process,
                     pidfd,
                 } => {
-                    self.watched.push(Watched {
+                    self.hot.watching.add(Watched {
                         service,
                         process,
                         pidfd,
@@ -435,18 +444,12 @@ impl State {
     }
 
     /// Normally the kernel's event came first; this is what is left when it was lost, and the proof that its memory is free.
-    fn take_ended(&mut self, ended: Vec<ProcessKey>) {
-        for process in ended {
-            let Some(at) = self
-                .watched
-                .iter()
-                .position(|watched| watched.process == process)
-            else {
-                continue;
+    fn take_ended(&mut self, ended: Vec<Watched>) {
+        for watched in ended {
+            let change = ServiceSignal::Exited {
+                process: watched.process,
+                status: Held::peek_fd(&watched.pidfd),
             };
-            let watched = self.watched.swap_remove(at);
-            let status = Held::peek_fd(&watched.pidfd);
-            let change = ServiceSignal::Exited { process, status };
             let signal = Signal::Service {
                 service: watched.service,
                 change,
@@ -475,8 +478,14 @@ impl State {
     /// Brings the board up to date; when somebody is reading it, at the next round.
     fn show(&mut self) {
         let now = clock::now();
-        let due = self.hot.engine.changed() || !self.taken.is_empty() || self.stop;
-        if !due && now.since(self.shown) < SHOW {
+        let again = if !self.taken.is_empty() || self.stop {
+            Duration::ZERO
+        } else if self.hot.engine.changed() {
+            SHOW_AGAIN
+        } else {
+            SHOW
+        };
+        if now.since(self.shown) < again {
             return;
         }
         match self.hot.board.try_lock() {

@@ -24,6 +24,7 @@ use super::recording::{self, Recordings, Tape};
 use super::sampling::Sampling;
 use super::settings;
 use super::teller::Teller;
+use super::watched::Watching;
 use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
@@ -241,6 +242,7 @@ fn start_core(
         tape: core.tape,
         knowing,
         logs,
+        watching: Watching::new().map_err(system("watch processes"))?,
     };
     let core = thread("hot").spawn(move || hot::run(parts));
     Ok((

@@ -24,6 +24,10 @@ pub struct Guard {
 pub struct Asked<'a> {
     /// What the core would like to do.
     pub proposal: &'a Proposal<'a>,
+    /// What cooldowns and limits count: one action on one subject.
+    pub target: &'a str,
+    /// What circuit breakers and success rates count: one action of one rule.
+    pub way: &'a str,
     /// Limits.
     pub config: &'a Config,
     /// Past actions.

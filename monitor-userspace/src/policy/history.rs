@@ -18,6 +18,8 @@ pub const OUTCOMES: usize = 32;
 #[derive(Debug, Default)]
 struct Target {
     times: VecDeque<Time>,
+    /// How many of them, up to the last, followed each other closely: see [`History::streak`].
+    streak: u32,
     /// It reached its limit; one try at a time is allowed until it has stayed well.
     given_up: bool,
     /// When an action last proved to have helped.
@@ -64,6 +66,7 @@ impl History {
             entry.given_up = false;
         }
         entry.fixed = None;
+        entry.streak = follows(entry, at, reset).saturating_add(1);
         push(&mut entry.times, at);
         if recent(&entry.times, window, at) >= usize::try_from(limit).unwrap_or(usize::MAX) {
             entry.given_up = true;
@@ -180,20 +183,28 @@ impl History {
 
     /// How many actions on this target followed each other with less than `reset` between them, up to trouble that began at `opened`.
     pub fn streak(&self, target: &str, reset: Duration, opened: Time) -> u32 {
-        let Some(target) = self.targets.get(target) else {
-            return 0;
-        };
-        let mut next = opened;
-        let mut streak = 0;
-        for at in target.times.iter().rev() {
-            if next.since(*at) >= reset {
-                break;
-            }
-            streak += 1;
-            next = *at;
-        }
-        streak
+        let target = self.targets.get(target);
+        target.map_or(0, |target| follows(target, opened, reset))
     }
+
+    /// The time within which actions follow each other has changed.
+    pub fn set_reset(&mut self, reset: Duration) {
+        for target in self.targets.values_mut() {
+            let times = std::mem::take(&mut target.times);
+            target.streak = 0;
+            for at in times {
+                target.streak = follows(target, at, reset).saturating_add(1);
+                target.times.push_back(at);
+            }
+        }
+    }
+}
+
+/// The streak that something at this time goes on with; 0 when it begins one.
+fn follows(target: &Target, at: Time, reset: Duration) -> u32 {
+    let last = target.times.back();
+    let close = last.is_some_and(|last| at.since(*last) < reset);
+    if close { target.streak } else { 0 }
 }
 
 /// Forgets what was used longest ago, if `name` is new and there is no room for it.
@@ -214,12 +225,9 @@ fn push(times: &mut VecDeque<Time>, at: Time) {
     times.push_back(at);
 }
 
+/// How many of these, oldest first, are less than `window` old.
 fn recent(times: &VecDeque<Time>, window: Duration, now: Time) -> usize {
-    times
-        .iter()
-        .rev()
-        .take_while(|at| now.since(**at) < window)
-        .count()
+    times.len() - times.partition_point(|at| now.since(*at) >= window)
 }
 
 #[cfg(test)]

@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn an_alarm_raises_it_once_and_only_quiet_clears_it() {
         let mut world = World::default();
-        world.services.insert("web".to_owned(), Service::new("web"));
+        world.services.insert(Service::new("web"));
         let mut stalls = Stalls::default();
         let mut read = |now| stalls.read("web", now, Span::seconds(3), &world);
         assert_eq!(read(reading(0, 0, false)), None, "nothing to clear");
@@ -145,7 +145,7 @@ mod tests {
     #[test]
     fn a_long_window_waits_no_longer_than_the_sampler_reads() {
         let mut world = World::default();
-        world.services.insert("web".to_owned(), Service::new("web"));
+        world.services.insert(Service::new("web"));
         let mut stalls = Stalls::default();
         let mut read = |now| stalls.read("web", now, Span::seconds(60), &world);
         assert!(read(reading(1, 0, true)).is_some());

@@ -1,5 +1,3 @@
-use std::collections::BTreeMap;
-
 use super::kind::Kind;
 use super::variables::{EVIDENCE, FIELDS};
 use super::*;
@@ -35,7 +33,7 @@ fn world() -> World {
     web.answers = Some(true);
     web.starts = 3;
     World {
-        services: BTreeMap::from([("web".to_owned(), web)]),
+        services: [web].into_iter().collect(),
         wall_ahead: Some(WALL - now().nanos()),
         load: Some(HostLoad {
             cpus: 4,

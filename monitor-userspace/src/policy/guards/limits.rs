@@ -10,7 +10,7 @@ pub(super) fn in_flight(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let ask = asked.proposal;
     let soon = Some(now.after(Duration::from_millis(100)));
     let target = &ask.incident.subject;
-    if let Some((_, other)) = ask.busy.iter().find(|(busy, _)| busy == target) {
+    if let Some((_, other)) = ask.busy.iter().find(|(busy, _)| *busy == target) {
         return refuse(
             format!("incident {other} has an action under way on {target}"),
             soon,
@@ -27,13 +27,13 @@ pub(super) fn in_flight(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
 
 pub(super) fn limit(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let (ask, config, history) = (asked.proposal, asked.config, asked.history);
-    let target = ask.target();
+    let target = asked.target;
     // Whether it stayed well is a matter of when this trouble began, not of how long it has been waiting since.
-    if !history.given_up(&target, config.backoff_reset.0, ask.incident.opened) {
+    if !history.given_up(target, config.backoff_reset.0, ask.incident.opened) {
         return Ok(());
     }
     let retry = history
-        .last(&target)
+        .last(target)
         .map(|last| last.after(config.half_open_after.0));
     if retry.is_some_and(|retry| now >= retry) {
         return Ok(());
@@ -63,9 +63,9 @@ pub(super) fn host_limit(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
 
 pub(super) fn cooldown(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let (ask, config, history) = (asked.proposal, asked.config, asked.history);
-    let target = ask.target();
-    let streak = history.streak(&target, config.backoff_reset.0, ask.incident.opened);
-    let Some(last) = history.last(&target).filter(|_| streak > 0) else {
+    let target = asked.target;
+    let streak = history.streak(target, config.backoff_reset.0, ask.incident.opened);
+    let Some(last) = history.last(target).filter(|_| streak > 0) else {
         return Ok(());
     };
     let doubled = config
@@ -143,7 +143,7 @@ pub(super) fn blast_radius(asked: &Asked<'_>, now: Time) -> Result<(), Refused> 
 
 pub(super) fn circuit_breaker(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let config = asked.config;
-    let (in_vain, last) = asked.history.in_vain(&asked.proposal.way());
+    let (in_vain, last) = asked.history.in_vain(asked.way);
     if in_vain < config.breaker_after {
         return Ok(());
     }
@@ -154,8 +154,7 @@ pub(super) fn circuit_breaker(asked: &Asked<'_>, now: Time) -> Result<(), Refuse
     refuse(
         format!(
             "{} has not helped {in_vain} times in a row: it rests for {}, then is tried once",
-            asked.proposal.way(),
-            config.breaker_open
+            asked.way, config.breaker_open
         ),
         Some(until),
     )

@@ -37,7 +37,7 @@ pub(super) fn approval(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
             ask: Some(within),
         });
     }
-    let rate = asked.history.rate(&ask.way());
+    let rate = asked.history.rate(asked.way);
     let enough = usize::try_from(config.propose_after).unwrap_or(usize::MAX);
     #[expect(
         clippy::cast_precision_loss,
@@ -48,9 +48,7 @@ pub(super) fn approval(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
         return Err(Refused {
             reason: format!(
                 "{} has helped {} of the last {} times: it is only proposed",
-                ask.way(),
-                rate.helped,
-                rate.of
+                asked.way, rate.helped, rate.of
             ),
             retry_at: None,
             ask: Some(config.approval_within.0),

@@ -50,6 +50,11 @@ fn a_streak_ends_where_the_target_was_left_alone() {
     }
     assert_eq!(history.streak("a", RESET, at(1_010)), 3);
     assert_eq!(history.streak("a", RESET, at(2_000)), 0);
+    history.set_reset(Duration::from_secs(2));
+    let shorter = Duration::from_secs(2);
+    assert_eq!(history.streak("a", shorter, at(1_004)), 1);
+    history.set_reset(2 * RESET);
+    assert_eq!(history.streak("a", 2 * RESET, at(1_010)), 4);
 }
 
 #[test]
