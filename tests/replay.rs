@@ -104,14 +104,13 @@ fn replay(name: &str, dry_run: bool) -> (Vec<String>, Vec<Incident>) {
 
 fn line(decision: &Decision) -> String {
     let incident = &decision.incident;
-    let what = match &decision.act {
-        Some(act) => act.action.to_owned(),
-        None => {
-            let outcome = incident
-                .outcome
-                .map(|outcome| format!(", {}", outcome.name()));
-            format!("{}{}", incident.state.name(), outcome.unwrap_or_default())
-        }
+    let what = if let Some(act) = &decision.act {
+        act.action.to_owned()
+    } else {
+        let outcome = incident
+            .outcome
+            .map(|outcome| format!(", {}", outcome.name()));
+        format!("{}{}", incident.state.name(), outcome.unwrap_or_default())
     };
     format!(
         "incident {} ({} of {}): {what}",

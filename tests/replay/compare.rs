@@ -46,7 +46,9 @@ fn compare(change: impl FnOnce(String) -> String, entries: &[Entry]) -> Compared
     };
     let (decided, mut replay) = decide(None, entries, choice);
     let mut summary = Summary::default();
-    decided.iter().for_each(|decision| summary.add(decision));
+    for decision in &decided {
+        summary.add(decision);
+    }
     Compared {
         differences: Differences::default().between(decided),
         acts: summary.acts(true),
@@ -107,13 +109,10 @@ fn effects_reach_the_same_incident_under_another_number() {
     let mut entries = demo();
     let first = entries.first().expect("there are some").clone();
     let process = entries.iter().find_map(|entry| match &entry.what {
-        What::Signal(Signal::Service { service, change }) if service == "inventory" => match change
-        {
-            smart_monitor::model::ServiceSignal::Started { process, .. } => {
-                Some((entry.now, *process))
-            }
-            _ => None,
-        },
+        What::Signal(Signal::Service {
+            service,
+            change: smart_monitor::model::ServiceSignal::Started { process, .. },
+        }) if service == "inventory" => Some((entry.now, *process)),
         _ => None,
     });
     let (after, process) = process.expect("it is started");

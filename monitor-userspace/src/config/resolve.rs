@@ -97,19 +97,19 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         if unique(&service.name, &mut names, &mut mistakes) {
             let name = service.name.get_ref().clone();
             depends_on.insert(name.clone(), std::mem::take(&mut service.depends_on));
-            let named = response::named(service.dry_run, service.healer.take());
-            config.named.insert(name, named);
+            let said = response::named(service.dry_run, service.healer.take());
+            config.named.insert(name, said);
             self::service(service, &mut config, &mut mistakes);
         }
     }
     for mut entry in root.process {
         if unique(&entry.name, &mut names, &mut mistakes) {
-            let named = response::named(entry.dry_run, entry.healer.take());
-            config.named.insert(entry.name.get_ref().clone(), named);
+            let said = response::named(entry.dry_run, entry.healer.take());
+            config.named.insert(entry.name.get_ref().clone(), said);
             process(&entry, &mut config, &mut mistakes);
         }
     }
-    response::dependencies(depends_on, &mut config, &mut mistakes);
+    response::dependencies(&depends_on, &mut config, &mut mistakes);
     for (at, entry) in root.remedy.into_iter().enumerate() {
         response::remedy(entry, at + 1, &names, &mut config, &mut mistakes);
     }

@@ -163,7 +163,7 @@ pub(super) fn named(dry_run: bool, healer: Option<RawHealer>) -> Named {
 
 /// What services depend on: other services by name, or addresses. Known only when all services are.
 pub(super) fn dependencies(
-    written: BTreeMap<String, Vec<Spanned<String>>>,
+    written: &BTreeMap<String, Vec<Spanned<String>>>,
     config: &mut Config,
     mistakes: &mut Mistakes,
 ) {

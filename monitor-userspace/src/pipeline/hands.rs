@@ -44,9 +44,9 @@ impl Hands {
     }
 
     /// Gives a job to a hand; gives it back when none is free.
-    pub(super) fn give(&self, job: Job) -> Result<(), Job> {
+    pub(super) fn give(&self, job: Job) -> Result<(), Box<Job>> {
         self.jobs.try_send(job).map_err(|refused| match refused {
-            TrySendError::Full(job) | TrySendError::Disconnected(job) => job,
+            TrySendError::Full(job) | TrySendError::Disconnected(job) => Box::new(job),
         })
     }
 

@@ -89,7 +89,7 @@ impl Schedules {
         if !same {
             changed = true;
             self.open = open
-                .into_iter()
+                .iter()
                 .map(|window| Open {
                     name: window.name.clone(),
                     on: window.on.clone(),
