@@ -113,7 +113,9 @@ fn alone(turns: usize, report: &mut Report) -> Result<()> {
             for _ in 0..BATCH {
                 variant.core.incident(variant.expected)?;
             }
-            variant.rates.add(thousands(BATCH, spent() - begin));
+            variant
+                .rates
+                .add(thousands(BATCH, spent().saturating_sub(begin)));
             variant.core.check(variant.expected)?;
         }
         for (core, rates) in nobodys.iter_mut().zip([&mut strangers, &mut bare]) {
@@ -121,7 +123,7 @@ fn alone(turns: usize, report: &mut Report) -> Result<()> {
             for pid in (100_000..).take(BATCH) {
                 core.stranger(pid);
             }
-            rates.add(thousands(BATCH, spent() - begin));
+            rates.add(thousands(BATCH, spent().saturating_sub(begin)));
         }
     }
     report.section_of_values("The core alone, by the CPU time of its one thread");
@@ -181,7 +183,7 @@ fn storm(turns: usize, report: &mut Report) -> Result<()> {
         // Past the wait for word of a root, and all other waits that are not a person's.
         core.pass(Duration::from_secs(3));
         let permits = core.permits();
-        decided.add(spent() - begin);
+        decided.add(spent().saturating_sub(begin));
         ensure!(
             matches!(permits.as_slice(), [only] if matches!(only.plan(), Plan::RestartService { service, .. } if service == "database")),
             "one act, on the database, was expected: {permits:#?}"
@@ -193,8 +195,8 @@ fn storm(turns: usize, report: &mut Report) -> Result<()> {
         for at in 0..=BEHIND {
             core.clear("service_down", at)?;
         }
-        core.pass(Duration::from_secs(60));
-        over.add(spent() - begin);
+        core.pass(Duration::from_mins(1));
+        over.add(spent().saturating_sub(begin));
         ensure!(core.permits().is_empty(), "nothing is left to be done");
         ensure!(core.open() == 0, "{} incidents are not over", core.open());
     }

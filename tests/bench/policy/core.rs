@@ -1,5 +1,6 @@
 //! The core alone, with as many rules as it is given: no kernel, no daemon, no clock but the bench's own stopwatch.
 
+use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -26,14 +27,16 @@ pub(super) fn config(services: usize, rules: bool, head: &str, each: &str) -> St
     let mut text = format!("[policy]\n{head}\n");
     for at in 0..services {
         let (name, port) = (name(at), 20_000 + at);
-        text += &format!(
+        let _infallible = write!(
+            text,
             "[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = [\"{name}\"]\n\
              listen = [\"127.0.0.1:{port}\"]\nmemory_max = \"100MiB\"\n"
         );
     }
     for at in (0..services).filter(|_| rules) {
         let name = name(at);
-        text += &format!(
+        let _infallible = write!(
+            text,
             "[[remedy]]\nname = \"memory-of-{name}\"\ndetector = \"memory_pressure\"\non = [\"{name}\"]\n{each}\n"
         );
         if at % 10 == 3 {
@@ -47,7 +50,8 @@ pub(super) fn config(services: usize, rules: bool, head: &str, each: &str) -> St
     }
     for detector in ["service_down", "memory_pressure", "connect_failure"] {
         if rules {
-            text += &format!(
+            let _infallible = write!(
+                text,
                 "[[remedy]]\ndetector = \"{detector}\"\non = [\"*\"]\naction = \"restart_service\"\n"
             );
         }

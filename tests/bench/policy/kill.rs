@@ -4,6 +4,7 @@
 //! A refused connection is the event that a kill follows from with nothing to be waited for, where one failure is enough. Times are those
 //! of the incidents' own steps. While they come about, nobody asks the daemon anything.
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -21,7 +22,7 @@ use crate::service::hold;
 /// More than the daemon keeps the incidents of, two a round.
 const ROUNDS: usize = 250;
 /// How long all services may take to run, and one to die.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two kills: no wave of work is left of the last one.
 const REST: Duration = Duration::from_millis(30);
 /// The first of the services' ports.
@@ -155,7 +156,8 @@ action = "restart_service"
     .to_owned();
     for at in 0..RULES {
         let (name, listen) = (name(at), address(at));
-        text += &format!(
+        let _infallible = write!(
+            text,
             "[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = [\"sleep\", \"1000000\"]\nlisten = [\"{listen}\"]\n\
              [[remedy]]\nname = \"refused-by-{name}\"\ndetector = \"connect_failure\"\non = [\"{name}\"]\n\
              action = \"kill_process\"\nterm_grace = \"0s\"\n"
