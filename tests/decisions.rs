@@ -2,6 +2,12 @@
 
 #![expect(clippy::panic, reason = "a test's helper fails by panicking")]
 
+#[path = "decisions/attacks.rs"]
+mod attacks;
+#[path = "decisions/before.rs"]
+mod before;
+#[path = "decisions/cascades.rs"]
+mod cascades;
 #[path = "decisions/connections.rs"]
 mod connections;
 #[path = "decisions/disks.rs"]
@@ -12,6 +18,8 @@ mod dns;
 mod frozen;
 #[path = "decisions/growth.rs"]
 mod growth;
+#[path = "decisions/guards.rs"]
+mod guards;
 #[path = "decisions/killed.rs"]
 mod killed;
 #[path = "decisions/network.rs"]
@@ -20,6 +28,8 @@ mod network;
 mod processes;
 #[path = "decisions/queues.rs"]
 mod queues;
+#[path = "decisions/reloads.rs"]
+mod reloads;
 #[path = "decisions/repairs.rs"]
 mod repairs;
 #[path = "decisions/routes.rs"]
@@ -29,4 +39,4 @@ mod scene;
 #[path = "decisions/storms.rs"]
 mod storms;
 
-use scene::{RESTART, SERVICE, Scene, attempt, connect, key, settings, task};
+use scene::{RESTART, SERVICE, Scene, attempt, connect, done, key, settings, task};

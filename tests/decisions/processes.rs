@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use smart_monitor::actions::{self, Struck};
 use smart_monitor::host::{Host, HostError, Opened, Reniced, Restarted};
-use smart_monitor::model::{EffectResult, Outcome, Plan, ProcessKey, ProcessUsage, Sample, Signal, Time};
+use smart_monitor::model::{
+    EffectResult, Outcome, Plan, ProcessKey, ProcessUsage, Sample, Signal, Time,
+};
 
 use super::{Scene, key};
 

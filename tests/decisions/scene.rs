@@ -11,8 +11,8 @@ use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order, Settings};
 use smart_monitor::model::incident::StepKind;
 use smart_monitor::model::{
-    CheckResult, Effect, EffectResult, Incident, IncidentId, ProcessKey, ServiceSignal, Signal,
-    Time,
+    CheckFailure, CheckResult, Effect, EffectResult, Incident, IncidentId, Plan, ProcessKey,
+    Request, ServiceSignal, Signal, Time,
 };
 use smart_monitor::policy::Permit;
 
@@ -133,15 +133,39 @@ impl Scene {
     }
 
     pub(crate) fn starts(&mut self, pid: u32) {
+        self.starts_as("shop", pid);
+    }
+
+    pub(crate) fn starts_as(&mut self, service: &str, pid: u32) {
         let change = ServiceSignal::Started {
             process: key(pid),
             adopted: false,
             cgroup_id: 0,
         };
         self.signal(&Signal::Service {
-            service: "shop".to_owned(),
+            service: service.to_owned(),
             change,
         });
+    }
+
+    /// A check that was sent just now.
+    pub(crate) fn checked(&mut self, service: &str, failure: Option<CheckFailure>) {
+        let result = CheckResult {
+            service: service.to_owned(),
+            latency: Duration::ZERO,
+            failure,
+        };
+        self.signal(&Signal::Check { result });
+    }
+
+    pub(crate) fn person(&mut self, request: Request) {
+        let by = "ann".to_owned();
+        self.signal(&Signal::Person { by, request });
+    }
+
+    pub(crate) fn reconfigure(&mut self, text: &str) {
+        self.engine.reconfigure(settings(text));
+        self.pass(Duration::from_millis(1));
     }
 
     pub(crate) fn answers(&mut self) {
@@ -173,6 +197,15 @@ impl Scene {
     }
 
     pub(crate) fn effect(&mut self, permit: &Permit, result: EffectResult) {
+        self.effect_with(permit, result, None);
+    }
+
+    pub(crate) fn effect_with(
+        &mut self,
+        permit: &Permit,
+        result: EffectResult,
+        undo: Option<Plan>,
+    ) {
         let acted = matches!(result, EffectResult::Done { .. }).then_some(self.now);
         let effect = Effect {
             incident: permit.incident(),
@@ -180,7 +213,7 @@ impl Scene {
             acted,
             finished: self.now,
             result,
-            undo: None,
+            undo,
         };
         self.signal(&Signal::Effect { effect });
     }
@@ -251,4 +284,10 @@ pub(crate) fn attempt(header: Header, error: u32, peer: [u8; 4], peer_port: u16)
 
 pub(crate) fn connect(scene: &mut Scene, error: u32) {
     scene.kernel(|header| Event::TcpConnect(attempt(header, error, [127, 0, 0, 1], 8080)));
+}
+
+pub(crate) fn done() -> EffectResult {
+    EffectResult::Done {
+        detail: String::new(),
+    }
 }
