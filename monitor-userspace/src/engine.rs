@@ -90,13 +90,20 @@ struct Act {
     cleared: Option<(Time, String)>,
     /// When the condition was last seen anew while the act was under way.
     raised: Option<Time>,
+    /// When it was last seen to have grown worse.
+    grew: Option<Time>,
 }
 
 impl Act {
-    /// Whether the condition was seen anew after the host was changed. The finding may arrive before the effect does.
-    fn again(&self) -> bool {
+    /// Whether something was seen after the host was changed. The finding may arrive before the effect does.
+    fn after(&self, seen: Option<Time>) -> bool {
         let acted = self.effect.as_ref().and_then(|effect| effect.acted);
-        matches!((self.raised, acted), (Some(raised), Some(acted)) if raised > acted)
+        matches!((seen, acted), (Some(seen), Some(acted)) if seen > acted)
+    }
+
+    /// Whether the condition was seen anew after the host was changed.
+    fn again(&self) -> bool {
+        self.after(self.raised)
     }
 
     /// How long it may take to come back.
@@ -354,6 +361,7 @@ impl Engine {
             incident.step(now, StepKind::Escalated, line);
         });
         self.record(id, orders);
+        self.ask_held(id, now);
     }
 
     /// The journal cannot be written (or can be again): nothing acts until then.

@@ -226,6 +226,25 @@ fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
     if policy.breaker_after == 0 || policy.propose_after == 0 {
         wrong("`breaker_after` and `propose_after` must be at least 1");
     }
+    let never_zero = [
+        ("limit_window", policy.limit_window),
+        ("backoff_reset", policy.backoff_reset),
+        ("half_open_after", policy.half_open_after),
+    ];
+    for (key, span) in never_zero {
+        if span.0.is_zero() {
+            wrong(&format!(
+                "`{key}` must be more than nothing, or `limit` limits nothing"
+            ));
+        }
+    }
+    for name in &policy.protected {
+        if name.is_empty() || name.len() > COMM {
+            wrong(&format!(
+                "`protected`: no process can be called `{name}`; the kernel keeps {COMM} bytes of a name, see /proc/PID/comm"
+            ));
+        }
+    }
     if policy.host_limit_per_hour > 1_000_000 || policy.limit > 1000 {
         wrong("`limit` can be at most 1000");
     }

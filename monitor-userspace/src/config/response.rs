@@ -14,6 +14,7 @@ use super::units::{Percent, Span};
 use crate::model::{Dependency, Healer, Named, Severity};
 use crate::policy::calendar::{self, Calendar, Window};
 use crate::policy::condition::Condition;
+use crate::policy::history;
 use crate::policy::{ConditionRule, Group, Remedy, Rung};
 use crate::{actions, detectors};
 
@@ -434,9 +435,15 @@ pub(super) fn group(
         let message = "a group without `max_acts` and `max_share` limits nothing".to_owned();
         mistakes.add(&raw.name, message, None);
     }
-    if raw.max_acts == Some(0) || raw.within.0.is_zero() || raw.within.0 > LONGEST {
+    let remembered = u32::try_from(history::ACTIONS).unwrap_or(u32::MAX);
+    if raw
+        .max_acts
+        .is_some_and(|most| most == 0 || most > remembered)
+        || raw.within.0.is_zero()
+        || raw.within.0 > LONGEST
+    {
         let message =
-            "`max_acts` is at least 1, `within` more than nothing and at most 7 days".to_owned();
+            "`max_acts` is 1 to 1024, `within` more than nothing and at most 7 days".to_owned();
         mistakes.add(&raw.name, message, None);
     }
     if let Some(share) = &raw.max_share

@@ -241,6 +241,15 @@ impl Detector for Detect {
                 (runs && at >= started.at.after(settle)).then(|| name.clone())
             })
             .collect();
+        // What has settled as something else than it began (not a service any more, checked by now, ended unheard) is not waited for.
+        for (name, down) in &mut self.down {
+            let due = |started: &Started| !started.checked && at >= started.at.after(settle);
+            if !settled.contains(name)
+                && let Some(started) = down.as_mut().filter(|started| due(started))
+            {
+                started.checked = true;
+            }
+        }
         for name in settled {
             let because = format!("it has run for {}", self.config.settle);
             self.clear(&name, at, because, out);

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use crate::model::view::{INCIDENTS, OPEN};
+use crate::model::view::{INCIDENTS, OPEN, OPEN_NAMED};
 use crate::model::{Incident, IncidentId, Subject};
 
 /// See the module.
@@ -10,7 +10,7 @@ use crate::model::{Incident, IncidentId, Subject};
 pub struct Book {
     next: IncidentId,
     incidents: BTreeMap<IncidentId, Incident>,
-    /// Those that are not over, and by what they are about. Never more than `OPEN`.
+    /// Those that are not over, and by what they are about. Never more than `OPEN` and `OPEN_NAMED`.
     open: BTreeSet<IncidentId>,
     by_subject: HashMap<Subject, Vec<IncidentId>>,
     /// Those of them that follow from another: that one first.
@@ -67,9 +67,14 @@ impl Book {
         id
     }
 
-    /// Whether there is room for one more that is not over.
-    pub fn has_room(&self) -> bool {
-        self.open.len() < OPEN
+    /// Whether there is room for one more that is not over. What the configuration names has some of its own: strangers cannot
+    /// take it.
+    pub fn has_room(&self, subject: &Subject) -> bool {
+        let own = match subject.configured_name() {
+            Some(_) => OPEN_NAMED,
+            None => 0,
+        };
+        self.open.len() < OPEN + own
     }
 
     /// Adds one; returns how many that are over had to go for it.

@@ -36,6 +36,12 @@ enum Found {
     Ask(Refusal, Box<Proposed>),
 }
 
+impl Found {
+    fn is_asked_again(&self) -> bool {
+        matches!(self, Self::Refused(refusal) if refusal.retry_at.is_some())
+    }
+}
+
 /// Where on which ladder an incident is.
 struct Place {
     rule: String,
@@ -96,13 +102,21 @@ fn rung_for<'a>(
     world: &World,
     now: Time,
 ) -> Result<(&'a Rung, &'static actions::Spec, Plan), Option<Found>> {
-    let (from, mut passed_over) = ((place.rung, place.tries), None);
+    let (from, mut passed_over) = ((place.rung, place.tries), None::<Found>);
     while let Some(rung) = remedy.rung(place.rung) {
         let tried_out = rung.attempts.is_some_and(|most| place.tries >= most);
         if !tried_out {
             match plan_of(rung, incident, world, now)? {
                 Ok((spec, plan)) => return Ok((rung, spec, plan)),
-                Err(found) => passed_over = Some(found),
+                // What time may change counts before what it does not: it must be asked again.
+                Err(found)
+                    if passed_over
+                        .as_ref()
+                        .is_none_or(|known| !known.is_asked_again()) =>
+                {
+                    passed_over = Some(found);
+                }
+                Err(_) => {}
             }
         }
         place.rung += 1;
@@ -159,10 +173,12 @@ impl Engine {
         if incident.is_over() || self.acts.contains_key(&id) {
             return;
         }
-        if let Subject::Service { name } = &incident.subject
-            && !self.world.services.contains_key(name)
-        {
-            return self.resolve(id, None, now, "the service is no longer configured", orders);
+        if let Some(gone) = self.no_longer_configured(&incident.subject) {
+            return self.resolve(id, None, now, gone, orders);
+        }
+        // It is gone for now: what makes it come back asks again.
+        if self.clearing.contains_key(&id) {
+            return;
         }
         if by.is_none() && incident.proposed.as_ref().is_some_and(|it| now >= it.until) {
             return self.expire(id, now, orders);
@@ -194,11 +210,25 @@ impl Engine {
         }
     }
 
+    /// An incident that no detector could say of that it is over: whatever is done would never prove itself.
+    fn unseen(&self, incident: &Incident) -> Option<Found> {
+        let mut detectors = self.detectors.iter();
+        if detectors.any(|(spec, _)| spec.name == incident.detector) {
+            return None;
+        }
+        let why = format!(
+            "detector {} is switched off: nobody could tell whether anything helped",
+            incident.detector
+        );
+        Some(refusal(PLAN, why, None))
+    }
+
     fn consider(&mut self, id: IncidentId, by: Option<&str>, now: Time) -> (Option<Place>, Found) {
         let Some(incident) = self.book.get(id) else {
             return (None, refusal(PLAN, "the incident is gone", None));
         };
-        let remedy = match rule_for(&self.rules, &self.world, incident, now) {
+        let found = rule_for(&self.rules, &self.world, incident, now);
+        let remedy = match self.unseen(incident).map_or(found, Err) {
             Ok(remedy) => remedy,
             Err(found) => return (None, found),
         };
@@ -274,6 +304,7 @@ impl Engine {
             effect: None,
             cleared: None,
             raised: None,
+            grew: None,
         };
         let found = match self.policy.decide(proposal, now) {
             Ok(permit) => Found::Permitted(Box::new((permit, act))),
@@ -351,12 +382,16 @@ impl Engine {
             let last = incident.steps.iter().rev().find(|step| {
                 matches!(
                     step.what,
-                    StepKind::Refused | StepKind::Escalated | StepKind::Decided
+                    StepKind::Refused
+                        | StepKind::Escalated
+                        | StepKind::Decided
+                        | StepKind::Released
                 )
             });
-            // The same guard again is not news.
+            // The same guard again is not news, unless something else was done or held it back in between.
             let again = last.is_some_and(|step| {
-                step.what != StepKind::Decided && step.detail.starts_with(&refusal.guard)
+                matches!(step.what, StepKind::Refused | StepKind::Escalated)
+                    && step.detail.starts_with(&refusal.guard)
             });
             if again {
                 return false;
@@ -375,6 +410,7 @@ impl Engine {
         if said == Some(true) {
             *self.counts.refusals.entry(refusal.guard).or_default() += 1;
             self.record(id, orders);
+            self.ask_held(id, now);
         }
     }
 }

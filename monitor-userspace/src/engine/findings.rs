@@ -7,7 +7,7 @@ use crate::model::incident::StepKind;
 use crate::model::{Evidence, Finding, Incident, IncidentId, Plan, Severity, Subject, Time};
 use crate::policy::ConditionRule;
 
-/// Most findings that wait to become incidents.
+/// Most findings that wait to become incidents, and as many more of what the configuration names.
 const PENDING: usize = 1024;
 /// The step of an incident whose process a guard in the kernel killed.
 const KILLED_IN_KERNEL: &str = "SIGKILL sent in the kernel";
@@ -73,15 +73,25 @@ impl Engine {
         }
         let hold = rule.map(|rule| rule.hold).unwrap_or_default();
         if hold.is_zero() {
+            // It may have waited under a rule that is gone by now.
+            if !self.pending.is_empty() {
+                self.pending.remove(&(detector, subject.clone()));
+            }
             return self.open(detector, subject, severity, evidence, now, orders);
         }
+        // As in the book: strangers cannot take the room of what the configuration names.
+        let own = if subject.configured_name().is_some() {
+            PENDING
+        } else {
+            0
+        };
         let key = (detector, subject);
         if let Some(pending) = self.pending.get_mut(&key) {
             if severity > pending.severity {
                 pending.severity = severity;
                 pending.evidence = evidence;
             }
-        } else if self.pending.len() < PENDING {
+        } else if self.pending.len() < PENDING + own {
             let due = evidence.seen.after(hold);
             let pending = Pending {
                 due,
@@ -108,6 +118,7 @@ impl Engine {
             // After the act, that ends the wait for its proof.
             act.raised = Some(evidence.seen);
         }
+        let seen = evidence.seen;
         let worse = self.book.change(id, |incident| {
             if came_back {
                 incident.flaps = incident.flaps.saturating_add(1);
@@ -132,8 +143,14 @@ impl Engine {
             worse
         });
         self.changed |= came_back;
+        if worse == Some(true)
+            && let Some(act) = self.acts.get_mut(&id)
+        {
+            act.grew = Some(seen);
+        }
         self.judge(id, now, orders);
-        if worse == Some(true) {
+        // Nothing was decided while it was gone.
+        if worse == Some(true) || came_back {
             self.decide(id, now, orders);
         }
     }
@@ -147,12 +164,12 @@ impl Engine {
         now: Time,
         orders: &mut Vec<Order>,
     ) {
-        if !self.book.has_room() {
+        if !self.book.has_room(&subject) {
             self.counts.forgotten += 1;
             return;
         }
         let id = self.book.number();
-        let caused_by = self.cause(&evidence);
+        let caused_by = self.cause(&subject, &evidence);
         let mut incident = Incident::new(id, detector, subject, severity, evidence, now);
         incident.caused_by = caused_by;
         incident.category = detectors::category(detector);
@@ -175,11 +192,15 @@ impl Engine {
     }
 
     /// The incident whose action, or whose guard in the kernel, ended the process that this evidence is about.
-    fn cause(&self, evidence: &Evidence) -> Option<IncidentId> {
+    fn cause(&self, subject: &Subject, evidence: &Evidence) -> Option<IncidentId> {
         let ended = evidence.process?;
-        let cause = self.acts.iter().find(
-            |(_, act)| matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended),
-        );
+        // Another trouble of a process that still runs does not follow from its end.
+        let down = matches!(subject, Subject::Service { name }
+            if self.world.services.get(name).is_some_and(|service| service.process != Some(ended)));
+        let cause = self.acts.iter().find(|(_, act)| {
+            let kills = matches!(&act.plan, Plan::KillProcess { process, .. } if *process == ended);
+            down && kills
+        });
         let guarded = || {
             let mut guarded = self.book.killed_in_kernel();
             guarded.find(|incident| incident.evidence.process == Some(ended))

@@ -16,8 +16,9 @@ impl Engine {
         let Some(act) = self.acts.get_mut(&id) else {
             return;
         };
-        // An effect is told once: another one is not of this act.
-        if act.effect.is_some() || effect.action != act.action {
+        // An effect is told once: another one is not of this act, nor is one from before it was granted.
+        let before = effect.finished < act.granted;
+        if act.effect.is_some() || effect.action != act.action || before {
             return;
         }
         act.effect = Some(effect.clone());
@@ -69,7 +70,12 @@ impl Engine {
             within: act.within,
             cleared: act.cleared.as_ref().map(|(seen, _)| *seen),
             again: act.again(),
-            severity: (act.severity, incident.severity),
+            // What grew worse before the host was changed is not the action's doing.
+            severity: if act.after(act.grew) {
+                (act.severity, incident.severity)
+            } else {
+                (incident.severity, incident.severity)
+            },
         };
         let outcome = verify::judge(known, now);
         let Some(act) = outcome
@@ -169,7 +175,14 @@ impl Engine {
             halted: self.halted.as_deref(),
         };
         match self.policy.undo(proposal, now) {
-            Err(refusing) => self.refused(id, refusing.refusal, now, orders),
+            Err(refusing) => {
+                let soon = self.retries.get(&id).copied();
+                self.refused(id, refusing.refusal, now, orders);
+                // The ladder goes on all the same.
+                if let Some(soon) = soon {
+                    self.retries.entry(id).or_insert(soon);
+                }
+            }
             Ok(permit) => {
                 let act = Act {
                     action: act.action,
@@ -184,6 +197,7 @@ impl Engine {
                     effect: None,
                     cleared: None,
                     raised: None,
+                    grew: None,
                 };
                 self.undoing(id, permit, act, now, orders);
             }
@@ -198,6 +212,7 @@ impl Engine {
         now: Time,
         orders: &mut Vec<Order>,
     ) {
+        self.under_way(&act.plan, true);
         self.book.change(id, |incident| {
             incident.state = State::Acting;
             let line = format!("undo of {}: it made things worse", act.action);

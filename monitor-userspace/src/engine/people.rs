@@ -2,7 +2,7 @@
 
 use super::{Engine, Order};
 use crate::model::incident::StepKind;
-use crate::model::{IncidentId, Proposed, Refusal, Request, Silence, State, Time};
+use crate::model::{Incident, IncidentId, Proposed, Refusal, Request, Silence, State, Time};
 
 impl Engine {
     /// Takes what a person asks for. Whether it was done shows in the incident, and in the silences.
@@ -60,8 +60,12 @@ impl Engine {
 
     /// What was refused may be allowed by now.
     pub(super) fn ask_all_again(&mut self, now: Time) {
-        let open: Vec<IncidentId> = self.book.open().map(|incident| incident.id).collect();
-        for id in open {
+        // What follows from a failure that is over keeps the time that it has to recover by itself.
+        let settling = |incident: &&Incident| {
+            incident.state == State::Suppressed && self.retries.contains_key(&incident.id)
+        };
+        let open = self.book.open().filter(|incident| !settling(incident));
+        for id in open.map(|incident| incident.id).collect::<Vec<_>>() {
             let at = self.retries.entry(id).or_insert(now);
             *at = now.min(*at);
         }
@@ -118,6 +122,7 @@ impl Engine {
         if withdrawn == Some(true) {
             self.retries.remove(&id);
             self.record(id, orders);
+            self.ask_held(id, now);
         }
     }
 }

@@ -252,6 +252,20 @@ impl Engine {
         }
     }
 
+    /// A root was given up: what it only seems to hold back, by connections that were seen, is not held back any more.
+    pub(super) fn ask_held(&mut self, root: IncidentId, now: Time) {
+        if self
+            .book
+            .get(root)
+            .is_none_or(|root| root.state != State::Escalated)
+        {
+            return;
+        }
+        for id in self.book.suppressed_by(root) {
+            self.retries.entry(id).or_insert(now);
+        }
+    }
+
     /// Learns from a connection that was made, or was tried, in the daemon's own network namespace.
     pub(super) fn learn(&mut self, event: &monitor_common::Event, at: Time) {
         let monitor_common::Event::TcpConnect(connect) = event else {

@@ -3,12 +3,29 @@
 use monitor_common::Event;
 
 use super::Engine;
-use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Time};
+use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time};
 
 /// Who else kills for lack of memory, as their processes are called.
 const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
 
 impl Engine {
+    /// Why an incident whose subject the configuration named is nobody's by now. What it never named stays observed.
+    pub(super) fn no_longer_configured(&self, subject: &Subject) -> Option<&'static str> {
+        match subject {
+            Subject::Service { name } if !self.world.services.contains_key(name) => {
+                Some("the service is no longer configured")
+            }
+            Subject::Process {
+                comm,
+                group: Some(group),
+                ..
+            } if self.world.groups.get(comm) != Some(group) => {
+                Some("the process is no longer configured")
+            }
+            _ => None,
+        }
+    }
+
     /// Runs after the detectors have seen the signal.
     pub(super) fn update_world(&mut self, signal: &Signal, at: Time) {
         match signal {

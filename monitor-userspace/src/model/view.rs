@@ -15,10 +15,13 @@ pub const OPEN: usize = 2048;
 /// Most silences in force at a time.
 pub const SILENCES: usize = 256;
 
+/// How many more there may be of what the configuration names.
+pub const OPEN_NAMED: usize = 1024;
+
 /// The core's state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
-    /// Incidents, oldest first; at most [`OPEN`] and [`INCIDENTS`].
+    /// Incidents, oldest first; at most [`OPEN`], [`OPEN_NAMED`] and [`INCIDENTS`].
     pub incidents: BTreeMap<IncidentId, Incident>,
     /// Services of the configuration.
     pub services: BTreeMap<String, ServiceView>,

@@ -9,8 +9,12 @@ use crate::model::{Outcome, Time};
 
 /// Most targets, rules and groups remembered; beyond it the one whose last action is oldest is forgotten.
 const TARGETS: usize = 1024;
-/// Most actions remembered per target, and on the host.
-const ACTIONS: usize = 1024;
+/// Most actions remembered per target, and per group: no limit that the configuration takes is larger.
+pub const ACTIONS: usize = 1024;
+/// Most actions remembered on the host, the largest limit that the configuration takes; none longer than [`HOST_WINDOW`].
+pub const HOST_ACTIONS: usize = 1_000_000;
+/// What the host's limit counts.
+pub const HOST_WINDOW: Duration = Duration::from_hours(1);
 /// Outcomes that a success rate is made of.
 pub const OUTCOMES: usize = 32;
 
@@ -71,7 +75,12 @@ impl History {
         if recent(&entry.times, window, at) >= usize::try_from(limit).unwrap_or(usize::MAX) {
             entry.given_up = true;
         }
-        push(&mut self.host, at);
+        while self.host.len() >= HOST_ACTIONS
+            || matches!(self.host.front(), Some(first) if at.since(*first) >= HOST_WINDOW)
+        {
+            self.host.pop_front();
+        }
+        self.host.push_back(at);
     }
 
     /// Notes an action of a rule.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Asked, Refused, refuse};
 use crate::model::action::Risk;
 use crate::model::{Service, Time};
+use crate::policy::history::HOST_WINDOW;
 
 pub(super) fn in_flight(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let ask = asked.proposal;
@@ -46,15 +47,14 @@ pub(super) fn limit(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
 }
 
 pub(super) fn host_limit(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
-    const HOUR: Duration = Duration::from_hours(1);
     let most = usize::try_from(asked.config.host_limit_per_hour).unwrap_or(usize::MAX);
-    if asked.history.host_within(HOUR, now) < most {
+    if asked.history.host_within(HOST_WINDOW, now) < most {
         return Ok(());
     }
     let retry = asked
         .history
         .host_nth_last(most.saturating_sub(1))
-        .map(|at| at.after(HOUR));
+        .map(|at| at.after(HOST_WINDOW));
     refuse(
         format!("{most} actions within an hour on this host, the most allowed"),
         retry,
@@ -119,7 +119,13 @@ pub(super) fn blast_radius(asked: &Asked<'_>, now: Time) -> Result<(), Refused> 
         }
         let others = group.members.iter().filter(|member| *member != name);
         let out = others
-            .filter(|member| !ask.world.services.get(*member).is_some_and(serves))
+            .filter(|member| {
+                let busy = ask.busy.iter();
+                let acted_upon = busy
+                    .filter_map(|(busy, _)| busy.configured_name())
+                    .any(|busy| busy == member.as_str());
+                acted_upon || !ask.world.services.get(*member).is_some_and(serves)
+            })
             .count();
         #[expect(
             clippy::cast_precision_loss,

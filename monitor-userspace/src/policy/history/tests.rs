@@ -63,7 +63,7 @@ fn it_is_bounded() {
     for n in 0..3_000 {
         history.note(&format!("target {n}"), at(n), at(n), 5, WINDOW, RESET);
     }
-    assert!(history.targets.len() <= TARGETS && history.host.len() <= ACTIONS);
+    assert!(history.targets.len() <= TARGETS && history.host.len() <= HOST_ACTIONS);
     assert!(history.last("target 2999").is_some() && history.last("target 0").is_none());
 }
 
