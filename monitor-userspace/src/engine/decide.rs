@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::{Act, Engine, Order};
 use crate::actions;
 use crate::detectors;
+use crate::model::action::Risk;
 use crate::model::incident::StepKind;
 use crate::model::{
     Incident, IncidentId, Outcome, Plan, Proposed, Refusal, State, Subject, Time, World,
@@ -127,6 +128,22 @@ fn rung_for<'a>(
         (place.rung, place.tries) = from;
     }
     Err(passed_over)
+}
+
+/// How much an act can destroy: what starts a service anew ends the one that runs, if one does.
+fn risk_of(spec: &actions::Spec, plan: &Plan, world: &World) -> Risk {
+    let Plan::RestartService { service, .. } = plan else {
+        return spec.risk;
+    };
+    let running = world
+        .services
+        .get(service)
+        .is_some_and(|service| service.process.is_some());
+    if running {
+        Risk::Destructive
+    } else {
+        spec.risk
+    }
 }
 
 /// What a rung would do, or why it is passed over; an error when that cannot be told, which passes nothing over.
@@ -276,7 +293,7 @@ impl Engine {
         let approved = by.zip(incident.proposed.as_ref());
         let proposal = Proposal {
             action: spec.name,
-            risk: spec.risk,
+            risk: risk_of(spec, &plan, &self.world),
             plan: plan.clone(),
             incident,
             symptom: detectors::is_symptom(&incident.detector),

@@ -128,8 +128,9 @@ impl Engine {
     fn failure_of(&self, below: &Below) -> Option<IncidentId> {
         let failed = |incident: &&Incident| {
             let fails = matches!(incident.category, Category::Service | Category::Network);
-            // One that was only seen to be connected to does not hold others back when nobody can mend it.
-            let holds = below.configured || incident.state != State::Escalated;
+            // One that was only seen to be connected to does not hold others back when nobody can mend it, or no rule may.
+            let mended = incident.state != State::Escalated && incident.rule.is_some();
+            let holds = below.configured || mended;
             let is_root = incident.state != State::Suppressed;
             fails && holds && is_root && incident.severity == Severity::Critical
         };
