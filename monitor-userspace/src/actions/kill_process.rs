@@ -49,13 +49,14 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
         });
     };
     let target = host.open(*process).map_err(|error| refused(&error))?;
+    // Before the signal: what it brings about may be seen before the call returns, and must not count as older than the act.
+    let acted = host.now();
     let sent = if term_grace.is_zero() {
         target.kill()
     } else {
         target.terminate()
     };
     sent.map_err(|error| refused(&error))?;
-    let acted = host.now();
     Ok(Struck { acted, target })
 }
 
