@@ -50,8 +50,9 @@ fn head(one: &OneIncident, paint: Paint) -> String {
     render::add(
         &mut out,
         format_args!(
-            "seen on {}\n",
-            render::wall(seen, "%Y-%m-%d at %H:%M:%S UTC%:z")
+            "seen on {}, category {}\n",
+            render::wall(seen, "%Y-%m-%d at %H:%M:%S UTC%:z"),
+            incident.category.name()
         ),
     );
     if let Some(cause) = incident.caused_by {

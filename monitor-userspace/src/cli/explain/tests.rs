@@ -66,6 +66,7 @@ fn the_story_goes_from_the_kernel_event_to_the_verdict() {
     };
     let order = [
         "incident 17: service_down, service auth  critical, resolved",
+        ", category service",
         "brought about by an action on incident 16",
         "an action on it brought about incidents 18, 19",
         "held back because they follow from it: incidents 20, 21, 22, 23, 24, 25, 26, 27 and 12 more",
