@@ -262,6 +262,7 @@ impl Host for Stranger {
         service: &str,
         process: Option<ProcessKey>,
         _: Duration,
+        _: &[String],
     ) -> Result<Restarted, HostError> {
         if let Some(process) = process {
             let found = ProcessKey {

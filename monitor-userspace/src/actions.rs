@@ -167,9 +167,11 @@ fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String)
 fn refused(error: &HostError) -> EffectResult {
     let reason = error.to_string();
     match error {
-        HostError::Gone(_) | HostError::Reused(_) | HostError::Replaced { .. } => {
-            EffectResult::Refused { reason }
-        }
+        HostError::Gone(_)
+        | HostError::Reused(_)
+        | HostError::Replaced { .. }
+        | HostError::Renamed { .. }
+        | HostError::OtherCommand(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }
 }

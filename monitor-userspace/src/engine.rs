@@ -218,6 +218,7 @@ impl Engine {
             known.memory_max = service.memory_max;
             known.checked = service.checked;
             known.depends_on.clone_from(&service.depends_on);
+            known.command.clone_from(&service.command);
             self.unshown.insert(service.name.clone());
             self.world.services.insert(known);
         }

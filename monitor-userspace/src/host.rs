@@ -59,6 +59,19 @@ pub enum HostError {
         /// Its process now.
         found: ProcessKey,
     },
+    /// What would be started is not what was allowed.
+    #[error("the command of service {0} has changed since this was decided")]
+    OtherCommand(String),
+    /// The process has become another program.
+    #[error("{process} is {found} by now, not {meant}: it has become another program")]
+    Renamed {
+        /// Which.
+        process: ProcessKey,
+        /// What it is called by now.
+        found: String,
+        /// What it was called.
+        meant: String,
+    },
     /// A service's cgroup cannot be used.
     #[error("cannot use the cgroup {}: {why}", folder.display())]
     Cgroup {
@@ -82,12 +95,14 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// Opens a process for signalling; refuses one that is not the same any more.
     fn open(&self, process: ProcessKey) -> Result<Box<dyn Opened>, HostError>;
 
-    /// Ends what is left of a service and starts it anew. Returns its new process. `process` is the one it is known to have had.
+    /// Ends what is left of a service and starts it anew. Returns its new process. `process` is the one it is known to have had,
+    /// `command` what was allowed to be started: refused when it is another one by now.
     fn restart_service(
         &self,
         service: &str,
         process: Option<ProcessKey>,
         term_grace: Duration,
+        command: &[String],
     ) -> Result<Restarted, HostError>;
 
     /// `CLOCK_MONOTONIC`.
@@ -105,6 +120,11 @@ pub struct Restarted {
 
 /// A process held by a pidfd: it can end, but its PID cannot come to mean another one.
 pub trait Opened: Send + std::fmt::Debug {
+    /// What it is called now; none when that cannot be read any more.
+    fn name(&self) -> Option<String> {
+        None
+    }
+
     /// Asks it to leave (SIGTERM).
     fn terminate(&self) -> Result<(), HostError>;
 

@@ -319,8 +319,9 @@ impl Policy {
             .iter()
             .find_map(|guard| Some((guard.name, (guard.ask)(&asked, now).err()?)));
         if let Some((guard, refused)) = refused {
-            if guard == guards::DRY_RUN {
-                // So that cooldowns and limits show in a dry run as they would for real.
+            let before = proposal.incident.outcome == Some(Outcome::WouldHave);
+            if guard == guards::DRY_RUN && !before {
+                // So that cooldowns and limits show in a dry run as they would for real; once, however often it is asked.
                 self.note(&target, &way, proposal.incident, now);
             }
             return Err(refusing(guard, refused));

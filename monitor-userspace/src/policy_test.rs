@@ -101,9 +101,9 @@ impl Suite {
                 "it is larger than {SIZE} bytes; make it several files"
             )));
         }
-        let text = std::fs::read_to_string(path).map_err(|error| failed(error.to_string()))?;
+        let text = crate::config::read(path).map_err(|error| failed(error.to_string()))?;
         Self::parse(&text, path, &mut |config| {
-            std::fs::read_to_string(config).map_err(|error| error.to_string())
+            crate::config::read(config).map_err(|error| error.to_string())
         })
     }
 

@@ -9,7 +9,7 @@ use smart_monitor::model::{
 use smart_monitor::policy::Permit;
 
 use super::processes::{RUNAWAY, runs_away};
-use super::{RESTART, SERVICE, Scene, done, key};
+use super::{RESTART, SERVICE, Scene, done, key, settings};
 
 pub(crate) const LADDER: &str = r#"
 [[remedy]]
@@ -239,8 +239,57 @@ fn what_grew_worse_before_the_act_is_not_its_doing() {
     assert!(scene.permits.is_empty());
     assert_eq!(scene.incident(1).state, State::Verifying);
     scene.pass(Duration::from_secs(11));
+    assert_eq!(scene.incident(1).outcome, Some(Outcome::NoEffect));
+    let back = scene.permit();
+    assert!(back.grounds().undo, "what did not help is not left behind");
+    scene.effect(&back, done());
+    scene.pass(Duration::from_secs(1));
     let next = scene.permit();
     assert!(next.action() == "restart_service" && !next.grounds().undo);
+}
+
+/// A person's word for a proposal, and the same configuration read again.
+#[test]
+fn a_no_outlives_a_reload() {
+    let text = format!(
+        "{SERVICE}[[remedy]]\ndetector = \"service_down\"\non = [\"shop\"]\naction = \"restart_service\"\napproval = \"10m\"\n"
+    );
+    let mut scene = Scene::new(&text);
+    scene.runs(700);
+    scene.exits(700, 9);
+    assert!(scene.incident(1).proposed.is_some());
+    scene.signal(&Signal::Person {
+        by: "ann".to_owned(),
+        request: smart_monitor::model::Request::Reject {
+            incident: IncidentId(1),
+        },
+    });
+    scene.engine.reconfigure(settings(&text));
+    scene.pass(Duration::from_mins(1));
+    assert_eq!(scene.incident(1).state, State::Escalated);
+    assert!(scene.incident(1).proposed.is_none(), "it was refused once");
+}
+
+#[test]
+fn evidence_of_before_the_act_does_not_end_the_wait_for_its_proof() {
+    let mut scene = grows(false, &undo(700));
+    // The deciding signal is new, but what it rests on began before the act.
+    let mut evidence =
+        smart_monitor::model::Evidence::at(scene.now.after(Duration::from_millis(5)));
+    evidence.since = scene.now.before(Duration::from_secs(1));
+    let finding = smart_monitor::model::Finding::Raised {
+        subject: smart_monitor::model::Subject::service("shop"),
+        severity: smart_monitor::model::Severity::Critical,
+        evidence,
+    };
+    scene.pass(Duration::from_millis(5));
+    let mut orders = Vec::new();
+    scene
+        .engine
+        .find("connect_failure", finding, scene.now, &mut orders)
+        .expect("there is such a detector");
+    scene.take(orders);
+    assert_eq!(scene.incident(1).state, State::Verifying);
 }
 
 #[test]

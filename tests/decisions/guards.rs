@@ -60,6 +60,7 @@ fn plan(pid: u32) -> Plan {
         process: key(pid),
         comm: "shop".to_owned(),
         term_grace: Duration::ZERO,
+        named: false,
     }
 }
 

@@ -264,6 +264,7 @@ impl Host for Stubborn {
         service: &str,
         _: Option<ProcessKey>,
         _: Duration,
+        _: &[String],
     ) -> Result<Restarted, HostError> {
         Err(HostError::NoService(service.to_owned()))
     }

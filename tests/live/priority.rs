@@ -58,6 +58,7 @@ impl Host for Real {
         service: &str,
         _: Option<ProcessKey>,
         _: Duration,
+        _: &[String],
     ) -> Result<Restarted, HostError> {
         Err(HostError::NoService(service.to_owned()))
     }

@@ -5,9 +5,9 @@
 use std::time::Duration;
 
 use super::{Executed, Spec, Struck, process_of, refused};
-use crate::host::{Host, HostError};
+use crate::host::{Host, HostError, Opened};
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, World};
+use crate::model::{EffectResult, Incident, Plan, ProcessKey, Subject, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -34,6 +34,7 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
         process,
         comm,
         term_grace: rung.term_grace,
+        named: matches!(incident.subject, Subject::Process { .. }),
     })
 }
 
@@ -41,7 +42,8 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
     let Plan::KillProcess {
         process,
         term_grace,
-        ..
+        comm,
+        named,
     } = permit.plan()
     else {
         return Err(EffectResult::Failed {
@@ -49,6 +51,7 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
         });
     };
     let target = host.open(*process).map_err(|error| refused(&error))?;
+    still_called(target.as_ref(), *process, comm, *named).map_err(|error| refused(&error))?;
     // Before the signal: what it brings about may be seen before the call returns, and must not count as older than the act.
     let acted = host.now();
     let sent = if term_grace.is_zero() {
@@ -58,6 +61,23 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
     };
     sent.map_err(|error| refused(&error))?;
     Ok(Struck { acted, target })
+}
+
+/// Refuses a process that was meant by its name and has another one by now. It may still get a new one between this and the signal.
+fn still_called(
+    target: &dyn Opened,
+    process: ProcessKey,
+    comm: &str,
+    named: bool,
+) -> Result<(), HostError> {
+    match target.name() {
+        Some(found) if named && found != comm => Err(HostError::Renamed {
+            process,
+            found,
+            meant: comm.to_owned(),
+        }),
+        _ => Ok(()),
+    }
 }
 
 fn execute(permit: &Permit, struck: Option<Struck>, host: &dyn Host) -> Executed {
@@ -73,6 +93,7 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
         process,
         comm,
         term_grace,
+        named,
     } = permit.plan()
     else {
         return EffectResult::Failed {
@@ -85,6 +106,8 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
             if struck.target.wait(*term_grace)? {
                 return Ok(format!("{who} left on SIGTERM"));
             }
+            // It may have become another program on SIGTERM, which nobody meant.
+            still_called(struck.target.as_ref(), *process, comm, *named)?;
             struck.target.kill()?;
         }
         struck.target.release_memory();

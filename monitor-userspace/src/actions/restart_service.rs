@@ -32,6 +32,7 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
         service: name.clone(),
         process: service.last_process,
         term_grace: rung.term_grace,
+        command: service.command.clone(),
     })
 }
 
@@ -40,11 +41,12 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         service,
         process,
         term_grace,
+        command,
     } = permit.plan()
     else {
         return Executed::not_mine(SPEC.name);
     };
-    match host.restart_service(service, *process, *term_grace) {
+    match host.restart_service(service, *process, *term_grace, command) {
         Ok(restarted) => {
             let detail = format!("{service} runs as pid {}", restarted.process.pid);
             Executed::at(restarted.acted, EffectResult::Done { detail })

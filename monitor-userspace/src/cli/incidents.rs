@@ -213,6 +213,7 @@ mod tests {
                 service: "auth".to_owned(),
                 process: None,
                 term_grace: Duration::ZERO,
+                command: Vec::new(),
             },
             reason: String::new(),
             until: Time::from_nanos(6),

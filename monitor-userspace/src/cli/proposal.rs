@@ -44,17 +44,23 @@ pub(super) fn plan(plan: &Plan) -> String {
             process,
             comm,
             term_grace,
+            ..
         } => format!("end {}: {}", name(comm, process), grace(term_grace)),
         Plan::RestartService {
             service,
             process,
             term_grace,
+            command,
         } => {
             let old = process.map_or_else(String::new, |process| {
                 let how = grace(term_grace);
                 format!(", after what is left of its process {}: {how}", process.pid)
             });
-            format!("start service {service} anew{old}")
+            let what = match command.as_slice() {
+                [] => String::new(),
+                words => format!(" as `{}`", words.join(" ")),
+            };
+            format!("start service {service} anew{what}{old}")
         }
         Plan::LowerPriority {
             process,
@@ -146,6 +152,7 @@ mod tests {
                     start_ticks: 1,
                 }),
                 term_grace: Duration::from_secs(5),
+                command: Vec::new(),
             },
             reason: "the remedy asks first".to_owned(),
             until,

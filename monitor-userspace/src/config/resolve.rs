@@ -282,6 +282,7 @@ fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
     };
     let mut service = Service::new(&name);
     service.listen = raw.listen;
+    service.command.clone_from(raw.command.get_ref());
     service.memory_max = raw.memory_max.map(|size| size.0);
     if service.memory_max == Some(0) {
         mistakes.add(

@@ -116,7 +116,7 @@ impl Engine {
         if let Some(act) = self.acts.get_mut(&id) {
             act.cleared = None;
             // After the act, that ends the wait for its proof.
-            act.raised = Some(evidence.seen);
+            act.raised = Some(evidence.since);
         }
         let seen = evidence.seen;
         let worse = self.book.change(id, |incident| {

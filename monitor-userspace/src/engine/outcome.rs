@@ -10,6 +10,9 @@ use crate::model::{Effect, EffectResult, IncidentId, Outcome, Plan, State, Time}
 use crate::policy::{Permit, Proposal};
 use crate::verify;
 
+/// An act that takes no longer than this is one instant in a story.
+const LONG: Duration = Duration::from_millis(100);
+
 impl Engine {
     pub(super) fn take_effect(&mut self, effect: &Effect, now: Time, orders: &mut Vec<Order>) {
         let id = effect.incident;
@@ -29,12 +32,19 @@ impl Engine {
                 EffectResult::Done { detail } => {
                     incident.state = State::Verifying;
                     let acted = effect.acted.unwrap_or(effect.finished);
+                    // What takes long is dated by its beginning.
+                    let took = effect.finished.since(acted);
+                    let detail = if took < LONG {
+                        detail.clone()
+                    } else {
+                        format!("{detail}, {took:.1?} after it began")
+                    };
                     let what = if undo {
                         StepKind::Undone
                     } else {
                         StepKind::Acted
                     };
-                    incident.step(acted, what, detail.as_str());
+                    incident.step(acted, what, detail);
                 }
                 EffectResult::Failed { reason } | EffectResult::Refused { reason } => {
                     incident.step(effect.finished, StepKind::Failed, reason.as_str());
@@ -133,7 +143,9 @@ impl Engine {
         let soon = now.after(Duration::from_millis(10));
         self.retries.insert(id, soon);
         let undo = act.effect.as_ref().and_then(|effect| effect.undo.clone());
-        if let Some(plan) = undo.filter(|_| outcome == Outcome::Worse) {
+        // What did not help is not left behind either.
+        let in_vain = matches!(outcome, Outcome::NoEffect | Outcome::Worse);
+        if let Some(plan) = undo.filter(|_| in_vain) {
             self.undo(id, act, plan, now, orders);
         }
     }
@@ -215,7 +227,7 @@ impl Engine {
         self.under_way(&act.plan, true);
         self.book.change(id, |incident| {
             incident.state = State::Acting;
-            let line = format!("undo of {}: it made things worse", act.action);
+            let line = format!("undo of {}: it did not help", act.action);
             incident.step(now, StepKind::Decided, line);
         });
         self.acts.insert(id, act);

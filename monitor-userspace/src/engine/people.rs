@@ -26,7 +26,7 @@ impl Engine {
                 }
             }
             Request::Reject { incident } => {
-                let line = format!("by {by}");
+                let line = format!("rejected by {by}");
                 self.withdraw(*incident, &line, now, orders);
             }
             Request::Acknowledge { incident } => {
@@ -80,6 +80,12 @@ impl Engine {
         now: Time,
         orders: &mut Vec<Order>,
     ) {
+        let rejected = self.book.get(id).and_then(|it| it.rejected.as_deref());
+        if rejected == Some(&proposed.plan) {
+            // A person has said no to exactly this, or nothing: asking again changes nothing.
+            self.retries.remove(&id);
+            return;
+        }
         let known = self.book.get(id).and_then(|it| it.proposed.as_deref());
         if let Some(known) = known.filter(|known| known.plan == proposed.plan) {
             let until = known.until;
@@ -113,7 +119,8 @@ impl Engine {
             let Some(proposed) = incident.proposed.take() else {
                 return false;
             };
-            let line = format!("{}: {line}", proposed.action);
+            let line = format!("{} is not done: {line}", proposed.action);
+            incident.rejected = Some(Box::new(proposed.plan));
             incident.step(now, StepKind::Rejected, line.as_str());
             incident.state = State::Escalated;
             incident.step(now, StepKind::Escalated, line);

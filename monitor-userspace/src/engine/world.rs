@@ -124,16 +124,21 @@ impl Engine {
         match change {
             ServiceSignal::Exited { process, .. } => self.process_ended(*process),
             ServiceSignal::Started {
-                process, cgroup_id, ..
+                process,
+                cgroup_id,
+                adopted,
             } => {
+                // One that was taken over runs for longer than we do. Its clock also counts sleep of the machine: never the future.
+                let began = Time::from_kernel(process.start_time_ns());
+                let started = if *adopted { began.min(at) } else { at };
                 self.change_service(name, |service| {
                     service.process = Some(*process);
                     service.last_process = Some(*process);
                     service.cgroup_id = *cgroup_id;
-                    service.started = Some(at);
+                    service.started = Some(started);
                     service.answers = None;
                     service.latency = None;
-                    service.starts += 1;
+                    service.starts += u64::from(!*adopted);
                     // From here on, its end is news again.
                     service.in_action = false;
                 });

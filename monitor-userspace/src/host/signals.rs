@@ -63,6 +63,12 @@ impl Held {
 }
 
 impl Opened for Held {
+    fn name(&self) -> Option<String> {
+        procfs::stat(self.process.pid)
+            .filter(|stat| stat.key == self.process)
+            .map(|stat| stat.comm)
+    }
+
     fn terminate(&self) -> Result<(), HostError> {
         self.send(Signal::TERM)
     }

@@ -30,6 +30,9 @@ pub enum Plan {
         comm: String,
         /// Time between SIGTERM and SIGKILL; zero sends SIGKILL at once.
         term_grace: Duration,
+        /// It is meant by its name: a process that has become another program since is not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        named: bool,
     },
     /// Start a service anew, ending what is left of it first.
     RestartService {
@@ -39,6 +42,9 @@ pub enum Plan {
         process: Option<ProcessKey>,
         /// Time between SIGTERM and SIGKILL for a process that still runs.
         term_grace: Duration,
+        /// What is started: program and arguments.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        command: Vec<String>,
     },
     /// Let a process wait behind the others for the CPU (`nice`, every thread of it).
     LowerPriority {

@@ -228,6 +228,9 @@ pub struct Incident {
     /// What waits for a person's word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub proposed: Option<Box<Proposed>>,
+    /// What a person forbade, or left unanswered: it is not proposed again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rejected: Option<Box<Plan>>,
     /// How often the condition went and came back before it counted as gone.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub flaps: u32,
@@ -271,6 +274,7 @@ impl Incident {
             tries: 0,
             suppressed_by: None,
             proposed: None,
+            rejected: None,
             flaps: 0,
             acknowledged_by: None,
             steps: Vec::new(),

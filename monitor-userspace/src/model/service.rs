@@ -64,6 +64,9 @@ pub struct Service {
     pub answers: Option<bool>,
     /// Starts since the daemon began.
     pub starts: u64,
+    /// What is started for it: program and arguments.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub command: Vec<String>,
     /// What it cannot work without, as configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
@@ -87,6 +90,7 @@ impl Service {
             in_action: false,
             answers: None,
             starts: 0,
+            command: Vec::new(),
             depends_on: Vec::new(),
             latency: None,
         }

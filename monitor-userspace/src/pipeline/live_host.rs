@@ -24,8 +24,9 @@ impl Host for LiveHost {
         service: &str,
         process: Option<ProcessKey>,
         term_grace: Duration,
+        command: &[String],
     ) -> Result<Restarted, HostError> {
-        self.commands.restart(service, process, term_grace)
+        self.commands.restart(service, process, term_grace, command)
     }
 
     fn now(&self) -> Time {

@@ -350,6 +350,7 @@ mod tests {
             service: "auth".to_owned(),
             process: None,
             term_grace: std::time::Duration::ZERO,
+            command: Vec::new(),
         };
         let intent = |incident: &Incident| Entry::Intent {
             incident: Box::new(incident.clone()),

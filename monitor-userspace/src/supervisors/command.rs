@@ -277,12 +277,16 @@ impl Commands {
         name: &str,
         process: Option<ProcessKey>,
         term_grace: Duration,
+        command: &[String],
     ) -> Result<Restarted, HostError> {
         let managed = lock(&self.services).get(name).cloned();
         let managed = managed.ok_or_else(|| HostError::NoService(name.to_owned()))?;
         let mut managed = lock(&managed);
         if !managed.wanted {
             return Err(HostError::NoService(name.to_owned()));
+        }
+        if managed.program.command != command {
+            return Err(HostError::OtherCommand(name.to_owned()));
         }
         let mut ended = None;
         if let Some(held) = &managed.held {

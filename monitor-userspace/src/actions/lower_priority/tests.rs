@@ -94,6 +94,7 @@ impl Host for Fake {
         _: &str,
         _: Option<ProcessKey>,
         _: Duration,
+        _: &[String],
     ) -> Result<Restarted, HostError> {
         panic!("nothing is started")
     }
@@ -213,6 +214,7 @@ fn another_process_and_a_foreign_plan_are_left_alone() {
         process: PROCESS,
         comm,
         term_grace,
+        named: true,
     };
     assert!(matches!(
         carry_out(&kill, &host).result,

@@ -36,6 +36,7 @@ fn incident(id: u64, proposed_until: Option<Time>) -> Incident {
                 service: "auth".to_owned(),
                 process: None,
                 term_grace: Duration::ZERO,
+                command: Vec::new(),
             },
             reason: "the remedy asks first".to_owned(),
             until,

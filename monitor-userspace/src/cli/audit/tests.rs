@@ -89,6 +89,7 @@ impl Site {
             service: "web".to_owned(),
             process: None,
             term_grace: Duration::ZERO,
+            command: Vec::new(),
         };
         let intent = Entry::Intent {
             incident: Box::new(incident.clone()),

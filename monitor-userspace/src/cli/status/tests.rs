@@ -106,6 +106,7 @@ fn what_waits_for_a_word_and_what_persons_have_said_is_shown() {
             service: "auth".to_owned(),
             process: None,
             term_grace: Duration::ZERO,
+            command: Vec::new(),
         },
         reason: String::new(),
         until: after(250),
