@@ -221,6 +221,17 @@ impl Held {
 }
 
 impl Opened for Held {
+    /// Asked for the second time, it has become another program.
+    fn name(&self) -> Option<String> {
+        let asked = self.0.lock().expect("nobody panics with it");
+        let name = if asked.contains(&"exec") {
+            "precious"
+        } else {
+            "cruncher"
+        };
+        Some(name.to_owned())
+    }
+
     fn terminate(&self) -> Result<(), HostError> {
         self.did("TERM");
         Ok(())
@@ -298,6 +309,32 @@ fn a_process_is_asked_first_and_killed_only_when_it_stays() {
             "{effect:?}"
         );
         assert_eq!(*host.0.lock().expect("nobody panics with it"), expected);
+    }
+}
+
+#[test]
+fn what_has_become_another_program_is_not_touched() {
+    for after_term in [false, true] {
+        let mut scene = Scene::new(RUNAWAY);
+        runs_away(&mut scene, 800, "cruncher");
+        let permit = scene.permit();
+        let host = Stubborn::default();
+        let exec = || host.0.lock().expect("nobody panics with it").push("exec");
+        if !after_term {
+            exec();
+            let effect = actions::strike(&permit, &host).expect_err("it is another one");
+            assert!(matches!(effect.result, EffectResult::Refused { .. }));
+            continue;
+        }
+        let struck = actions::strike(&permit, &host).expect("it is there");
+        exec();
+        let effect = actions::execute(permit, struck, &host);
+        let EffectResult::Failed { reason } = &effect.result else {
+            panic!("{effect:?}");
+        };
+        assert!(reason.contains("precious"), "{reason}");
+        let done = host.0.lock().expect("nobody panics with it");
+        assert!(!done.contains(&"KILL"), "{done:?}");
     }
 }
 
