@@ -22,6 +22,7 @@ mod recording;
 mod sampling;
 mod settings;
 mod start;
+mod starting;
 mod teller;
 mod watched;
 

@@ -13,6 +13,8 @@ mod cgroups;
 mod frozen;
 #[path = "daemon/guards.rs"]
 mod guards;
+#[path = "daemon/held.rs"]
+mod held;
 #[path = "daemon/kernel_guards.rs"]
 mod kernel_guards;
 #[path = "daemon/people.rs"]

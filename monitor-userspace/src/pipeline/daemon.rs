@@ -1,5 +1,6 @@
 //! The slow side of a running daemon: API, signals, reload, the end.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,12 +12,14 @@ use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
 use super::recording::Recordings;
+use super::starting::Starting;
 use super::teller::Teller;
 use super::{checking, settings};
 use crate::api;
 use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::clock;
+use crate::host::exec::Program;
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
 use crate::model::Signal;
 use crate::policy::PROTECTED;
@@ -39,6 +42,8 @@ pub(super) struct Daemon {
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
+    /// Services that are not started with the daemon, and why; empty once it has started.
+    pub(super) held: BTreeMap<String, String>,
     /// What `/health` complains about besides what the core says.
     pub(super) trouble: Arc<Mutex<Trouble>>,
     pub(super) checks: JoinSet<()>,
@@ -180,7 +185,7 @@ impl Daemon {
         ));
     }
 
-    fn memory_max(&self) -> std::collections::BTreeMap<String, u64> {
+    fn memory_max(&self) -> BTreeMap<String, u64> {
         let services = self.config.services.iter();
         services
             .filter_map(|service| Some((service.name.clone(), service.memory_max?)))
@@ -202,7 +207,18 @@ impl Daemon {
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;
-        let applied = tokio::task::spawn_blocking(move || commands.apply(&programs, grace)).await;
+        let starting = Starting {
+            held: std::mem::take(&mut self.held),
+            journal: Arc::clone(&self.journal),
+            inbox: self.inbox.clone(),
+        };
+        let apply = move || {
+            let may_start = |name: &str, program: &Program| starting.may_start(name, program);
+            let changed = commands.apply(&programs, grace, may_start);
+            starting.done();
+            changed
+        };
+        let applied = tokio::task::spawn_blocking(apply).await;
         for name in applied.unwrap_or_default() {
             tracing::info!(service = %name, "its command has changed: used at its next start");
         }

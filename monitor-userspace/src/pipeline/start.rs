@@ -23,6 +23,7 @@ use super::people::{self, Subjects};
 use super::recording::{self, Recordings, Tape};
 use super::sampling::Sampling;
 use super::settings;
+use super::starting;
 use super::teller::Teller;
 use super::watched::Watching;
 use crate::api;
@@ -33,7 +34,7 @@ use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
-use crate::model::{IncidentId, KernelView, View};
+use crate::model::{IncidentId, KernelView, Time, View};
 use crate::record::recorder::Bounds;
 use crate::record::recording::InForce;
 use crate::record::recovery::{self, Recovered};
@@ -53,12 +54,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
     let journal = Arc::new(Journal::open(&folder, config.journal.clone())?);
     let now = clock::now();
-    let recovered = recovery::recover(&folder, now, clock::unix_nanos()).map_err(|source| {
-        DaemonError::Recover {
-            folder: folder.clone(),
-            source,
-        }
-    })?;
+    let recovered = recover(&folder, now)?;
     let socket = api::bind_socket(&config.daemon.socket)?;
     own::stay_alive();
     let mut trouble = Trouble::default();
@@ -86,7 +82,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         settings::settings(&config, options.dry_run, &protected, &probes_off);
     let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
-    let engine = restored(settings, recovered);
+    let mut engine = restored(settings, recovered);
+    let held = starting::held(engine.policy_mut(), &config, now);
     // From here on, an end without a word is a crash.
     journal.append(now, clock::unix_nanos(), vec![started()])?;
 
@@ -132,6 +129,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         teller,
         commands,
         journal: Arc::clone(&journal),
+        held,
         trouble,
         checks: JoinSet::new(),
     };
@@ -436,6 +434,13 @@ fn started() -> Entry {
         pid: std::process::id(),
         boot: recording::boot(),
     }
+}
+
+fn recover(folder: &Path, now: Time) -> Result<Recovered, DaemonError> {
+    recovery::recover(folder, now, clock::unix_nanos()).map_err(|source| DaemonError::Recover {
+        folder: folder.to_owned(),
+        source,
+    })
 }
 
 /// What earlier runs did counts; what they left under way is said.

@@ -1,6 +1,7 @@
 //! Reasons to refuse, asked in this order. A guard reads what an action declares (risk, target) and what is known, never its name.
 
 mod calm;
+mod held;
 mod limits;
 mod people;
 mod safety;

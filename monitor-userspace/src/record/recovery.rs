@@ -138,6 +138,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             Entry::Reloaded { .. }
             | Entry::Guarded { .. }
             | Entry::StormEnding { .. }
+            | Entry::ServiceStarted { .. }
             | Entry::Continued { .. }
             | Entry::Resumed => {}
         }

@@ -131,8 +131,14 @@ impl Commands {
     }
 
     /// Takes what the configuration wants: starts (or takes over) what is new, stops what is gone; a changed command is used at the
-    /// service's next start. Returns the names whose command changed.
-    pub fn apply(&self, wanted: &BTreeMap<String, Program>, stop_grace: Duration) -> Vec<String> {
+    /// service's next start. `may_start` is asked right before each start; one that it gives a reason against is told as a start that
+    /// failed, so that a restart can be decided about. Returns the names whose command changed.
+    pub fn apply(
+        &self,
+        wanted: &BTreeMap<String, Program>,
+        stop_grace: Duration,
+        may_start: impl Fn(&str, &Program) -> Result<(), String>,
+    ) -> Vec<String> {
         let mut changed = Vec::new();
         let gone: Vec<String> = lock(&self.services)
             .keys()
@@ -184,11 +190,18 @@ impl Commands {
                     managed.cgroup = managed.cgroup.take().filter(|cgroup| cgroup.holds(pid));
                     self.hold(name, &mut managed, held, true);
                 }
-                None => {
-                    if let Err(error) = self.start(name, &mut managed) {
-                        tracing::error!(service = %name, %error, "cannot start the service");
+                None => match may_start(name, program) {
+                    Ok(()) => {
+                        if let Err(error) = self.start(name, &mut managed) {
+                            tracing::error!(service = %name, %error, "cannot start the service");
+                        }
                     }
-                }
+                    Err(reason) => {
+                        tracing::warn!(service = %name, %reason, "the service is not started");
+                        self.notify
+                            .service(name, ServiceSignal::StartFailed { reason });
+                    }
+                },
             }
         }
         changed

@@ -149,6 +149,7 @@ impl Book {
             Entry::Person { .. }
             | Entry::Resumed
             | Entry::StormEnding { .. }
+            | Entry::ServiceStarted { .. }
             | Entry::Guarded { .. }
             | Entry::Reloaded { .. }
             | Entry::Continued { .. } => {}

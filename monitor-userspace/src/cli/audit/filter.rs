@@ -137,6 +137,10 @@ impl<'a> Facts<'a> {
                 on: Some(target.strip_prefix("service ").unwrap_or(target).into()),
                 ..Self::default()
             },
+            Entry::ServiceStarted { service, .. } => Self {
+                on: Some(service.as_str().into()),
+                ..Self::default()
+            },
             Entry::Started { .. }
             | Entry::Ended
             | Entry::Resumed

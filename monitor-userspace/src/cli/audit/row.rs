@@ -199,6 +199,9 @@ fn other_words(entry: &Entry) -> String {
             let does = if *enforce { "kills" } else { "reports" };
             format!("arms {guard} on {target}: {does} over {limit}")
         }
+        Entry::ServiceStarted { service, command } => {
+            format!("starts service {service}: {}", command.join(" "))
+        }
         Entry::Reloaded { file } => format!("loads {file} anew"),
         Entry::Continued { generation, .. } => {
             format!("begins generation {generation} of the journal")

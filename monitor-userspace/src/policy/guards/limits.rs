@@ -6,6 +6,7 @@ use super::{Asked, Refused, refuse};
 use crate::model::action::Risk;
 use crate::model::{Service, Time};
 use crate::policy::history::HOST_WINDOW;
+use crate::policy::{Config, History};
 
 pub(super) fn in_flight(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
     let ask = asked.proposal;
@@ -27,10 +28,20 @@ pub(super) fn in_flight(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
 }
 
 pub(super) fn limit(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
-    let (ask, config, history) = (asked.proposal, asked.config, asked.history);
-    let target = asked.target;
+    let opened = asked.proposal.incident.opened;
+    given_up(asked.config, asked.history, asked.target, opened, now)
+}
+
+/// Refuses a target that was given up and whose next try is not due, for trouble that began at `opened`.
+pub(super) fn given_up(
+    config: &Config,
+    history: &History,
+    target: &str,
+    opened: Time,
+    now: Time,
+) -> Result<(), Refused> {
     // Whether it stayed well is a matter of when this trouble began, not of how long it has been waiting since.
-    if !history.given_up(target, config.backoff_reset.0, ask.incident.opened) {
+    if !history.given_up(target, config.backoff_reset.0, opened) {
         return Ok(());
     }
     let retry = history

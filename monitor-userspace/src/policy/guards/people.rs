@@ -1,11 +1,20 @@
 //! What people have said: not now, not without asking, not for real.
 
 use super::{Asked, Refused, refuse};
-use crate::model::Time;
+use crate::model::{Incident, Time};
+use crate::policy::Schedules;
 
 pub(super) fn silence(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
-    let incident = asked.proposal.incident;
-    let Some(silence) = asked.schedules.silence(incident, now) else {
+    silenced(asked.schedules, asked.proposal.incident, now)
+}
+
+/// Refuses while a silence is in force that the incident falls under.
+pub(super) fn silenced(
+    schedules: &Schedules,
+    incident: &Incident,
+    now: Time,
+) -> Result<(), Refused> {
+    let Some(silence) = schedules.silence(incident, now) else {
         return Ok(());
     };
     refuse(

@@ -74,6 +74,13 @@ pub enum Entry {
         /// Whether the kernel kills whoever crosses it; otherwise it only reports.
         enforce: bool,
     },
+    /// The daemon is about to start a service of its own accord: at its own start, or because the configuration names it anew.
+    ServiceStarted {
+        /// The service.
+        service: String,
+        /// Program and arguments.
+        command: Vec<String>,
+    },
     /// The configuration was loaded anew.
     Reloaded {
         /// The file.
