@@ -61,7 +61,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     })?;
     let socket = api::bind_socket(&config.daemon.socket)?;
     own::stay_alive();
-    let mut trouble = Trouble::default();
+    let mut trouble = trouble_with(&recovered);
     let http = bind_http(config.daemon.http, &mut trouble);
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
@@ -435,6 +435,18 @@ fn started() -> Entry {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         pid: std::process::id(),
         boot: recording::boot(),
+    }
+}
+
+/// What is wrong with the journal is said, and shown for as long as the daemon runs.
+fn trouble_with(recovered: &Recovered) -> Trouble {
+    let journal = recovered.changed();
+    if let Some(changed) = &journal {
+        tracing::error!("{changed}");
+    }
+    Trouble {
+        journal,
+        ..Trouble::default()
     }
 }
 
