@@ -25,13 +25,13 @@ use super::render::{Paint, add};
 use crate::config::Config;
 use crate::host::clock;
 use crate::model::Outcome;
-use crate::record::journal::{self, Line, Place, Shape, Stored};
+use crate::record::journal::{self, Line, Place, Shape, Stored, Verdict};
 use book::Book;
 use filter::Filter;
 
 /// Said below the options.
 const MORE: &str = "Reads the journal of the state folder, oldest entry first; needs no daemon. Exit code of --verify: 0 when the chain of sums is \
-whole, 1 when it is broken, 2 when it cannot be read. What the sums do and do not prove: docs/safety.md.";
+whole (or there is nothing to check), 1 when it is broken or lines before its beginning have no sums, 2 when it cannot be read. What the sums do and do not prove: docs/safety.md.";
 
 /// Who did what, why, and what came of it: the entries of the audit journal, oldest first.
 #[derive(Debug, clap::Args)]
@@ -81,6 +81,9 @@ pub(super) struct Args {
     /// Check the chain of sums over the whole journal.
     #[arg(long, group = "report", conflicts_with_all = ["since", "until", "service"])]
     verify: bool,
+    /// With --verify: lines without sums before the chain begins are known to be of an older version, and are no failure.
+    #[arg(long, requires = "verify")]
+    old: bool,
     /// How often and how fast, for each service, rule and action.
     #[arg(long, group = "report")]
     summary: bool,
@@ -139,7 +142,7 @@ fn audit(
     };
     let stored = open(folder)?;
     if args.verify {
-        return verify(folder, &stored, args.json, out);
+        return verify(folder, &stored, args.old, args.json, out);
     }
     let (book, unreadable) = Book::read(&stored).with_context(|| cannot_read(folder))?;
     if unreadable > 0 {
@@ -220,12 +223,19 @@ fn report(
 fn verify(
     folder: &Path,
     stored: &Stored,
+    old: bool,
     json: bool,
     out: &mut impl Write,
 ) -> anyhow::Result<ExitCode> {
     let found = journal::verify(stored).with_context(|| cannot_read(folder))?;
     report(&found, || verified(&found), json, out)?;
-    Ok(if found.is_whole() {
+    let good = match found.verdict {
+        Verdict::Whole => true,
+        Verdict::Nothing => !found.torn,
+        Verdict::Unchecked => old,
+        Verdict::Broken => false,
+    };
+    Ok(if good {
         ExitCode::SUCCESS
     } else {
         ExitCode::FAILURE
@@ -246,7 +256,20 @@ fn verified(found: &journal::Report) -> String {
             format_args!("and at {} more places\n", found.more_breaks),
         );
     }
-    let state = if found.is_whole() { "whole" } else { "BROKEN" };
+    let state = match found.verdict {
+        Verdict::Nothing => "nothing to check".to_owned(),
+        Verdict::Whole => "whole".to_owned(),
+        Verdict::Broken => "BROKEN".to_owned(),
+        Verdict::Unchecked => {
+            let lines = found.unchecked;
+            let carry = if lines == 1 {
+                "line carries"
+            } else {
+                "lines carry"
+            };
+            format!("NOT CHECKED from its beginning: {lines} {carry} no sum")
+        }
+    };
     add(
         &mut text,
         format_args!(
@@ -255,7 +278,7 @@ fn verified(found: &journal::Report) -> String {
         ),
     );
     if found.unchecked > 0 {
-        text.push_str(" (an older version wrote them, without sums)");
+        text.push_str(" (an older version wrote them, or they were put there, or their sums were taken; --old takes them for an older version's)");
     }
     if found.generations_gone > 0 {
         add(

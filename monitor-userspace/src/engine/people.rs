@@ -58,6 +58,11 @@ impl Engine {
         self.changed = true;
     }
 
+    /// Those in force.
+    pub fn silences_in_force(&self) -> &[Silence] {
+        self.policy.schedules().silences()
+    }
+
     /// What was refused may be allowed by now.
     pub(super) fn ask_all_again(&mut self, now: Time) {
         // What follows from a failure that is over keeps the time that it has to recover by itself.

@@ -54,13 +54,15 @@ pub(super) struct Daemon {
 pub(super) struct Trouble {
     pub(super) http: Option<String>,
     pub(super) config: Option<String>,
+    /// The journal was changed by somebody else, as was found at start.
+    pub(super) journal: Option<String>,
     pub(super) samplers: Vec<String>,
 }
 
 impl Trouble {
     pub(super) fn complaints(trouble: &Mutex<Self>) -> Vec<String> {
         let trouble = trouble.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = [&trouble.http, &trouble.config];
+        let all = [&trouble.http, &trouble.config, &trouble.journal];
         all.into_iter()
             .flatten()
             .chain(&trouble.samplers)

@@ -31,6 +31,7 @@ use crate::model::incident::State as Phase;
 use crate::model::{Effect, EffectResult, Incident, IncidentId, ServiceSignal, Signal, Time, View};
 use crate::policy::Permit;
 use crate::record::recording::Note;
+use crate::record::recovery;
 use crate::record::{Entry, Journal, JournalError};
 
 /// Longest sleep: bulk events wait in their ring no longer than this.
@@ -467,11 +468,29 @@ impl State {
             tracing::info!("the journal can be written again");
             self.halt_core(None);
         }
+        self.restate();
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();
         while let Some(effect) = self.effects.pop_front() {
             let at = effect.finished;
             self.observe(&Signal::Effect { effect }, at);
+        }
+    }
+
+    /// Where the journal has begun a new file, writes into it again what must be remembered.
+    fn restate(&mut self) {
+        if self.halted.is_some() || !self.hot.journal.take_begun() {
+            return;
+        }
+        let again = recovery::restated(self.hot.engine.silences_in_force());
+        if again.is_empty() {
+            return;
+        }
+        let written = self.write(again);
+        // A file that was begun for these entries has them; where they are not written, they are when that can be done again.
+        self.hot.journal.take_begun();
+        if !written {
+            self.hot.journal.set_begun();
         }
     }
 

@@ -57,7 +57,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let recovered = recover(&folder, now)?;
     let socket = api::bind_socket(&config.daemon.socket)?;
     own::stay_alive();
-    let mut trouble = Trouble::default();
+    let mut trouble = trouble_with(&recovered);
     let http = bind_http(config.daemon.http, &mut trouble);
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
@@ -441,6 +441,18 @@ fn recover(folder: &Path, now: Time) -> Result<Recovered, DaemonError> {
         folder: folder.to_owned(),
         source,
     })
+}
+
+/// What is wrong with the journal is said, and shown for as long as the daemon runs.
+fn trouble_with(recovered: &Recovered) -> Trouble {
+    let journal = recovered.changed();
+    if let Some(changed) = &journal {
+        tracing::error!("{changed}");
+    }
+    Trouble {
+        journal,
+        ..Trouble::default()
+    }
 }
 
 /// What earlier runs did counts; what they left under way is said.

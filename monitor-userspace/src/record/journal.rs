@@ -10,24 +10,26 @@ mod chain;
 mod config;
 mod entry;
 mod generations;
+mod place;
 mod read;
 #[cfg(test)]
 mod tests;
 mod verify;
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::model::Time;
 use chain::Sum;
 pub use config::{Config, Intent};
 pub use entry::{Entry, Line};
+use place::{create, identity_of};
 use read::LINE;
-pub use read::{Place, Shape, Stored, read};
-pub use verify::{Break, Report, verify};
+pub use read::{Found, Place, Shape, Stored, read};
+pub use verify::{Break, Report, Verdict, verify};
 
 /// Space reserved ahead, so that a full disk does not stop the next few hundred entries.
 const AHEAD: u64 = 1 << 20;
@@ -54,13 +56,17 @@ pub struct Journal {
     path: PathBuf,
     config: Config,
     open: Mutex<Open>,
-    /// Held while generations are moved. Never waited for on the hot path.
+    /// Held while generations are moved. Never waited for on the hot path, but where somebody put another file in the journal's place.
     moving: Mutex<()>,
+    /// A new file was begun since this was last asked.
+    begun: AtomicBool,
 }
 
 #[derive(Debug)]
 struct Open {
     file: File,
+    /// Device and inode of the file: what the path must lead to.
+    identity: (u64, u64),
     length: u64,
     reserved: u64,
     dirty: bool,
@@ -112,8 +118,10 @@ impl Journal {
         let stored = Stored::open(folder).map_err(fail("read", writable))?;
         let last = stored.last_sum().map_err(fail("read", writable))?;
         let before = stored.generation().map_err(fail("read", writable))?;
+        let identity = file.metadata().map_err(fail("read", writable))?;
         let open = Open {
             file,
+            identity: identity_of(&identity),
             length,
             reserved: 0,
             dirty: false,
@@ -129,12 +137,24 @@ impl Journal {
             config,
             open: Mutex::new(open),
             moving: Mutex::new(()),
+            begun: AtomicBool::new(false),
         })
     }
 
     /// Where it is.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Whether a new file was begun since this was last asked. What must be remembered is to be written into it again, since the
+    /// file that has it will go.
+    pub fn take_begun(&self) -> bool {
+        self.begun.swap(false, Ordering::Relaxed)
+    }
+
+    /// Has the next [`Journal::take_begun`] say that a new file was begun.
+    pub fn set_begun(&self) {
+        self.begun.store(true, Ordering::Relaxed);
     }
 
     fn lock(&self) -> MutexGuard<'_, Open> {
@@ -180,9 +200,12 @@ impl Journal {
         };
         let objects: Vec<_> = entries.into_iter().map(line).collect::<Result<_, _>>()?;
         let mut open = self.lock();
-        if open.file.metadata().is_ok_and(|file| file.nlink() == 0) {
-            tracing::error!(path = %self.path.display(), "the journal was deleted; a new one is begun");
-            self.begin(&mut open)
+        let there = std::fs::metadata(&self.path);
+        if !there
+            .as_ref()
+            .is_ok_and(|file| identity_of(file) == open.identity)
+        {
+            self.replace(&mut open, there.ok())
                 .map_err(|error| self.fail("begin anew", error))?;
         }
         if open.failed {
@@ -268,50 +291,6 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes the number 1 free, before it is needed.
-    fn make_room(&self) -> std::io::Result<()> {
-        let _alone = self.moving.lock().unwrap_or_else(PoisonError::into_inner);
-        generations::make_room(&self.folder, self.config.keep.into())
-    }
-
-    /// Makes the journal the first of the older generations. What was cut short before is finished.
-    fn rotate(&self, open: &mut Open) -> std::io::Result<()> {
-        let _alone = match self.moving.try_lock() {
-            Ok(alone) => alone,
-            Err(TryLockError::Poisoned(alone)) => alone.into_inner(),
-            // Room is being made right now: this file takes some more lines meanwhile.
-            Err(TryLockError::WouldBlock) => return Ok(()),
-        };
-        // Where it is gone already, an attempt before this one came no further.
-        if self.path.try_exists()? {
-            generations::make_room(&self.folder, self.config.keep.into())?;
-            std::fs::rename(&self.path, self.folder.join(generations::name(1)))?;
-        }
-        self.begin(open)
-    }
-
-    /// An empty file in the journal's place.
-    fn begin(&self, open: &mut Open) -> std::io::Result<()> {
-        let file = create(&self.path)?;
-        file.try_lock()
-            .map_err(|_| std::io::Error::from(std::io::ErrorKind::WouldBlock))?;
-        let before = std::mem::replace(&mut open.file, file);
-        if open.dirty && open.left.len() < LEFT {
-            open.left.push(before);
-        } else if open.dirty {
-            tracing::warn!(
-                "the disk is so slow that a generation of the journal is left to the kernel to write"
-            );
-        }
-        open.length = 0;
-        open.reserved = 0;
-        open.dirty = true;
-        open.failed = false;
-        open.new = true;
-        open.generation = open.generation.saturating_add(1);
-        Ok(())
-    }
-
     fn fail(&self, what: &'static str, source: std::io::Error) -> JournalError {
         let help = "nothing acts until it can be written: check free space and the mount";
         JournalError {
@@ -321,15 +300,6 @@ impl Journal {
             help,
         }
     }
-}
-
-fn create(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new()
-        .create(true)
-        .read(true)
-        .append(true)
-        .mode(0o600)
-        .open(path)
 }
 
 /// Whether there is room for [`ROOM`] more bytes. Where the file system cannot say, there is.

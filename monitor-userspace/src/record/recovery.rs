@@ -4,10 +4,13 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::journal::{self, Entry};
+use super::journal::{self, Entry, Report};
 use crate::model::incident::StepKind;
 use crate::model::view::{INCIDENTS, SILENCES};
 use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time};
+
+#[cfg(test)]
+mod tests;
 
 /// Most of a journal that is read, bytes, its newest: far more than is remembered, whatever is kept.
 const REACH: u64 = 64 << 20;
@@ -31,6 +34,37 @@ pub struct Recovered {
     pub next_silence: u64,
     /// Lines that could not be read.
     pub unreadable: u64,
+    /// Whether what was read is what was written.
+    pub chain: Report,
+}
+
+impl Recovered {
+    /// Where the journal was changed, and what that means, where it was.
+    pub fn changed(&self) -> Option<String> {
+        let first = self.chain.breaks.first()?;
+        let more = self.chain.more_breaks;
+        let more = more.saturating_add(u64::try_from(self.chain.breaks.len() - 1).unwrap_or(0));
+        let others = match more {
+            0 => String::new(),
+            1 => " and one more place".to_owned(),
+            more => format!(" and {more} more places"),
+        };
+        Some(format!(
+            "the journal was changed at {}:{}{others}: limits and cooldowns may be wrong; `smart-monitor audit --verify` says what is wrong there",
+            first.file, first.line
+        ))
+    }
+}
+
+/// What a new file of the journal has to have again, since the one that has it goes some day: these silences, in force.
+pub fn restated(silences: &[Silence]) -> Vec<Entry> {
+    let again = silences.iter().map(|silence| Entry::Person {
+        by: silence.by.clone(),
+        request: Request::Silence {
+            silence: silence.clone(),
+        },
+    });
+    again.collect()
 }
 
 /// An action of an earlier run.
@@ -76,7 +110,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 .saturating_sub(unix_ns.saturating_sub(then_unix_ns)),
         )
     };
-    recovered.unreadable = journal::read(folder, REACH, |line| {
+    let found = journal::read(folder, REACH, |line| {
         let shift = today(line.unix_ns)
             .nanos()
             .saturating_sub(line.monotonic_ns);
@@ -150,6 +184,8 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             actions.drain(..INCIDENTS);
         }
     })?;
+    recovered.unreadable = found.unreadable;
+    recovered.chain = found.chain;
     recovered.under_way = pending.into_values().collect();
     recovered.actions = actions;
     recovered.silences = silences.in_force.into_values().collect();
@@ -241,168 +277,4 @@ fn interrupt(incident: &mut Incident, now: Time) {
     incident.step(now, StepKind::Interrupted, detail);
     incident.state = State::Resolved;
     incident.closed = Some(now);
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::model::{Evidence, Severity, Subject};
-    use crate::record::{Journal, journal};
-
-    fn started() -> Entry {
-        Entry::Started {
-            version: String::new(),
-            pid: 1,
-            boot: String::new(),
-        }
-    }
-
-    #[test]
-    fn silences_in_force_outlive_the_daemon_and_the_machines_clock() {
-        let folder =
-            std::env::temp_dir().join(format!("smart-monitor-silences-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        let at = |seconds: i64| seconds * 1_000_000_000;
-        let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
-        let write = |monotonic, unix, request| {
-            let by = "root".to_owned();
-            let entry = Entry::Person { by, request };
-            let monotonic = Time::from_nanos(at(monotonic));
-            let written = journal.append(monotonic, at(unix), vec![entry]);
-            written.expect("it writes");
-        };
-        let silence = |id, until| Request::Silence {
-            silence: Silence {
-                id,
-                on: "auth".to_owned(),
-                detector: None,
-                until: Time::from_nanos(at(until)),
-                by: "root".to_owned(),
-                reason: "upgrade".to_owned(),
-            },
-        };
-        // A boot that has run for long: 1 ends after 10 s, 2 after an hour, 3 is ended by hand, so is 9, which had the highest number.
-        write(5000, 1000, silence(1, 5010));
-        write(5000, 1000, silence(2, 8600));
-        write(5000, 1000, silence(3, 8600));
-        write(5001, 1001, Request::Unsilence { id: 3 });
-        write(5001, 1001, silence(9, 8600));
-        write(5002, 1002, Request::Unsilence { id: 9 });
-        // The machine has started anew since: its clock shows 20 s, a hundred seconds later.
-        let now = Time::from_nanos(at(20));
-        let recovered = recover(&folder, now, at(1100)).expect("it reads");
-        let Request::Silence { silence } = silence(2, 20 + 3500) else {
-            unreachable!()
-        };
-        assert_eq!(recovered.silences, [silence]);
-        assert_eq!(recovered.next_silence, 10);
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
-
-    #[test]
-    fn what_was_frozen_stands_in_one_line_and_stays() {
-        let at = Time::default();
-        let line = |log: &[&str]| {
-            let (host, evidence) = (Subject::Host, Evidence::at(at));
-            let id = IncidentId(3);
-            let mut incident = Incident::new(id, "d", host, Severity::Warning, evidence, at);
-            let lines: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
-            incident.evidence.frozen = (!lines.is_empty()).then(|| {
-                Box::new(crate::model::evidence::Frozen {
-                    log: lines,
-                    ..Default::default()
-                })
-            });
-            incident
-        };
-        let mut incidents = BTreeMap::new();
-        for (log, kept) in [
-            (&[][..], None),
-            (&["a"], Some("a")),
-            (&[], Some("a")),
-            (&["b"], Some("b")),
-        ] {
-            keep(&mut incidents, 0, line(log));
-            let frozen = incidents[&IncidentId(3)].1.evidence.frozen.as_ref();
-            let first = frozen.and_then(|frozen| frozen.log.first());
-            assert_eq!(first.map(String::as_str), kept);
-        }
-    }
-
-    #[test]
-    fn what_was_under_way_is_told_at_the_next_start_and_no_more() {
-        let folder =
-            std::env::temp_dir().join(format!("smart-monitor-told-{}", std::process::id()));
-        let _ = std::fs::remove_dir_all(&folder);
-        let at = |seconds: i64| seconds * 1_000_000_000;
-        let mut incident = Incident {
-            actions: 1,
-            state: State::Acting,
-            ..Incident::new(
-                IncidentId(7),
-                "service_down",
-                Subject::service("auth"),
-                Severity::Critical,
-                Evidence::at(Time::from_nanos(at(10))),
-                Time::from_nanos(at(10)),
-            )
-        };
-        let plan = Plan::RestartService {
-            service: "auth".to_owned(),
-            process: None,
-            term_grace: std::time::Duration::ZERO,
-            command: Vec::new(),
-        };
-        let intent = |incident: &Incident| Entry::Intent {
-            incident: Box::new(incident.clone()),
-            action: "restart_service".to_owned(),
-            plan: plan.clone(),
-            rule: String::new(),
-            by: None,
-            undo: false,
-        };
-        let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
-        let write = |seconds, entry| {
-            journal
-                .append(
-                    Time::from_nanos(at(seconds)),
-                    at(1000 + seconds),
-                    vec![entry],
-                )
-                .expect("it writes");
-        };
-        let told = |seconds| {
-            recover(&folder, Time::from_nanos(at(seconds)), at(1000 + seconds)).expect("it reads")
-        };
-
-        write(1, started());
-        write(10, intent(&incident));
-        let second = told(20);
-        assert_eq!(second.under_way.len(), 1);
-        assert_eq!(second.incidents[0].closed, Some(Time::from_nanos(at(20))));
-        assert_eq!(second.incidents[0].outcome, Some(Outcome::Unknown));
-
-        write(20, started());
-        let third = told(30);
-        assert!(third.under_way.is_empty(), "it was told before");
-        assert_eq!(
-            third.incidents, second.incidents,
-            "and nothing about it changes any more"
-        );
-
-        // What this run leaves under way is told in its turn.
-        incident.id = IncidentId(8);
-        write(31, intent(&incident));
-        let fourth = told(40);
-        assert_eq!(
-            fourth
-                .under_way
-                .iter()
-                .map(|act| act.incident)
-                .collect::<Vec<_>>(),
-            [IncidentId(8)]
-        );
-        assert_eq!((fourth.incidents.len(), fourth.next), (2, IncidentId(9)));
-        std::fs::remove_dir_all(folder).expect("it goes");
-    }
 }

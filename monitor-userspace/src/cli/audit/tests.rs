@@ -338,6 +338,30 @@ fn verify_names_the_place_of_damage_and_prints_the_last_sum() {
 }
 
 #[test]
+fn lines_without_sums_are_told_and_a_failure_unless_they_are_known_to_be_old() {
+    let site = Site::new("unsummed");
+    let (text, good) = site.run(&["--verify"]);
+    assert!(
+        good && text.contains("chain      nothing to check"),
+        "{text}"
+    );
+    some_trouble(&site);
+    let whole = std::fs::read_to_string(site.journal.path()).expect("it reads");
+    let forged = "{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"ended\"}\n".repeat(2);
+    std::fs::write(site.journal.path(), forged + &whole).expect("it writes");
+    let (text, good) = site.run(&["--verify"]);
+    assert!(!good && text.contains("2 lines carry no sum"), "{text}");
+    assert!(!text.contains("whole"), "{text}");
+    let (text, good) = site.run(&["--verify", "--old"]);
+    assert!(good && !text.contains("whole"), "{text}");
+    assert_eq!(site.json(&["--verify", "--old"])["verdict"], "unchecked");
+    // What is broken is not excused.
+    std::fs::write(site.journal.path(), whole.replace('\n', "\r\n")).expect("it writes");
+    let (text, good) = site.run(&["--verify", "--old"]);
+    assert!(!good && text.contains("BROKEN"), "{text}");
+}
+
+#[test]
 fn the_summary_adds_up() {
     let site = Site::new("summary");
     some_trouble(&site);

@@ -9,6 +9,7 @@ use std::path::Path;
 use super::chain::{self, Sum};
 use super::entry::{Entry, Line};
 use super::generations;
+use super::verify::{Chain, Report};
 
 /// Longest line that is read back; an incident with a full story is below 32 KiB.
 pub(super) const LINE: u64 = 1 << 20;
@@ -18,6 +19,8 @@ pub(super) const LINE: u64 = 1 << 20;
 pub struct Stored {
     /// Oldest first.
     files: Vec<Piece>,
+    /// Something older is there that is left out.
+    cut: bool,
 }
 
 #[derive(Debug)]
@@ -62,7 +65,10 @@ impl Stored {
 
     /// The last so many bytes of them.
     pub fn newest(folder: &Path, mut bytes: u64) -> io::Result<Self> {
-        let mut stored = Self { files: Vec::new() };
+        let mut stored = Self {
+            files: Vec::new(),
+            cut: false,
+        };
         // From the newest on: while they are being moved up, one may be met twice, and none is missed.
         stored.take(folder, generations::CURRENT, &mut bytes)?;
         let highest = generations::numbers(folder)?.pop().unwrap_or(0);
@@ -74,6 +80,7 @@ impl Stored {
             }
             number += 1;
         }
+        stored.cut = number <= highest || stored.files.last().is_some_and(|oldest| oldest.from > 0);
         stored.files.reverse();
         Ok(stored)
     }
@@ -99,6 +106,27 @@ impl Stored {
             });
         }
         Ok(true)
+    }
+
+    /// Whether something older is left out.
+    pub(super) const fn is_cut(&self) -> bool {
+        self.cut
+    }
+
+    /// The oldest file, and how many of its lines are left out. Reads what is left out.
+    pub(super) fn passed_over(&self) -> io::Result<(&str, u64)> {
+        let Some(oldest) = self.files.first() else {
+            return Ok(("", 0));
+        };
+        let mut file = &oldest.file;
+        file.seek(SeekFrom::Start(0))?;
+        // The line in whose middle the reading begins is one of them.
+        let mut before = BufReader::new(file.take(oldest.from));
+        let mut lines = 0_u64;
+        while before.skip_until(b'\n')? > 0 {
+            lines = lines.saturating_add(1);
+        }
+        Ok((&oldest.name, lines))
     }
 
     /// Names of the files, oldest first.
@@ -222,20 +250,32 @@ fn entry(line: &[u8]) -> Option<Entry> {
         .map(|line| line.entry)
 }
 
-/// Reads the last so many bytes of a state folder's journal, oldest line first. Lines that do not read (written by a newer version,
-/// damaged) are counted, not fatal.
-pub fn read(folder: &Path, bytes: u64, mut each: impl FnMut(Line)) -> io::Result<u64> {
+/// What was found where a journal was read.
+#[derive(Debug, Default)]
+pub struct Found {
+    /// Lines that do not read (written by a newer version, damaged): they are passed over.
+    pub unreadable: u64,
+    /// What the chain of sums says about what was read.
+    pub chain: Report,
+}
+
+/// Reads the last so many bytes of a state folder's journal, oldest line first, and checks the chain of sums along the way.
+pub fn read(folder: &Path, bytes: u64, mut each: impl FnMut(Line)) -> io::Result<Found> {
     let mut unreadable = 0;
     let stored = match Stored::newest(folder, bytes) {
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(0),
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Found::default()),
         stored => stored?,
     };
-    stored.each(|_, text| {
-        match serde_json::from_slice(text) {
+    let mut chain = Chain::of(&stored);
+    stored.each(|place, text| {
+        let line = serde_json::from_slice(text);
+        chain.line(place, text, line.is_ok());
+        match line {
             Ok(line) => each(line),
             Err(_) => unreadable += 1,
         }
         ControlFlow::Continue(())
     })?;
-    Ok(unreadable)
+    let chain = chain.end(&stored)?;
+    Ok(Found { unreadable, chain })
 }

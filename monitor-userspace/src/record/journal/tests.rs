@@ -1,3 +1,4 @@
+use std::fs::OpenOptions;
 use std::os::unix::fs::FileExt;
 
 use super::*;
@@ -42,9 +43,9 @@ impl Folder {
 
     fn entries(&self) -> (Vec<Entry>, u64) {
         let mut all = Vec::new();
-        let unreadable = read(&self.0, u64::MAX, |line| all.push(line.entry)).expect("it reads");
+        let found = read(&self.0, u64::MAX, |line| all.push(line.entry)).expect("it reads");
         all.retain(|entry| !matches!(entry, Entry::Continued { .. }));
-        (all, unreadable)
+        (all, found.unreadable)
     }
 
     fn verify(&self) -> Report {
@@ -91,14 +92,14 @@ fn a_torn_line_is_cut_off_and_the_chain_goes_on() {
         folder.put(&(whole.clone() + torn));
         let report = folder.verify();
         assert!(
-            report.torn && report.is_whole() && report.lines == 2,
+            report.torn && report.verdict == Verdict::Whole && report.lines == 2,
             "{report:?}"
         );
         write(&folder.open(), 2..3);
         assert_eq!(folder.entries(), all(0..3));
         let report = folder.verify();
         assert!(
-            report.is_whole() && !report.torn && report.lines == 3,
+            report.verdict == Verdict::Whole && !report.torn && report.lines == 3,
             "{report:?}"
         );
     }
@@ -106,14 +107,14 @@ fn a_torn_line_is_cut_off_and_the_chain_goes_on() {
     folder.put(&"x".repeat(3 << 20));
     write(&folder.open(), 0..1);
     assert_eq!(folder.entries(), all(0..1));
-    assert!(folder.verify().is_whole());
+    assert!(folder.verify().verdict == Verdict::Whole);
 }
 
 #[test]
 fn whatever_is_done_to_a_line_is_found_and_where() {
     let folder = Folder::new("edits");
     write(&folder.open(), 0..6);
-    assert!(folder.verify().is_whole());
+    assert!(folder.verify().verdict == Verdict::Whole);
     let text = folder.text();
     let lines: Vec<&str> = text.lines().collect();
     let with = |lines: Vec<&str>| {
@@ -198,7 +199,7 @@ fn lines_of_an_older_version_read_and_count_as_unchecked() {
     write(&folder.open(), [0, 0]);
     assert_eq!(folder.entries(), all([0; 4]));
     let report = folder.verify();
-    assert!(report.is_whole(), "{report:?}");
+    assert!(report.verdict == Verdict::Unchecked, "{report:?}");
     assert_eq!((report.lines, report.unchecked), (4, 2));
     // After the chain has begun, a line without a sum is none of those.
     folder.put(&(folder.text() + old));
@@ -216,7 +217,7 @@ fn the_chain_goes_on_over_generations_and_restarts() {
     assert_eq!(folder.entries(), all(0..6));
     let report = folder.verify();
     assert!(
-        report.is_whole() && report.generations_gone == 0,
+        report.verdict == Verdict::Whole && report.generations_gone == 0,
         "{report:?}"
     );
     assert!(folder.file("journal.5.jsonl").exists());
@@ -263,7 +264,7 @@ fn the_oldest_generation_goes_and_the_rest_is_still_checked() {
     );
     assert_eq!(folder.entries(), all(6..10));
     let report = folder.verify();
-    assert!(report.is_whole(), "{report:?}");
+    assert!(report.verdict == Verdict::Whole, "{report:?}");
     assert_eq!((report.generations_gone, report.lines), (6, 8));
     let second = Journal::open(&folder.0, Config::default());
     assert!(second.is_err(), "the new generation is locked too");
@@ -272,12 +273,12 @@ fn the_oldest_generation_goes_and_the_rest_is_still_checked() {
     let text = std::fs::read_to_string(&oldest).expect("it reads");
     let (_, rest) = text.split_once('\n').expect("two lines");
     std::fs::write(&oldest, rest).expect("it writes");
-    assert!(!folder.verify().is_whole());
+    assert!(folder.verify().verdict != Verdict::Whole);
     // Fewer are kept from now on.
     drop(journal);
     write(&folder.open_short(1), 10..11);
     assert_eq!(folder.entries(), all(9..11));
-    assert!(folder.verify().is_whole());
+    assert!(folder.verify().verdict == Verdict::Whole);
 }
 
 #[test]
@@ -311,7 +312,10 @@ fn a_rotation_that_was_cut_short_anywhere_is_finished() {
             let journal = journal.unwrap_or_else(|| folder.open_short(3));
             write(&journal, 6..7);
             assert_eq!(folder.entries(), all(3..7), "after {done} steps");
-            assert!(folder.verify().is_whole(), "after {done} steps");
+            assert!(
+                folder.verify().verdict == Verdict::Whole,
+                "after {done} steps"
+            );
             write(&journal, 7..8);
             assert_eq!(folder.entries(), all(4..8), "after {done} steps");
         }
@@ -326,7 +330,7 @@ fn room_for_a_generation_is_made_off_the_hot_path_and_loses_nothing_twice() {
     journal.sync().expect("it syncs");
     assert!(!folder.file("journal.1.jsonl").exists(), "it is free");
     assert_eq!(folder.entries(), all(1..3));
-    assert!(folder.verify().is_whole());
+    assert!(folder.verify().verdict == Verdict::Whole);
     write(&journal, 3..4);
     assert_eq!(folder.entries(), all(1..4));
     // While generations are being moved, it goes on in the file it has.
@@ -334,7 +338,7 @@ fn room_for_a_generation_is_made_off_the_hot_path_and_loses_nothing_twice() {
     write(&journal, 4..6);
     drop(moving);
     assert_eq!(folder.entries(), all(1..6));
-    assert!(folder.verify().is_whole());
+    assert!(folder.verify().verdict == Verdict::Whole);
 }
 
 #[test]
@@ -393,7 +397,12 @@ fn a_damaged_line_is_counted_and_passed_over() {
         "not json\n{{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"ended\"}}\n\n{long}\n"
     ));
     assert_eq!(folder.entries(), (vec![Entry::Ended], 3));
-    assert_eq!(folder.verify().breaks.len(), 1, "the one that is too long");
+    let told: Vec<_> = (folder.verify().breaks.into_iter())
+        .map(|at| (at.line, at.what))
+        .collect();
+    assert_eq!(told.len(), 3, "all but the one that reads: {told:?}");
+    assert!(told[0].1.contains("cannot be read"), "{told:?}");
+    assert!(told[1].0 == 3 && told[2].1.contains("longer"), "{told:?}");
 }
 
 #[test]
@@ -429,4 +438,118 @@ fn a_journal_that_is_deleted_is_begun_anew() {
     std::fs::remove_dir_all(&folder.0).expect("it goes");
     let gone = journal.append(Time::default(), 0, vec![Entry::Ended]);
     assert!(gone.is_err(), "without its folder nothing can be written");
+}
+
+#[test]
+fn no_journal_that_was_changed_is_called_whole() {
+    let folder = Folder::new("hostile");
+    write(&folder.open(), 0..4);
+    let text = folder.text();
+    let forged = "{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"ended\"}\n";
+    let stripped: String = text
+        .lines()
+        .map(|line| line.split(",\"sum\"").next().expect("a line").to_owned() + "}\n")
+        .collect();
+    let mut random = blake3::Hasher::new().finalize_xof();
+    let mut bytes = vec![0; 100_000];
+    random.fill(&mut bytes);
+    let verdict = |bytes: &[u8]| {
+        std::fs::write(folder.file("journal.jsonl"), bytes).expect("it writes");
+        let report = folder.verify();
+        (report.verdict, report.unchecked, report.breaks.len())
+    };
+    assert_eq!(verdict(text.as_bytes()), (Verdict::Whole, 0, 0));
+    assert_eq!(verdict(b""), (Verdict::Nothing, 0, 0));
+    // Without sums before the first that has one, and nothing but such.
+    let put_before = forged.repeat(3) + &text;
+    assert_eq!(
+        verdict(put_before.as_bytes()),
+        (Verdict::Unchecked, 3, 0),
+        "put before the first line"
+    );
+    assert_eq!(verdict(stripped.as_bytes()), (Verdict::Unchecked, 4, 0));
+    let crlf = text.replace('\n', "\r\n");
+    assert_eq!(verdict(crlf.as_bytes()), (Verdict::Broken, 0, 4));
+    let (state, _, breaks) = verdict(&bytes);
+    assert!(state == Verdict::Broken && breaks > 300, "{breaks}");
+    bytes.push(b'\n');
+    bytes.extend_from_slice(text.as_bytes());
+    assert_eq!(verdict(&bytes).0, Verdict::Broken);
+    // Sums that are right over what cannot be read.
+    let mut made = Vec::new();
+    let sum = chain::add(&mut made, b"{\"unix_ns\":1}", Sum::NONE);
+    chain::add(
+        &mut made,
+        b"{\"unix_ns\":1,\"monotonic_ns\":1,\"entry\":\"of a newer version\"}",
+        sum,
+    );
+    assert_eq!(verdict(&made), (Verdict::Broken, 0, 1));
+}
+
+#[test]
+fn a_break_is_named_by_its_line_also_where_only_the_newest_part_is_read() {
+    let folder = Folder::new("part");
+    write(&folder.open(), 0..40);
+    let text = folder.text();
+    let length = u64::try_from(text.len()).expect("small");
+    let part = |bytes| read(&folder.0, bytes, drop).expect("it reads").chain;
+    for bytes in [length / 2, length / 2 + 1, length - 1, length, 2 * length] {
+        let found = part(bytes);
+        assert_eq!(found.verdict, Verdict::Whole, "{bytes} of {length}");
+    }
+    folder.put(&text.replace("file 35", "file 99"));
+    for bytes in [length / 2, length / 2 + 1, length - 1, length, 2 * length] {
+        let found = part(bytes);
+        let places: Vec<_> = found.breaks.iter().map(|at| at.line).collect();
+        assert_eq!(places, [36], "{bytes} of {length}");
+    }
+    // A generation that is left out is not missing.
+    let folder = Folder::new("left-out");
+    write(&folder.open_short(9), 0..6);
+    let length = u64::try_from(folder.text().len()).expect("small");
+    let found = read(&folder.0, length, drop).expect("it reads").chain;
+    assert_eq!((found.verdict, found.lines), (Verdict::Whole, 2));
+}
+
+#[test]
+fn a_journal_that_is_moved_away_or_replaced_is_begun_anew_before_the_next_act() {
+    let folder = Folder::new("moved");
+    let journal = folder.open();
+    write(&journal, 0..1);
+    assert!(!journal.take_begun());
+    let away = folder.file("x");
+    std::fs::rename(journal.path(), &away).expect("it moves");
+    write(&journal, 1..2);
+    assert_eq!(folder.entries(), all(1..2));
+    assert!(journal.take_begun() && !journal.take_begun());
+    assert_eq!(folder.verify().verdict, Verdict::Whole);
+    assert_eq!(folder.verify().generations_gone, 1);
+    // By an empty file, as a log's rotation does it.
+    std::fs::rename(journal.path(), &away).expect("it moves");
+    folder.put("");
+    write(&journal, 2..3);
+    assert_eq!(folder.entries(), all(2..3));
+    // By an edited copy: that is kept, and its edit is found.
+    let edited = folder.text().replace("file 2", "file 7");
+    std::fs::write(&away, edited).expect("it writes");
+    std::fs::rename(&away, journal.path()).expect("it moves");
+    write(&journal, 3..4);
+    assert_eq!(folder.entries(), all([7, 3]));
+    let places: Vec<_> = (folder.verify().breaks.into_iter())
+        .map(|at| (at.file, at.line))
+        .collect();
+    assert_eq!(places, [("journal.1.jsonl".to_owned(), 2)]);
+    // By a directory: nothing is written, until it is gone.
+    std::fs::rename(journal.path(), &away).expect("it moves");
+    std::fs::create_dir(journal.path()).expect("it is made");
+    let why = journal
+        .announce(Time::default(), 0, entry(4))
+        .expect_err("it is in the way");
+    assert!(why.to_string().contains("not a file"), "{why}");
+    assert!(journal.append(Time::default(), 0, vec![entry(4)]).is_err());
+    std::fs::remove_dir(journal.path()).expect("it goes");
+    write(&journal, 5..6);
+    assert_eq!(folder.entries(), all([7, 5]));
+    // The new one is locked as well.
+    assert!(Journal::open(&folder.0, Config::default()).is_err());
 }

@@ -1,0 +1,235 @@
+use super::*;
+use crate::model::{Evidence, Severity, Subject};
+use crate::record::{Journal, journal};
+
+fn started() -> Entry {
+    Entry::Started {
+        version: String::new(),
+        pid: 1,
+        boot: String::new(),
+    }
+}
+
+#[test]
+fn silences_in_force_outlive_the_daemon_and_the_machines_clock() {
+    let folder =
+        std::env::temp_dir().join(format!("smart-monitor-silences-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let at = |seconds: i64| seconds * 1_000_000_000;
+    let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
+    let write = |monotonic, unix, request| {
+        let by = "root".to_owned();
+        let entry = Entry::Person { by, request };
+        let monotonic = Time::from_nanos(at(monotonic));
+        let written = journal.append(monotonic, at(unix), vec![entry]);
+        written.expect("it writes");
+    };
+    let silence = |id, until| Request::Silence {
+        silence: Silence {
+            id,
+            on: "auth".to_owned(),
+            detector: None,
+            until: Time::from_nanos(at(until)),
+            by: "root".to_owned(),
+            reason: "upgrade".to_owned(),
+        },
+    };
+    // A boot that has run for long: 1 ends after 10 s, 2 after an hour, 3 is ended by hand, so is 9, which had the highest number.
+    write(5000, 1000, silence(1, 5010));
+    write(5000, 1000, silence(2, 8600));
+    write(5000, 1000, silence(3, 8600));
+    write(5001, 1001, Request::Unsilence { id: 3 });
+    write(5001, 1001, silence(9, 8600));
+    write(5002, 1002, Request::Unsilence { id: 9 });
+    // The machine has started anew since: its clock shows 20 s, a hundred seconds later.
+    let now = Time::from_nanos(at(20));
+    let recovered = recover(&folder, now, at(1100)).expect("it reads");
+    let Request::Silence { silence } = silence(2, 20 + 3500) else {
+        unreachable!()
+    };
+    assert_eq!(recovered.silences, [silence]);
+    assert_eq!(recovered.next_silence, 10);
+    std::fs::remove_dir_all(folder).expect("it goes");
+}
+
+#[test]
+fn what_was_frozen_stands_in_one_line_and_stays() {
+    let at = Time::default();
+    let line = |log: &[&str]| {
+        let (host, evidence) = (Subject::Host, Evidence::at(at));
+        let id = IncidentId(3);
+        let mut incident = Incident::new(id, "d", host, Severity::Warning, evidence, at);
+        let lines: Vec<String> = log.iter().map(|line| (*line).to_owned()).collect();
+        incident.evidence.frozen = (!lines.is_empty()).then(|| {
+            Box::new(crate::model::evidence::Frozen {
+                log: lines,
+                ..Default::default()
+            })
+        });
+        incident
+    };
+    let mut incidents = BTreeMap::new();
+    for (log, kept) in [
+        (&[][..], None),
+        (&["a"], Some("a")),
+        (&[], Some("a")),
+        (&["b"], Some("b")),
+    ] {
+        keep(&mut incidents, 0, line(log));
+        let frozen = incidents[&IncidentId(3)].1.evidence.frozen.as_ref();
+        let first = frozen.and_then(|frozen| frozen.log.first());
+        assert_eq!(first.map(String::as_str), kept);
+    }
+}
+
+#[test]
+fn what_was_under_way_is_told_at_the_next_start_and_no_more() {
+    let folder = std::env::temp_dir().join(format!("smart-monitor-told-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let at = |seconds: i64| seconds * 1_000_000_000;
+    let mut incident = Incident {
+        actions: 1,
+        state: State::Acting,
+        ..Incident::new(
+            IncidentId(7),
+            "service_down",
+            Subject::service("auth"),
+            Severity::Critical,
+            Evidence::at(Time::from_nanos(at(10))),
+            Time::from_nanos(at(10)),
+        )
+    };
+    let plan = Plan::RestartService {
+        service: "auth".to_owned(),
+        process: None,
+        term_grace: std::time::Duration::ZERO,
+        command: Vec::new(),
+    };
+    let intent = |incident: &Incident| Entry::Intent {
+        incident: Box::new(incident.clone()),
+        action: "restart_service".to_owned(),
+        plan: plan.clone(),
+        rule: String::new(),
+        by: None,
+        undo: false,
+    };
+    let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
+    let write = |seconds, entry| {
+        journal
+            .append(
+                Time::from_nanos(at(seconds)),
+                at(1000 + seconds),
+                vec![entry],
+            )
+            .expect("it writes");
+    };
+    let told = |seconds| {
+        recover(&folder, Time::from_nanos(at(seconds)), at(1000 + seconds)).expect("it reads")
+    };
+
+    write(1, started());
+    write(10, intent(&incident));
+    let second = told(20);
+    assert_eq!(second.under_way.len(), 1);
+    assert_eq!(second.incidents[0].closed, Some(Time::from_nanos(at(20))));
+    assert_eq!(second.incidents[0].outcome, Some(Outcome::Unknown));
+
+    write(20, started());
+    let third = told(30);
+    assert!(third.under_way.is_empty(), "it was told before");
+    assert_eq!(
+        third.incidents, second.incidents,
+        "and nothing about it changes any more"
+    );
+
+    // What this run leaves under way is told in its turn.
+    incident.id = IncidentId(8);
+    write(31, intent(&incident));
+    let fourth = told(40);
+    assert_eq!(
+        fourth
+            .under_way
+            .iter()
+            .map(|act| act.incident)
+            .collect::<Vec<_>>(),
+        [IncidentId(8)]
+    );
+    assert_eq!((fourth.incidents.len(), fourth.next), (2, IncidentId(9)));
+    std::fs::remove_dir_all(folder).expect("it goes");
+}
+
+#[test]
+fn silences_that_are_written_again_outlive_the_file_that_had_them() {
+    let folder = std::env::temp_dir().join(format!("smart-monitor-again-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    // Every append begins a new file, and only one more is kept.
+    let config = journal::Config {
+        size: crate::config::units::Bytes(1),
+        keep: 1,
+        ..journal::Config::default()
+    };
+    let journal = Journal::open(&folder, config).expect("it opens");
+    let write = |entries| {
+        let written = journal.append(Time::default(), 0, entries);
+        written.expect("it writes");
+    };
+    let silence = Silence {
+        id: 4,
+        on: "auth".to_owned(),
+        detector: None,
+        until: Time::from_nanos(1_000),
+        by: "root (alice)".to_owned(),
+        reason: "upgrade".to_owned(),
+    };
+    let in_force = [silence];
+    assert!(restated(&[]).is_empty());
+    write(restated(&in_force));
+    assert!(!journal.take_begun(), "it is in the first file");
+    let told = || {
+        let recovered = recover(&folder, Time::default(), 0).expect("it reads");
+        recovered.silences
+    };
+    for _ in 0..4 {
+        write(vec![Entry::Resumed]);
+        assert!(journal.take_begun());
+        write(restated(&in_force));
+        assert_eq!(told(), in_force);
+    }
+    for _ in 0..2 {
+        write(vec![Entry::Resumed]);
+    }
+    assert!(
+        told().is_empty(),
+        "it is gone where it is not written again"
+    );
+    std::fs::remove_dir_all(folder).expect("it goes");
+}
+
+#[test]
+fn a_journal_that_was_changed_is_said_with_file_and_line() {
+    let folder = std::env::temp_dir().join(format!("smart-monitor-said-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
+    for _ in 0..4 {
+        let written = journal.append(Time::default(), 0, vec![started()]);
+        written.expect("it writes");
+    }
+    let said = || {
+        let recovered = recover(&folder, Time::default(), 0).expect("it reads");
+        recovered.changed()
+    };
+    assert_eq!(said(), None);
+    let text = std::fs::read_to_string(journal.path()).expect("it reads");
+    let lines: Vec<_> = text.lines().collect();
+    let without = [lines[0], lines[2], lines[3], ""].join("\n");
+    std::fs::write(journal.path(), without).expect("it writes");
+    let one = said().expect("it was changed");
+    assert!(one.contains("changed at journal.jsonl:2: limits"), "{one}");
+    std::fs::write(journal.path(), text.replace('\n', "\r\n")).expect("it writes");
+    let all = said().expect("it was changed");
+    assert!(
+        all.contains("at journal.jsonl:1 and 3 more places:"),
+        "{all}"
+    );
+    std::fs::remove_dir_all(folder).expect("it goes");
+}
