@@ -3,6 +3,7 @@
 mod ack;
 mod approve;
 mod ask;
+#[allow(clippy::print_stderr, reason = "its notes are for standard error")]
 mod audit;
 mod check_config;
 mod demo;
@@ -87,7 +88,7 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::run(args),
-        Command::CheckConfig(args) => Ok(check_config::run(&args)),
+        Command::CheckConfig(args) => check_config::run(&args),
         Command::TestPolicy(args) => test_policy::run(args),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),
@@ -107,7 +108,7 @@ pub fn main() -> ExitCode {
         Command::GenerateDocs(args) => generate_docs::run(&args),
     };
     result.unwrap_or_else(|error| {
-        eprintln!("smart-monitor: {error:#}");
+        render::remark(format_args!("smart-monitor: {error:#}"));
         ExitCode::from(2)
     })
 }

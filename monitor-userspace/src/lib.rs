@@ -2,6 +2,8 @@
 //!
 //! One stage a module; ARCHITECTURE.md is the map. `unsafe` is for `kernel` and `host` alone.
 #![deny(unsafe_code)]
+// They panic where standard output or standard error is closed or full; `cli::render` writes.
+#![deny(clippy::print_stdout, clippy::print_stderr)]
 
 pub mod actions;
 pub mod api;

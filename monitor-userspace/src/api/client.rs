@@ -49,7 +49,7 @@ pub enum ClientError {
         message: String,
     },
     /// The daemon answered with an error.
-    #[error("the daemon refused {path} ({code}): {message}")]
+    #[error("the daemon does not do it: {message}")]
     Refused {
         /// What was asked for.
         path: String,

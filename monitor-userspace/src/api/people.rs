@@ -23,7 +23,7 @@ use tokio::sync::{Mutex, oneshot};
 use tokio::time::timeout;
 
 use super::answers::Clock;
-use super::routes::{Shown, failure};
+use super::routes::{Shown, failure, unread};
 use crate::model::{Request, Time};
 
 /// Longest wait for the core.
@@ -184,7 +184,7 @@ pub(super) fn writing() -> Router<Shown> {
 
 /// A request's body. None at all is an object without fields.
 fn read<T: DeserializeOwned>(body: Result<Bytes, BytesRejection>) -> Result<T, Denied> {
-    let body = body.map_err(|error| Denied::new(error.status(), error.body_text()))?;
+    let body = body.map_err(|error| Denied::new(error.status(), unread(&error)))?;
     let text: &[u8] = if body.is_empty() { b"{}" } else { &body };
     serde_json::from_slice(text)
         .map_err(|error| Denied::bad(format!("cannot read the request's body: {error}")))

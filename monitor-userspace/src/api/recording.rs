@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::State;
+use axum::extract::rejection::BytesRejection;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
@@ -15,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep};
 
 use super::answers::Recording;
-use super::routes::{Shown, failure};
+use super::routes::{Shown, failure, unread};
 
 /// Where it is asked for.
 pub const PATH: &str = "/api/v1/recording";
@@ -69,12 +70,15 @@ impl Wanted {
         if !SIZES.contains(&self.size) {
             let (least, most) = (SIZES.start(), SIZES.end());
             return Some(format!(
-                "`size` is a number of bytes from {least} to {most}"
+                "a recording's `size` is from 1 MiB ({least} bytes) to 1 TiB ({most} bytes), not {}",
+                self.size
             ));
         }
         let seconds = self.for_seconds.unwrap_or(LONGEST);
         (!(1..=LONGEST).contains(&seconds))
-            .then(|| format!("`for_seconds` is a whole number from 1 to {LONGEST}"))
+            .then(|| {
+                format!("a recording lasts for 1 second to 31 days (`for_seconds` from 1 to {LONGEST}), not {seconds} s")
+            })
     }
 }
 
@@ -102,7 +106,11 @@ fn answer(recording: Option<Recording>) -> Response {
     }
 }
 
-async fn start(State(shown): State<Shown>, body: Bytes) -> Response {
+async fn start(State(shown): State<Shown>, body: Result<Bytes, BytesRejection>) -> Response {
+    let body = match body {
+        Ok(body) => body,
+        Err(error) => return failure(error.status(), unread(&error)),
+    };
     let wanted: Wanted = match serde_json::from_slice(&body) {
         Ok(wanted) => wanted,
         Err(error) => {

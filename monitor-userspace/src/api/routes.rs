@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 
+use axum::extract::rejection::BytesRejection;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{DefaultBodyLimit, Path, Query, Request, State};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
@@ -97,6 +98,15 @@ fn finished(router: Router<Shown>, shown: Shown) -> Router {
 /// A server that answers everything with the same refusal.
 pub(super) fn refusing(reason: String) -> Router {
     Router::new().fallback(async move || failure(StatusCode::FORBIDDEN, reason))
+}
+
+/// Why a request's body could not be read, in words.
+pub(super) fn unread(error: &BytesRejection) -> String {
+    if error.status() == StatusCode::PAYLOAD_TOO_LARGE {
+        format!("the request's body is larger than {BODY} bytes")
+    } else {
+        "the request's body did not arrive as a whole".to_owned()
+    }
 }
 
 /// An error, always of the same form.

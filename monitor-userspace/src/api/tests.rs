@@ -484,6 +484,13 @@ async fn recordings_are_begun_and_ended_over_the_socket_alone() {
         let bad = matches!(error, ClientError::Refused { code: 400, .. });
         assert!(bad && error.to_string().contains(word), "{error}");
     }
+    let long = json!({"path": format!("/{}", "a".repeat(5_000))});
+    let error = send(Method::POST, long).await.unwrap_err();
+    let large = matches!(error, ClientError::Refused { code: 413, .. });
+    assert!(
+        large && error.to_string().contains("larger than 4096 bytes"),
+        "{error}"
+    );
     let wanted = json!({"path": "/a.rec", "for_seconds": 7});
     let begun = send(Method::POST, wanted.clone()).await.unwrap();
     assert_eq!(begun["most_seconds"], json!(7.0));

@@ -1,6 +1,6 @@
 //! `smart-monitor approve`: allows what an incident proposes.
 
-use std::io::{self, BufRead, IsTerminal, Write};
+use std::io::{self, BufRead, IsTerminal};
 use std::process::ExitCode;
 
 use super::ask::{self, Daemon, NoAnswer};
@@ -31,13 +31,13 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         Err(error) => return NoAnswer::to_change(error).show(false),
     };
     let Some(proposed) = proposal::waiting(&one.incident, one.clock.time()) else {
-        let state = one.incident.state.name();
+        let state = proposal::state_name(&one.incident, one.clock.time());
         let why = format!("incident {id} proposes nothing (any more): it is {state}");
         return NoAnswer::Refused(why).show(false);
     };
     render::show(&proposal::text(&one, proposed))?;
     if !yes && !confirmed()? {
-        eprintln!("smart-monitor: nothing was approved");
+        render::remark("smart-monitor: nothing was approved");
         return Ok(ExitCode::FAILURE);
     }
     let approval = Approval {
@@ -60,8 +60,7 @@ fn confirmed() -> anyhow::Result<bool> {
         stdin.is_terminal(),
         "there is no terminal to ask on: look at what is proposed, and add --yes to approve it"
     );
-    eprint!("Do it? [y/N] ");
-    io::stderr().flush()?;
+    render::ask("Do it? [y/N] ");
     let mut answer = String::new();
     stdin.lock().read_line(&mut answer)?;
     Ok(is_yes(&answer))

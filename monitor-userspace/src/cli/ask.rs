@@ -128,7 +128,7 @@ impl NoAnswer {
             Self::Missing(error) | Self::Refused(error) => (error, MISSING),
             Self::Unreachable(error) => (error, UNREACHABLE),
         };
-        eprintln!("smart-monitor: {error}");
+        render::remark(format_args!("smart-monitor: {error}"));
         if json {
             show_json(&Failure { error })?;
         }

@@ -1,37 +1,43 @@
 //! `smart-monitor check-config`: a configuration without mistakes, or where they are.
 
+mod notes;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use super::render;
 use crate::config::Config;
 
-/// Check a configuration.
+/// Check a configuration. What it may do and can hardly be meant is said too, as notes.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The file.
     file: PathBuf,
 }
 
-pub(super) fn run(args: &Args) -> ExitCode {
-    match Config::load(&args.file) {
+/// See [`Args`].
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    Ok(match Config::load(&args.file) {
         Ok(config) => {
-            println!(
-                "{}: good: {} services, {} remedies, {}",
+            let mut out = format!(
+                "{}: good: {} services, {} remedies, {}\n",
                 args.file.display(),
                 config.services.len(),
                 config.remedies.len(),
                 mode(&config),
             );
-            for name in without_remedy(&config) {
-                println!("note: no remedy brings service {name} back when it goes down");
+            for note in notes::of(&config) {
+                let note = render::clean(&note);
+                render::add(&mut out, format_args!("note: {note}\n"));
             }
+            render::show(&out)?;
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("{}", error.render());
+            render::remark(error.render());
             ExitCode::FAILURE
         }
-    }
+    })
 }
 
 fn mode(config: &Config) -> &'static str {
@@ -41,14 +47,4 @@ fn mode(config: &Config) -> &'static str {
         (false, true) => "dry run",
         (false, false) => "acts",
     }
-}
-
-fn without_remedy(config: &Config) -> Vec<&str> {
-    let covered = |name: &str| {
-        config.remedies.iter().any(|remedy| {
-            remedy.detector == "service_down" && remedy.on.iter().any(|on| on == "*" || on == name)
-        })
-    };
-    let names = config.services.iter().map(|service| service.name.as_str());
-    names.filter(|name| !covered(name)).collect()
 }

@@ -19,6 +19,7 @@ use self::session::Session;
 use self::setup::Setup;
 use self::story::Story;
 use self::table::Table;
+use super::render;
 
 /// Exit code after Ctrl-C, as shells have it.
 const EXIT_INTERRUPTED: u8 = 130;
@@ -71,19 +72,19 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
             () = interrupted => End::Interrupted,
         };
         if let End::Ran(Err(_)) = &end {
-            eprint!("{}", session.last_words());
+            render::ask(session.last_words());
         }
         session.stop()?;
         anyhow::Ok(end)
     })?;
     if args.json {
-        println!("{}", story::json(&stories));
+        render::show(&format!("{}\n", story::json(&stories)))?;
     } else if !stories.is_empty() {
         table.summary(&stories, scenarios::ALL.len());
     }
     match end {
         End::Interrupted => {
-            eprintln!("smart-monitor: interrupted; everything it started is stopped");
+            render::remark("smart-monitor: interrupted; everything it started is stopped");
             Ok(ExitCode::from(EXIT_INTERRUPTED))
         }
         End::Ran(Err(error)) => Err(error),

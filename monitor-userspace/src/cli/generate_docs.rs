@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use monitor_common::Kind;
 use monitor_common::spec::Mode;
 
+use super::render;
 use crate::config::Config;
 use crate::{actions, checks, detectors, metrics, policy, samplers, supervisors};
 
@@ -31,7 +32,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
                 .with_context(|| format!("cannot make {}", parent.display()))?;
         }
         std::fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        println!("{name}");
+        render::show(&format!("{name}\n"))?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -91,7 +91,7 @@ pub(super) fn find(
         (ClientError::NotFound { .. }, _) => return Err(NoAnswer::Missing(error.to_string())),
         _ => return Err(error.into()),
     };
-    eprintln!("from the journal in {}:", folder.display());
+    render::remark(format_args!("from the journal in {}:", folder.display()));
     Ok(one)
 }
 
@@ -106,10 +106,10 @@ fn list(daemon: &Daemon, stored: &Stored, limit: usize) -> Result<Incidents, NoA
     let surplus = list.incidents.len().saturating_sub(limit);
     list.incidents.drain(..surplus);
     let folder = stored.folder();
-    eprintln!(
+    render::remark(format_args!(
         "the daemon does not run; from the journal in {}:",
         folder.display()
-    );
+    ));
     Ok(list)
 }
 

@@ -1,9 +1,11 @@
 //! What an incident proposes, in words: for `approve`, `status` and `explain`.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use super::render::{self, Cell, Style};
 use crate::api::answers::OneIncident;
+use crate::model::incident::{Step, StepKind};
 use crate::model::{Incident, Plan, ProcessKey, Proposed, State, Time};
 
 /// What still waits for a person's word.
@@ -12,10 +14,19 @@ pub(super) fn waiting(incident: &Incident, now: Time) -> Option<&Proposed> {
     (!incident.is_over() && proposed.until > now).then_some(proposed)
 }
 
-/// Where an incident stands, for a listing: what waits for a person's word is told apart from what is merely open.
+/// Where an incident stands, in a word: what waits for a person's word is told apart from what is merely open.
+pub(super) fn state_name(incident: &Incident, now: Time) -> &'static str {
+    match waiting(incident, now) {
+        Some(_) => "proposed",
+        None => incident.state.name(),
+    }
+}
+
+/// The same for a listing.
 pub(super) fn state(incident: &Incident, now: Time) -> Cell {
+    let name = state_name(incident, now);
     if waiting(incident, now).is_some() {
-        return Cell::styled("proposed", Style::Bad);
+        return Cell::styled(name, Style::Bad);
     }
     let style = match incident.state {
         State::Open | State::Acting | State::Verifying => Style::Warning,
@@ -23,7 +34,38 @@ pub(super) fn state(incident: &Incident, now: Time) -> Cell {
         State::Suppressed => Style::Dim,
         State::Escalated => Style::Bad,
     };
-    Cell::styled(incident.state.name(), style)
+    Cell::styled(name, style)
+}
+
+/// The words of a step of an incident's story, as they are shown: a rejection says that it is one.
+pub(super) fn words<'a>(incident: &Incident, step: &'a Step) -> Cow<'a, str> {
+    let same = |other: &Step| other.what == StepKind::Rejected && other.detail == step.detail;
+    // The incident is a person's from then on, which is said in the same words.
+    let rejection = step.what == StepKind::Rejected
+        || (step.what == StepKind::Escalated && incident.steps.iter().any(same));
+    match step.detail.split_once(": by ") {
+        Some((action, who)) if rejection => format!("{action}: rejected by {who}").into(),
+        _ => step.detail.as_str().into(),
+    }
+}
+
+/// What was last said about an incident: that somebody has seen it is no news, and a proposal that nobody can allow any more does not
+/// say how to allow it.
+pub(super) fn last_word(incident: &Incident, now: Time) -> String {
+    let mut steps = incident.steps.iter().rev();
+    let Some(step) = steps.find(|step| step.what != StepKind::Acknowledged) else {
+        return String::new();
+    };
+    let words = words(incident, step);
+    if step.what == StepKind::Proposed && waiting(incident, now).is_none() {
+        return proposal_alone(&words).to_owned();
+    }
+    words.into_owned()
+}
+
+/// Why a person was asked, without until when and how to answer.
+pub(super) fn proposal_alone(words: &str) -> &str {
+    words.rsplit_once("; within ").map_or(words, |(why, _)| why)
 }
 
 /// What exactly would be done, in words.
@@ -130,7 +172,6 @@ const BEFORE: usize = 2 + 13 + 2;
 mod tests {
     use super::*;
     use crate::api::answers::Clock;
-    use crate::model::incident::StepKind;
     use crate::model::{Evidence, IncidentId, Severity, Subject};
 
     fn proposing(until: Time) -> Incident {
@@ -184,6 +225,28 @@ mod tests {
              \x20 evidence       exit status 1\u{fffd}[2J\n\
              \x20 time left      4 min 0 s\n"
         );
+    }
+
+    #[test]
+    fn the_last_word_is_the_last_that_says_something() {
+        let mut incident = proposing(Time::from_nanos(5));
+        let (before, late) = (Time::from_nanos(4), Time::from_nanos(5));
+        let line = "consent: the remedy asks first; within 5m: smart-monitor approve 7";
+        incident.step(before, StepKind::Proposed, line);
+        incident.step(before, StepKind::Acknowledged, "by root");
+        assert_eq!(last_word(&incident, before), line);
+        assert_eq!(last_word(&incident, late), "consent: the remedy asks first");
+        incident.proposed = None;
+        incident.step(before, StepKind::Rejected, "restart_service: by root");
+        incident.step(before, StepKind::Escalated, "restart_service: by root");
+        for step in incident.steps.iter().rev().take(2) {
+            let said = words(&incident, step);
+            assert_eq!(said, "restart_service: rejected by root");
+        }
+        incident.step(before, StepKind::Refused, "limit: by the hour");
+        assert_eq!(last_word(&incident, late), "limit: by the hour");
+        incident.steps.clear();
+        assert_eq!(last_word(&incident, late), "");
     }
 
     #[test]

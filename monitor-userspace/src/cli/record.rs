@@ -1,4 +1,5 @@
-//! `smart-monitor record`: has the running daemon record its signals into a file, shows how far it is, ends it on Ctrl-C.
+//! `smart-monitor record`: has the running daemon record its signals into a file, shows how far it is, ends it on Ctrl-C. With `--stop` it
+//! ends one that goes on without its command.
 
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,11 @@ use crate::config::units::{Bytes, Span};
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// The new file.
-    file: PathBuf,
+    #[arg(required_unless_present = "stop")]
+    file: Option<PathBuf>,
+    /// End the recording that is under way, whoever began it.
+    #[arg(long, conflicts_with_all = ["file", "time", "size"])]
+    stop: bool,
     /// End after this time (`10m`); else at the file's size, or on Ctrl-C.
     #[arg(long = "for", value_name = "TIME", value_parser = span)]
     time: Option<Span>,
@@ -46,8 +51,17 @@ fn bytes(text: &str) -> Result<Bytes, String> {
 
 /// See [`Args`].
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
+    let Some(file) = &args.file else {
+        return match stop(&args.daemon) {
+            Ok(recording) => {
+                render::show(&told(&recording))?;
+                Ok(ExitCode::SUCCESS)
+            }
+            Err(why) => why.show(false),
+        };
+    };
     let wanted = WantedRecording {
-        path: std::path::absolute(&args.file)?,
+        path: std::path::absolute(file)?,
         for_seconds: args.time.map(|time| time.0.as_secs()),
         size: args.size.0,
     };
@@ -61,6 +75,20 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
         }
         Err(error) => NoAnswer::to_change(error).show(false),
     }
+}
+
+/// Ends the one that is under way.
+fn stop(daemon: &Daemon) -> Result<Recording, NoAnswer> {
+    let current: Recording = daemon.ask(RECORDING).map_err(NoAnswer::to_change)?;
+    if let Some(why) = current.over {
+        return Err(NoAnswer::Refused(render::clean(&format!(
+            "nothing is being recorded; the last recording, {}, has ended: {why}",
+            current.file.display()
+        ))));
+    }
+    daemon
+        .delete(RECORDING, &Value::Null)
+        .map_err(NoAnswer::to_change)
 }
 
 async fn record(

@@ -1,4 +1,5 @@
-//! How the commands write for people: tables, times, sizes, colour. Nothing wider than [`WIDTH`] columns.
+//! How the commands write for people: tables, times, sizes, colour. Nothing wider than [`WIDTH`] columns on a screen;
+//! tables are not cut elsewhere.
 //!
 //! Names of processes and messages of services come from others: whatever a terminal would obey is taken out of them.
 
@@ -31,27 +32,47 @@ pub(super) enum Style {
     Dim,
 }
 
-/// Whether to colour.
+/// What standard output takes: colours or none, a screen's width or whatever comes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Paint(bool);
+pub(super) struct Paint {
+    colour: bool,
+    /// What is too wide for a screen is cut; never in a file or a pipe, where it may be looked for.
+    cut: bool,
+}
 
 impl Paint {
     /// Colours on a terminal, unless `NO_COLOR` is set or the terminal is a dumb one.
     pub(super) fn for_stdout() -> Self {
         let set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         let dumb = std::env::var_os("TERM").is_none_or(|term| term == "dumb");
-        Self(io::stdout().is_terminal() && !set("NO_COLOR") && !dumb)
+        let cut = io::stdout().is_terminal();
+        Self {
+            colour: cut && !set("NO_COLOR") && !dumb,
+            cut,
+        }
     }
 
-    /// Never colours.
+    /// A screen without colours.
     #[cfg(test)]
     pub(super) const fn none() -> Self {
-        Self(false)
+        Self {
+            colour: false,
+            cut: true,
+        }
+    }
+
+    /// A file or a pipe.
+    #[cfg(test)]
+    pub(super) const fn piped() -> Self {
+        Self {
+            colour: false,
+            cut: false,
+        }
     }
 
     /// The text in this style.
     pub(super) fn apply(self, style: Style, text: &str) -> String {
-        if !self.0 || text.is_empty() {
+        if !self.colour || text.is_empty() {
             return text.to_owned();
         }
         let code = match style {
@@ -65,13 +86,32 @@ impl Paint {
     }
 }
 
-/// Writes to standard output. A reader that has gone away (`| head`) is no error.
+/// Writes to standard output. A reader that has gone away (`| head`) is no error; a full disk is.
 pub(super) fn show(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        written => written.map_err(|error| unwritten(&error)),
     }
+}
+
+/// Why standard output does not take what is written to it, in words.
+pub(super) fn unwritten(error: &io::Error) -> io::Error {
+    io::Error::new(
+        error.kind(),
+        format!("cannot write to standard output: {error}"),
+    )
+}
+
+/// Writes a line to standard error. Where that takes nothing (closed, or on a full disk), nobody can be told.
+pub(super) fn remark(text: impl fmt::Display) {
+    ask(format_args!("{text}\n"));
+}
+
+/// The same without the end of the line.
+pub(super) fn ask(text: impl fmt::Display) {
+    // In one piece: others may write to it too.
+    let _ = io::stderr().lock().write_all(text.to_string().as_bytes());
 }
 
 /// Appends to a text.
@@ -223,6 +263,10 @@ mod tests {
     #[test]
     fn without_colour_a_text_is_itself() {
         assert_eq!(Paint::none().apply(Style::Bad, "down"), "down");
-        assert_eq!(Paint(true).apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
+        let paint = Paint {
+            colour: true,
+            cut: true,
+        };
+        assert_eq!(paint.apply(Style::Good, "up"), "\x1b[32mup\x1b[0m");
     }
 }

@@ -9,10 +9,9 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
-
+use super::render;
 use crate::config::Config;
-use crate::record::recording::{Note, Reader, What};
+use crate::record::recording::{Note, ReadError, Reader, What};
 use crate::replay::{Choice, Differences, Replay, Summary};
 use report::Report;
 
@@ -52,8 +51,8 @@ pub(super) struct Args {
 
 /// See [`Args`].
 pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
-    let named = || args.file.display().to_string();
-    let reader = Reader::open(&args.file, args.lenient).with_context(named)?;
+    let of_file = |error| named(&args.file, error);
+    let reader = Reader::open(&args.file, args.lenient).map_err(|error| of_file(error.into()))?;
     let mut out = BufWriter::new(io::stdout().lock());
     let done = if args.dump {
         dump::signals(reader, &mut out).map(|()| false)
@@ -65,13 +64,26 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let differs = match done.and_then(|differs| Ok(out.flush().map(|()| differs)?)) {
         // A reader that has gone away (`| head`) is no error.
         Err(error) if is_closed(&error) => false,
-        done => done.with_context(named)?,
+        done => done.map_err(of_file)?,
     };
     Ok(if differs {
         ExitCode::from(DIFFERS)
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// With the file that it is about, and every cause said once.
+fn named(file: &Path, error: anyhow::Error) -> anyhow::Error {
+    let error = match error.downcast::<io::Error>() {
+        // Of the recording, a reading's error says so itself.
+        Ok(error) => return render::unwritten(&error).into(),
+        Err(error) => error,
+    };
+    match error.downcast::<ReadError>() {
+        Ok(error) => anyhow::anyhow!("{}: {error}", file.display()),
+        Err(error) => error.context(file.display().to_string()),
+    }
 }
 
 fn is_closed(error: &anyhow::Error) -> bool {
@@ -140,6 +152,6 @@ fn decide(args: &Args, mut reader: Reader, out: &mut impl Write) -> anyhow::Resu
     let took = began.elapsed();
     report.ending(out, &summary, reader.ending(), replay.missed())?;
     let span = span.map_or(Duration::ZERO, |(first, last)| last.since(first));
-    eprintln!("{}", report::speed(reader.signals(), span, took));
+    render::remark(report::speed(reader.signals(), span, took));
     Ok(compared && report.any())
 }

@@ -74,7 +74,7 @@ fn until(silence: &Silence, clock: &Clock) -> String {
 pub(super) fn words(silence: &Silence, clock: &Clock) -> String {
     let on = match (silence.on.as_str(), &silence.detector) {
         ("*", None) => "everything".to_owned(),
-        ("*", Some(detector)) => format!("every {detector}"),
+        ("*", Some(detector)) => format!("{detector} of anything"),
         (name, None) => name.to_owned(),
         (name, Some(detector)) => format!("{detector} of {name}"),
     };
@@ -158,6 +158,15 @@ mod tests {
             "silence 3: nothing is done about service_down of auth for 2 h 0 min, until "
         ));
         assert!(all[1].contains("about everything for"), "{}", all[1]);
+        let every = Silence {
+            on: "*".to_owned(),
+            ..list.silences[0].clone()
+        };
+        let every = words(&every, &list.clock);
+        assert!(
+            every.contains("about service_down of anything for"),
+            "{every}"
+        );
         assert!(all[1].ends_with("asked for by root (alice): upgrade\u{fffd}[2J"));
     }
 }

@@ -4,6 +4,7 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use super::render;
 use crate::simulate::{self, Options, Peer, fault::Settings, fault_client};
 
 /// Run a small service that misbehaves on request, for trying things out.
@@ -52,7 +53,8 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     match (args.command, args.listen) {
         (Some(Command::Fault { at, kind, settings }), _) => {
             let settings: Settings = settings.into_iter().collect();
-            println!("{}", fault_client::inject(at, &kind, &settings)?);
+            let answer = fault_client::inject(at, &kind, &settings)?;
+            render::show(&format!("{answer}\n"))?;
         }
         (None, Some(listen)) => simulate::run(Options {
             name: args.name,

@@ -274,11 +274,7 @@ fn incidents(status: &Status, open: &[&Incident], paint: Paint) -> String {
             incident.subject.to_string().into(),
             Cell::styled(severity, style),
             proposal::state(incident, now),
-            incident
-                .steps
-                .last()
-                .map_or("", |step| step.detail.as_str())
-                .into(),
+            proposal::last_word(incident, now).into(),
         ]);
     }
     let mut out = table.render(paint);

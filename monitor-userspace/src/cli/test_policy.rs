@@ -111,7 +111,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         render::show(&text(&report, Paint::for_stdout()))?;
         for drawn in report.files.iter().filter_map(|ran| ran.drawn.as_ref()) {
-            eprintln!("{drawn}");
+            render::remark(drawn);
         }
     }
     Ok(match (report.unusable, report.failed) {

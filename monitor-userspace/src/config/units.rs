@@ -154,7 +154,7 @@ macro_rules! written_as_text {
 }
 
 written_as_text! {
-    Span: "a duration in quotes, such as \"250ms\", \"5s\" or \"1h 30m\"",
+    Span: "a duration in quotes, such as \"250ms\", \"5s\" or \"1h 30m\" (days are written \"24h\")",
     Bytes: "a size in quotes, such as \"512KiB\" or \"256MiB\"",
     Listen: "an address in quotes, such as \"127.0.0.1:9464\", or \"\" for none",
     Percent: "a share in quotes, such as \"85%\"",
@@ -182,7 +182,7 @@ mod tests {
 
     #[test]
     fn what_does_not_read_is_refused() {
-        for text in ["", "5", "s", "-5s", "5 parsecs"] {
+        for text in ["", "5", "s", "-5s", "1d", "5 parsecs"] {
             assert_eq!(Span::parse(text), None, "{text}");
         }
         for text in ["", "5", "MiB", "-1MiB", "99999999999TiB", "1.5"] {

@@ -58,7 +58,7 @@ impl Recordings {
             if recording.progress().over.is_none() {
                 let file = recording.file.display();
                 return Err(format!(
-                    "signals are being recorded into {file} already: one at a time"
+                    "signals are being recorded into {file} already: one at a time; `sudo smart-monitor record --stop` ends it"
                 ));
             }
             recording.finish();

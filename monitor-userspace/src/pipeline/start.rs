@@ -468,11 +468,13 @@ fn restored(settings: Settings, recovered: Recovered) -> Engine {
         tracing::warn!("the last run did not end in an orderly way");
     }
     for under_way in &recovered.under_way {
+        let mut incidents = recovered.incidents.iter();
+        let of = incidents.find(|incident| incident.id == under_way.incident);
         tracing::warn!(
             incident = under_way.incident.0,
             action = under_way.action,
-            plan = ?under_way.plan,
-            "was under way when the daemon ended; its outcome is unknown"
+            on = of.map(|incident| tracing::field::display(&incident.subject)),
+            "an action was under way when the daemon ended; its outcome is unknown"
         );
     }
     for past in &recovered.actions {

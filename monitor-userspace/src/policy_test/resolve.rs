@@ -79,6 +79,7 @@ pub(super) fn suite(
 
 fn test(raw: raw::Test, dry_run: Option<bool>, config: &Config, mistakes: &mut Mistakes) -> Test {
     let default = Spanned::new(0..0, START.to_owned());
+    let before_it = mistakes.0.len();
     let start = mistakes.clock(raw.start.as_ref().unwrap_or(&default));
     let uptime = raw.uptime.as_ref().map_or(UPTIME, |uptime| {
         if uptime.get_ref().0 > LONGEST {
@@ -121,6 +122,13 @@ fn test(raw: raw::Test, dry_run: Option<bool>, config: &Config, mistakes: &mut M
                 effects: effects.and_then(|effects| mistakes.effects(effects)),
             });
         }
+    }
+    let expects = raw.acts.is_some() || raw.steps.iter().any(|it| it.get_ref().expect.is_some());
+    // What is wrong with its steps may be why.
+    if !expects && mistakes.0.len() == before_it {
+        let message = "this test expects nothing".to_owned();
+        let help = "add a step with `expect`, or say how many `acts` there are in all".to_owned();
+        mistakes.add(raw.name.span(), message, Some(help));
     }
     Test {
         name: raw.name.into_inner(),

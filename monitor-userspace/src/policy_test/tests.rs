@@ -268,7 +268,8 @@ fn a_failed_test_says_what_was_expected_and_what_happened_instead() {
     ];
     for (step, expected, happened) in cases {
         let written = format!("{{ at = \"5s\", {step} }}");
-        let failure = failure(&format!("{crash}\n{written},"));
+        let after = "{ at = \"9s\", expect = \"none\" }";
+        let failure = failure(&format!("{crash}\n{written},\n{after},"));
         assert_eq!(failure.step, written);
         assert_eq!((failure.line, failure.column), (6, 1), "{written}");
         assert_eq!(failure.at, "5.000s");
@@ -432,6 +433,12 @@ fn each_mistake_has_words_of_its_own() {
     let twice = mistakes(&twice);
     assert!(twice.contains("two tests are called `a`"), "{twice}");
     assert!(twice.contains("no steps"), "{twice}");
+    let nothing =
+        mistakes("[[test]]\nname = \"a\"\nsteps = [{ at = \"0s\", started = \"web\" }]\n");
+    assert!(
+        nothing.starts_with("3:8: this test expects nothing"),
+        "{nothing}"
+    );
     let long =
         mistakes("[[test]]\nname = \"a\"\nsteps = [{ at = \"9000h\", expect = \"none\" }]\n");
     assert!(long.contains("366 days"), "{long}");

@@ -1,6 +1,6 @@
 //! The HTTP side of a simulated service, and the carrying out of faults.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -237,7 +237,10 @@ async fn fault(
     tokio::spawn(async move {
         tokio::time::sleep(NOTICE).await;
         if let Err(error) = running.inject(fault) {
-            eprintln!("{}: cannot inject {fault:?}: {error}", running.options.name);
+            let name = &running.options.name;
+            let why = format!("{name}: cannot inject {fault:?}: {error}\n");
+            // A closed standard error is no reason to end.
+            let _ = io::stderr().write_all(why.as_bytes());
         }
     });
     (StatusCode::ACCEPTED, format!("{kind} follows\n")).into_response()

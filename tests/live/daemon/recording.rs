@@ -177,6 +177,55 @@ fn a_recording_from_the_start_follows_a_reload() -> Result<()> {
 }
 
 #[test]
+fn a_recording_whose_command_was_killed_is_ended_by_another() -> Result<()> {
+    let site = Site::new()?;
+    let mut daemon = site.start()?;
+    let command = |words: &[&str]| {
+        let mut command = program(binary()?);
+        command.arg("record").args(words);
+        command.arg("--socket").arg(site.socket());
+        anyhow::Ok(command)
+    };
+    let none = command(&["--stop"])?.output()?;
+    let said = String::from_utf8_lossy(&none.stderr).into_owned();
+    ensure!(none.status.code() == Some(1), "{said}");
+    ensure!(said.contains("nothing is recorded"), "{said}");
+    let file = site.path("left.rec").display().to_string();
+    let mut left = command(&[&file])?;
+    left.stdout(Stdio::null()).stderr(Stdio::null());
+    let mut left = left.spawn()?;
+    daemon.wait_for("it is recorded", |daemon| {
+        daemon.get("/api/v1/recording").ok()
+    })?;
+    left.kill()?;
+    left.wait()?;
+    let other = site.path("other.rec").display().to_string();
+    let second = command(&[&other])?.output()?;
+    let said = String::from_utf8_lossy(&second.stderr).into_owned();
+    ensure!(second.status.code() == Some(1), "{said}");
+    ensure!(
+        said.contains("`sudo smart-monitor record --stop`"),
+        "{said}"
+    );
+    let stopped = command(&["--stop"])?.output()?;
+    let said = String::from_utf8_lossy(&stopped.stdout).into_owned();
+    ensure!(stopped.status.success(), "{said}");
+    ensure!(
+        said.contains("left.rec: ") && said.contains("it was asked to end"),
+        "{said}"
+    );
+    let again = command(&["--stop"])?.output()?;
+    let said = String::from_utf8_lossy(&again.stderr).into_owned();
+    ensure!(
+        again.status.code() == Some(1) && said.contains("has ended"),
+        "{said}"
+    );
+    let third = command(&[&other, "--for", "1s"])?.output()?;
+    ensure!(third.status.success(), "there is room for another");
+    Ok(())
+}
+
+#[test]
 fn a_daemon_that_is_killed_leaves_a_recording_that_reads() -> Result<()> {
     let site = Site::new()?;
     let auth = Simulated::new("auth")?;

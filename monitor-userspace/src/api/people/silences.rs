@@ -113,7 +113,7 @@ fn makes_sense(shown: &Shown, new: &NewSilence) -> Result<(), Denied> {
     }
     if !(1..=LONGEST).contains(&new.for_seconds) {
         return Err(Denied::bad(format!(
-            "`for_seconds` is from 1 to {LONGEST} (30 days), not {}",
+            "a silence lasts for 1 second to 30 days (`for_seconds` from 1 to {LONGEST}), not {} s",
             new.for_seconds
         )));
     }
@@ -130,15 +130,14 @@ fn makes_sense(shown: &Shown, new: &NewSilence) -> Result<(), Denied> {
             },
         )));
     }
+    let view = shown.view();
+    let detectors: Vec<&str> = view.detectors.iter().map(|row| row.name.as_str()).collect();
     if let Some(detector) = &new.detector
-        && !shown
-            .view()
-            .detectors
-            .iter()
-            .any(|row| row.name == *detector)
+        && !detectors.contains(&detector.as_str())
     {
         return Err(Denied::bad(format!(
-            "there is no detector {detector:?}: `smart-monitor status` and docs/catalogue.md name them"
+            "there is no detector {detector:?} that is switched on: there are {}",
+            detectors.join(", ")
         )));
     }
     Ok(())

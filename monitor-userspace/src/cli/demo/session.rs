@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::setup::Setup;
+use crate::cli::render;
 use crate::host::signals::Held;
 use crate::host::{Opened as _, procfs};
 
@@ -66,7 +67,10 @@ impl Folder {
 impl Drop for Folder {
     fn drop(&mut self) {
         if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            eprintln!("smart-monitor: cannot remove {}: {error}", self.0.display());
+            render::remark(format_args!(
+                "smart-monitor: cannot remove {}: {error}",
+                self.0.display()
+            ));
         }
     }
 }
@@ -123,7 +127,7 @@ impl Session {
             let held = Held::open(daemon.key)?;
             held.terminate()?;
             if !held.wait(STOP_WITHIN)? {
-                eprintln!("smart-monitor: the daemon does not end; it is killed");
+                render::remark("smart-monitor: the daemon does not end; it is killed");
                 held.kill()?;
             }
             self.daemon.wait()?;
@@ -138,7 +142,9 @@ impl Drop for Session {
         if !self.stopped
             && let Err(error) = self.stop()
         {
-            eprintln!("smart-monitor: cannot stop what it started: {error:#}");
+            render::remark(format_args!(
+                "smart-monitor: cannot stop what it started: {error:#}"
+            ));
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The parts of an incident's story, as text.
 
 use crate::api::answers::OneIncident;
+use crate::cli::proposal;
 use crate::cli::render::{self, Paint, Style, WIDTH};
 use crate::model::incident::StepKind;
 use crate::model::{Incident, IncidentId, Severity, Time};
@@ -45,7 +46,7 @@ fn head(one: &OneIncident, paint: Paint) -> String {
         "{}  {}, {}\n",
         paint.apply(Style::Heading, &title),
         paint.apply(style, severity),
-        incident.state.name(),
+        proposal::state_name(incident, one.clock.time()),
     );
     render::add(
         &mut out,
@@ -129,7 +130,10 @@ fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
         };
         let clock = render::wall(one.clock.unix_ns_of(step.at), "%H:%M:%S%.6f");
         let what = paint.apply(style, &format!("{:<12}", step.what.name()));
-        let lines = render::wrap(&render::clean(&step.detail), WIDTH - BEFORE);
+        let lines = render::wrap(
+            &render::clean(&proposal::words(incident, step)),
+            WIDTH - BEFORE,
+        );
         let mut lines = lines.iter();
         let first = lines.next().map_or("", String::as_str);
         let line = format!(

@@ -88,17 +88,17 @@ fn the_story_goes_from_the_kernel_event_to_the_verdict() {
 
 #[test]
 fn what_became_of_it_is_said_in_plain_words() {
-    let verdict = |change: fn(&mut Incident)| {
+    let verdict = |change: &dyn Fn(&mut Incident)| {
         let mut incident = fixed().incident;
         change(&mut incident);
         verdict::of(&incident, after(12_000_000)).0
     };
-    let escalated = verdict(|incident| {
+    let escalated = verdict(&|incident: &mut Incident| {
         incident.state = State::Escalated;
         incident.step(after(5_000), StepKind::Escalated, "restart limit used up");
     });
     assert_eq!(escalated, "A person is needed: restart limit used up.");
-    let dry = verdict(|incident| {
+    let dry = verdict(&|incident: &mut Incident| {
         incident.state = State::Open;
         incident.outcome = Some(Outcome::WouldHave);
         incident.actions = 0;
@@ -112,7 +112,7 @@ fn what_became_of_it_is_said_in_plain_words() {
         dry,
         "Open for 12.0 s: dry run, nothing was changed (dry_run: would have restarted auth)."
     );
-    let alone = verdict(|incident| {
+    let alone = verdict(&|incident: &mut Incident| {
         incident.outcome = None;
         incident.actions = 0;
     });
@@ -120,9 +120,55 @@ fn what_became_of_it_is_said_in_plain_words() {
         alone,
         "Over after 3.20 ms without an action: no remedy is configured for it."
     );
-    let later = verdict(|incident| incident.actions = 3);
+    let asked = |incident: &mut Incident| {
+        incident.outcome = None;
+        incident.actions = 0;
+        incident.step(after(50), StepKind::Refused, "consent: the remedy waits");
+        let line = "consent: the remedy asks first; within 5m: smart-monitor approve 17";
+        incident.step(after(60), StepKind::Proposed, line);
+    };
+    let unanswered = verdict(&asked);
+    assert_eq!(
+        unanswered,
+        "Over after 3.20 ms without an action: an action was proposed and never allowed (consent: the remedy asks first)."
+    );
+    let forbidden = verdict(&|incident: &mut Incident| {
+        asked(incident);
+        incident.step(after(70), StepKind::Rejected, "restart_service: by root");
+        incident.step(after(80), StepKind::Acknowledged, "by root");
+    });
+    assert_eq!(
+        forbidden,
+        "Over after 3.20 ms without an action: what was proposed was not allowed (restart_service: rejected by root)."
+    );
+    let later = verdict(&|incident: &mut Incident| incident.actions = 3);
     assert!(
         later.starts_with("Fixed in 3.20 ms by the last of 3 actions: "),
         "{later}"
     );
+}
+
+#[test]
+fn the_head_says_where_it_stands_in_the_word_of_the_listings() {
+    let mut one = fixed();
+    one.incident.state = State::Open;
+    let plan = crate::model::Plan::RestartService {
+        service: "auth".to_owned(),
+        process: None,
+        term_grace: std::time::Duration::ZERO,
+        command: Vec::new(),
+    };
+    one.incident.proposed = Some(Box::new(crate::model::Proposed {
+        action: "restart_service".to_owned(),
+        plan,
+        reason: String::new(),
+        until: after(1),
+    }));
+    let head = |one: &OneIncident| {
+        let text = story::full(one, Paint::none());
+        text.lines().next().unwrap_or_default().to_owned()
+    };
+    assert!(head(&one).ends_with("critical, proposed"), "{}", head(&one));
+    one.clock.monotonic_ns += 1_000;
+    assert!(head(&one).ends_with("critical, open"), "{}", head(&one));
 }

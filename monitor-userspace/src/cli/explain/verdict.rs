@@ -1,5 +1,6 @@
 //! How an incident ended, in plain words.
 
+use crate::cli::proposal;
 use crate::cli::render::{Style, duration};
 use crate::model::incident::StepKind;
 use crate::model::{Incident, Outcome, State, Time};
@@ -35,7 +36,7 @@ pub(super) fn of(incident: &Incident, now: Time) -> (String, Style) {
             ),
             Style::Warning,
         ),
-        State::Open if incident.proposed.is_some() => (
+        State::Open if proposal::waiting(incident, now).is_some() => (
             format!(
                 "Open for {age}: an action waits for a person's word (smart-monitor approve {}).",
                 incident.id
@@ -106,6 +107,19 @@ fn resolved(incident: &Incident) -> (String, Style) {
 
 /// Why there was no action.
 fn nothing_done(incident: &Incident) -> String {
+    // What a guard said before a person was asked is not why.
+    let asked = [StepKind::Proposed, StepKind::Rejected];
+    let why = [StepKind::Refused, StepKind::Failed];
+    let mut steps = incident.steps.iter().rev();
+    let last = steps.find(|step| asked.contains(&step.what) || why.contains(&step.what));
+    if let Some(step) = last.filter(|step| asked.contains(&step.what)) {
+        let words = last_word(incident, step.what);
+        let words = proposal::proposal_alone(&words);
+        return match step.what {
+            StepKind::Rejected => format!("what was proposed was not allowed ({words})"),
+            _ => format!("an action was proposed and never allowed ({words})"),
+        };
+    }
     match incident.outcome {
         Some(Outcome::WouldHave) => format!(
             "dry run, nothing was changed ({})",
@@ -132,10 +146,14 @@ fn nothing_done(incident: &Incident) -> String {
 }
 
 /// The words of the last step of this kind, without a full stop.
-fn last_word(incident: &Incident, what: StepKind) -> &str {
-    let steps = incident.steps.iter().rev();
-    let mut words = steps
-        .filter(|step| step.what == what)
-        .map(|step| step.detail.trim_end_matches('.'));
-    words.next().unwrap_or("no reason was recorded")
+fn last_word(incident: &Incident, what: StepKind) -> String {
+    let mut steps = incident.steps.iter().rev();
+    let step = steps.find(|step| step.what == what);
+    step.map_or_else(
+        || "no reason was recorded".to_owned(),
+        |step| {
+            let words = proposal::words(incident, step);
+            words.trim_end_matches('.').to_owned()
+        },
+    )
 }

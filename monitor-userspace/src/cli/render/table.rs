@@ -1,4 +1,4 @@
-//! A table of aligned columns that never grows wider than the screen.
+//! A table of aligned columns; on a screen it never grows wider than that.
 
 use super::{Paint, Style, WIDTH, clean};
 
@@ -76,7 +76,7 @@ impl Table {
 
     /// As text, with a heading.
     pub(in crate::cli) fn render(&self, paint: Paint) -> String {
-        let widths = self.widths();
+        let widths = self.widths(paint.cut);
         let heading = self
             .columns
             .iter()
@@ -109,8 +109,8 @@ impl Table {
         out
     }
 
-    /// As wide as their widest entry; the widest ones give way where that is too much.
-    fn widths(&self) -> Vec<usize> {
+    /// As wide as their widest entry; on a screen, the widest ones give way where that is too much.
+    fn widths(&self, cut: bool) -> Vec<usize> {
         let mut widths: Vec<_> = self
             .columns
             .iter()
@@ -122,7 +122,7 @@ impl Table {
             })
             .collect();
         let gaps = GAP * widths.len().saturating_sub(1);
-        while widths.iter().sum::<usize>() + gaps > WIDTH {
+        while cut && widths.iter().sum::<usize>() + gaps > WIDTH {
             match widths.iter_mut().max() {
                 Some(widest) if *widest > NARROWEST => *widest -= 1,
                 _ => break,
@@ -168,5 +168,7 @@ mod tests {
             assert!(line.chars().count() <= WIDTH, "{line}");
         }
         assert!(table.render(Paint::none()).contains("12345"));
+        let piped = table.render(Paint::piped());
+        assert!(piped.contains(&"w".repeat(500)), "{piped}");
     }
 }

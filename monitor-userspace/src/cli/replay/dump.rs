@@ -4,6 +4,7 @@ use std::io::Write;
 
 use anyhow::Context;
 
+use crate::cli::render;
 use crate::record::recording::{Reader, Recorded, What};
 
 /// The signals, a line of JSON each. What is not a signal has no line, and is counted on standard error.
@@ -21,12 +22,12 @@ pub(super) fn signals(mut reader: Reader, out: &mut impl Write) -> anyhow::Resul
         }
     }
     if others > 0 {
-        eprintln!(
+        render::remark(format_args!(
             "left out: {others} notes for a replay (of acts, of incidents' numbers, of configurations)"
-        );
+        ));
     }
     for line in super::report::reading(reader.ending()) {
-        eprintln!("{line}");
+        render::remark(line);
     }
     Ok(())
 }
