@@ -3,7 +3,6 @@
 mod ack;
 mod approve;
 mod ask;
-#[allow(clippy::print_stderr, reason = "its notes are for standard error")]
 mod audit;
 mod check_config;
 mod demo;

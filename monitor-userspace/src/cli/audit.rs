@@ -21,7 +21,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use super::render::{Paint, add};
+use super::render::{self, Paint, add};
 use crate::config::Config;
 use crate::host::clock;
 use crate::model::Outcome;
@@ -146,15 +146,15 @@ fn audit(
     }
     let (book, unreadable) = Book::read(&stored).with_context(|| cannot_read(folder))?;
     if unreadable > 0 {
-        eprintln!(
+        render::remark(format_args!(
             "{unreadable} lines cannot be read, and are passed over; `smart-monitor audit --verify` says where the journal is damaged"
-        );
+        ));
     }
     if book.dropped > 0 {
-        eprintln!(
+        render::remark(format_args!(
             "the journal has more incidents than are looked at together: the oldest {} are left out of what is counted",
             book.dropped
-        );
+        ));
     }
     if args.summary {
         let summary = summary::of(book.cases(&filter));

@@ -82,8 +82,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         settings::settings(&config, options.dry_run, &protected, &probes_off);
     let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
+    let crashed = recovered.crashed;
     let mut engine = restored(settings, recovered);
-    let held = starting::held(engine.policy_mut(), &config, now);
+    let held = starting::held(engine.policy_mut(), &config, crashed, now);
     // From here on, an end without a word is a crash.
     journal.append(now, clock::unix_nanos(), vec![started()])?;
 

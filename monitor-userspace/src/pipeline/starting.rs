@@ -13,9 +13,14 @@ use crate::model::{Evidence, Incident, IncidentId, Severity, Subject, Time};
 use crate::policy::Policy;
 use crate::record::{Entry, Journal};
 
-/// Services that are not started with the daemon, and why. A restart of the daemon ends no silence, and gives nothing that was given
-/// up another try.
-pub(super) fn held(policy: &Policy, config: &Config, now: Time) -> BTreeMap<String, String> {
+/// Services that are not started with the daemon, and why. A restart of the daemon ends no silence; and after a crash of it, nothing that
+/// was given up gets another try: when a person ends and starts it, that is a person's try.
+pub(super) fn held(
+    policy: &Policy,
+    config: &Config,
+    crashed: bool,
+    now: Time,
+) -> BTreeMap<String, String> {
     let names = config.programs.keys();
     let held = names.filter_map(|name| {
         let down = Incident::new(
@@ -26,7 +31,7 @@ pub(super) fn held(policy: &Policy, config: &Config, now: Time) -> BTreeMap<Stri
             Evidence::at(now),
             now,
         );
-        let reason = policy.held(restart_service::SPEC.name, &down, now)?;
+        let reason = policy.held(restart_service::SPEC.name, &down, crashed, now)?;
         Some((name.clone(), format!("not with the daemon: {reason}")))
     });
     held.collect()

@@ -6,12 +6,25 @@ use crate::policy::{Policy, target};
 
 impl Policy {
     /// Why this action, which would be done without an incident, is left undone; none when nothing stands in its way. `incident` is
-    /// the one that its being undone will open. Only what outlives the daemon is asked: silences, and targets that were given up.
-    pub fn held(&self, action: &str, incident: &Incident, now: Time) -> Option<String> {
+    /// the one that its being undone will open. Only what outlives the daemon is asked: silences, and after a
+    /// crash of it targets that were given up.
+    pub fn held(
+        &self,
+        action: &str,
+        incident: &Incident,
+        crashed: bool,
+        now: Time,
+    ) -> Option<String> {
         let (config, history) = (&self.config, &self.history);
         let target = target(action, incident);
         people::silenced(&self.schedules, incident, now)
-            .and_then(|()| limits::given_up(config, history, &target, incident.opened, now))
+            .and_then(|()| {
+                if crashed {
+                    limits::given_up(config, history, &target, incident.opened, now)
+                } else {
+                    Ok(())
+                }
+            })
             .err()
             .map(|refused| refused.reason)
     }
@@ -44,7 +57,7 @@ mod tests {
     }
 
     fn held(policy: &Policy, name: &str, seconds: u64) -> Option<String> {
-        policy.held(ACTION, &down(name, at(seconds)), at(seconds))
+        policy.held(ACTION, &down(name, at(seconds)), true, at(seconds))
     }
 
     /// Two actions on `web` reach the limit, at 100 s and 110 s.
@@ -69,7 +82,9 @@ mod tests {
         assert!(held(&policy, "web", 1109).is_some());
         assert_eq!(held(&policy, "web", 1110), None, "one more try");
         assert_eq!(held(&policy, "database", 111), None, "another one");
-        let other = policy.held("lower_priority", &down("web", at(111)), at(111));
+        let other = policy.held("lower_priority", &down("web", at(111)), true, at(111));
+        let ordered = policy.held(ACTION, &down("web", at(111)), false, at(111));
+        assert_eq!(ordered, None, "who starts the daemon wants it to be tried");
         assert_eq!(other, None, "another action");
         // That try counts, and did not help: held anew.
         policy.remember(ACTION, "rule", &down("web", at(1110)), at(1110));
