@@ -60,21 +60,35 @@ fn until(recording: &Recording, done: impl Fn(&Progress) -> bool) -> Progress {
 
 #[test]
 fn what_finds_no_room_is_counted_at_its_place_and_nobody_waits() {
-    let folder = Folder::new("full");
-    let (mut recorder, mut recording) = start(&folder.file(), Bounds::default()).unwrap();
-    // The thread waits for the header, so the channel fills up.
-    let given = WAITING as u64 + 500;
-    for turn in 0..given {
-        recorder.signal(
-            &clock(1),
-            Time::from_nanos(1),
-            Time::from_nanos(turn.cast_signed()),
-        );
-    }
-    assert_eq!(recording.progress().totals.lost, 500);
-    drop(recorder);
-    recording.finish();
-    assert!(recording.progress().over.is_some());
+    // Nobody takes anything out of the channel.
+    let (sender, receiver) = sync_channel(WAITING);
+    let shared = Arc::<Shared>::default();
+    let mut recorder = Recorder {
+        sender,
+        shared: Arc::clone(&shared),
+        lost: 0,
+        named: BTreeSet::new(),
+        over: false,
+    };
+    let mut give = |times: u64| {
+        for _ in 0..times {
+            recorder.signal(&clock(1), Time::default(), Time::default());
+        }
+    };
+    give(WAITING as u64 + 500);
+    assert_eq!(shared.lost.load(Ordering::Relaxed), 500);
+    // There is room again: what was lost stands before what comes next.
+    let taken: Vec<Message> = receiver.try_iter().collect();
+    assert_eq!(taken.len(), WAITING);
+    give(1);
+    let next: Vec<Message> = receiver.try_iter().collect();
+    let [Message::Entry(lost), Message::Entry(signal)] = next.as_slice() else {
+        panic!("{next:?}");
+    };
+    assert!(
+        matches!(&lost.what, What::Note(note) if matches!(**note, Note::Lost { entries: 500 }))
+    );
+    assert!(matches!(signal.what, What::Signal(_)));
 }
 
 #[test]
