@@ -7,12 +7,12 @@ use super::{render, silences};
 use crate::api::answers::{NewSilence, OneSilence};
 use crate::config::units::Span;
 
-/// Have nothing done to a service, to a [[process]] entry or to anything, for some time.
+/// Have nothing done to a service, to a `[[process]]` entry or to anything, for some time.
 ///
 /// Everything is still observed and told. The silence outlives the daemon; `smart-monitor unsilence` ends it before its time.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
-    /// Name of a service or of a [[process]] entry; '*' for everything.
+    /// Name of a service or of a `[[process]]` entry; '*' for everything.
     name: String,
     #[command(flatten)]
     daemon: Daemon,

@@ -1,6 +1,6 @@
 //! Files that take what the daemon's services write: `logs/NAME.log` in the state folder, and the one before, `NAME.log.1`.
 //!
-//! The service itself has the file open, for appending, so that it goes on when the daemon is gone. A file over [`LONGEST`] becomes the
+//! The service itself has the file open, for appending, so that it goes on when the daemon is gone. A file over `LONGEST` becomes the
 //! old one at the service's start, and is copied and emptied while it runs: what is written between the two is lost.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};

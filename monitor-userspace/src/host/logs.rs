@@ -1,6 +1,6 @@
 //! The last lines of a log: of a file that takes a service's output, of a container, of a systemd unit.
 //!
-//! Reads the end of a file, or asks `journalctl`, and waits for it no longer than [`PATIENCE`]. Blocks: for a thread of its own.
+//! Reads the end of a file, or asks `journalctl`, and waits for it no longer than `PATIENCE`. Blocks: for a thread of its own.
 //! Left out: containers of other runtimes than Docker, and Docker's other drivers than `json-file` and `local`.
 
 use std::fs::File;

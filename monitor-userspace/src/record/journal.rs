@@ -3,7 +3,7 @@
 //! An entry is handed to the kernel before the act it announces (so it survives `kill -9` of the daemon) and forced to the disk right
 //! after by [`Journal::sync`], off the hot path: the acts of today (kill, restart) do not outlive a power cut either. With
 //! `intent = "before"` an intent is forced before its act. A torn last line is cut off at the next start. Every line has a sum that follows
-//! from the line before ([`chain`]). The file and its older generations are bounded ([`generations`]). If an entry cannot be
+//! from the line before (`chain`). The file and its older generations are bounded (`generations`). If an entry cannot be
 //! written, nothing may act.
 
 mod chain;

@@ -2,7 +2,7 @@
 //!
 //! They outlive the daemon: the next start finds each again and takes it over instead of starting a second one. Consumes what the
 //! configuration names, emits through [`Notify`]. Each has a cgroup of its own, by which its whole process tree is known and ended;
-//! where there can be none, it runs without, and [`Commands::limitation`] says so.
+//! where there can be none, it runs without, and `Commands::limitation` says so.
 
 mod adoption;
 
