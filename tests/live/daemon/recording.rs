@@ -11,7 +11,8 @@ use smart_monitor_tests::{Daemon, PATIENCE, Simulated, Site, binary, program, se
 
 use super::{is_fixed, restarts};
 
-const FAST: &str = "[policy]\nbackoff_initial = \"10ms\"\nlimit = 20\n";
+/// No cooldowns: a replay does not know the actions of before, and would not wait as long as the daemon did.
+const FAST: &str = "[policy]\nbackoff_initial = \"0s\"\nbackoff_max = \"0s\"\nlimit = 20\n";
 
 fn replay(recording: &Path, more: &[&str]) -> Result<(Output, String)> {
     let mut command = program(binary()?);
@@ -179,6 +180,7 @@ fn a_recording_from_the_start_follows_a_reload() -> Result<()> {
 #[test]
 fn a_recording_whose_command_was_killed_is_ended_by_another() -> Result<()> {
     let site = Site::new()?;
+    site.configure("")?;
     let mut daemon = site.start()?;
     let command = |words: &[&str]| {
         let mut command = program(binary()?);
