@@ -4,7 +4,10 @@
 //! fast has a `strike`: the part that never waits, done on the hot thread; `execute` then finishes it elsewhere. An action counts
 //! as done when `execute` says so, and as a success only when the signal that raised the incident says so.
 
+use serde::de::DeserializeOwned;
+
 use crate::host::{Host, HostError, Opened};
+use crate::model::abilities::Abilities;
 use crate::model::action::Risk;
 use crate::model::{Effect, EffectResult, Incident, Plan, ProcessKey, Subject, Time, World};
 use crate::policy::{Permit, Rung};
@@ -20,6 +23,14 @@ pub struct Spec {
     pub risk: Risk,
     /// Whether what it does can be undone.
     pub reversible: bool,
+    /// What it can be done to.
+    pub on: &'static [Target],
+    /// The rights and tools that it needs, in words.
+    pub needs: &'static str,
+    /// Whether a host can do it; why not, and what to do about that.
+    pub able: fn(&Abilities) -> Result<(), String>,
+    /// Whether what a rung says to it alone (`with`) makes sense: [`check`] of its settings.
+    pub check: fn(&toml::Table) -> Result<(), String>,
     /// What exactly it would do about an incident; a reason when it cannot do anything about it.
     pub plan: fn(&Incident, &World, &Rung) -> Result<Plan, String>,
     /// The part that never waits, for the hot thread.
@@ -27,7 +38,72 @@ pub struct Spec {
     /// All of it, or what is left after the strike. May wait. The plan it is given is one that [`Spec::plan`] made, or one that an
     /// execution of this action before left as [`Executed::undo`]: then it changes the host back.
     pub execute: Execute,
+    /// Reads back from the host whether it is as the plan says, when the execution says that it is done: what was read, or what is not
+    /// as it should be.
+    pub verify: Verify,
 }
+
+/// What an action can be done to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// A `[[service]]`.
+    Service,
+    /// A process that a `[[process]]` entry names.
+    Process,
+    /// A `[[folder]]`.
+    Folder,
+    /// A `[[network]]`.
+    Network,
+}
+
+impl Target {
+    /// The word that stands in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Service => "service",
+            Self::Process => "process",
+            Self::Folder => "folder",
+            Self::Network => "network",
+        }
+    }
+}
+
+/// What a rung can say to an action alone.
+pub trait Settings: DeserializeOwned {
+    /// Whether the values make sense.
+    fn sensible(&self) -> Result<(), String> {
+        Ok(())
+    }
+}
+
+/// Of an action that takes no settings of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NoSettings {}
+
+impl Settings for NoSettings {}
+
+/// What a rung says to an action alone.
+pub fn settings<T: Settings>(with: &toml::Table) -> Result<T, String> {
+    let read = T::deserialize(with.clone());
+    let settings = read.map_err(|error| format!("`with`: {}", error.message()))?;
+    settings.sensible()?;
+    Ok(settings)
+}
+
+/// See [`Spec::check`].
+pub fn check<T: Settings>(with: &toml::Table) -> Result<(), String> {
+    settings::<T>(with).map(|_| ())
+}
+
+/// Of an action that needs nothing but what every Linux host has.
+pub fn anywhere(_: &Abilities) -> Result<(), String> {
+    Ok(())
+}
+
+/// See [`Spec::verify`].
+pub type Verify = fn(&Plan, &dyn Host) -> Result<String, String>;
 
 /// See [`Spec::strike`]. `Err` is an effect that is already final.
 pub type Strike = fn(&Permit, &dyn Host) -> Result<Struck, EffectResult>;
@@ -122,13 +198,26 @@ pub fn strike(permit: &Permit, host: &dyn Host) -> Result<Option<Struck>, Box<Ef
     reason = "the permit must not be used a second time"
 )]
 pub fn execute(permit: Permit, struck: Option<Struck>, host: &dyn Host) -> Effect {
-    let executed = match find(permit.action()) {
-        Some(spec) => (spec.execute)(&permit, struck, host),
-        None => Executed::nothing(EffectResult::Failed {
-            reason: format!("no action {}", permit.action()),
-        }),
+    let Some(spec) = find(permit.action()) else {
+        let reason = format!("no action {}", permit.action());
+        let nothing = Executed::nothing(EffectResult::Failed { reason });
+        return effect(&permit, nothing, host.now());
     };
-    effect(&permit, executed, host.now())
+    let mut executed = (spec.execute)(&permit, struck, host);
+    let mut verified = None;
+    if let EffectResult::Done { detail } = &executed.result {
+        match (spec.verify)(permit.plan(), host) {
+            Ok(read) => verified = Some(read),
+            Err(why) => {
+                let reason = format!("{detail}; but {why}");
+                executed.result = EffectResult::Failed { reason };
+            }
+        }
+    }
+    Effect {
+        verified,
+        ..effect(&permit, executed, host.now())
+    }
 }
 
 fn effect(permit: &Permit, executed: Executed, finished: Time) -> Effect {
@@ -138,6 +227,7 @@ fn effect(permit: &Permit, executed: Executed, finished: Time) -> Effect {
         acted: executed.acted,
         finished,
         result: executed.result,
+        verified: None,
         undo: executed.undo,
     }
 }
@@ -157,7 +247,11 @@ fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String)
             }
             Ok((process, name.clone()))
         }
-        Subject::Host | Subject::Peer { .. } | Subject::Device { .. } => {
+        Subject::Host
+        | Subject::Peer { .. }
+        | Subject::Device { .. }
+        | Subject::Folder { .. }
+        | Subject::Network { .. } => {
             Err(format!("{} is no process", incident.subject))
         }
     }

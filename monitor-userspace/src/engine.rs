@@ -8,6 +8,8 @@ mod counting;
 mod decide;
 mod findings;
 mod freeze;
+mod held;
+mod manual;
 mod outcome;
 mod people;
 mod roots;
@@ -80,6 +82,8 @@ struct Act {
     /// How often it is tried before the next rung is.
     attempts: Option<u32>,
     within: Duration,
+    /// When what it changed is changed back, after it.
+    undo_after: Option<Duration>,
     severity: Severity,
     /// It changes back what an action before it changed.
     undo: bool,
@@ -301,6 +305,7 @@ impl Engine {
         self.handle(&mut found, now, orders);
         self.found = found;
         self.settle(now, orders);
+        self.lift(now, orders);
         self.pass_schedules(now);
         let ids: Vec<IncidentId> = self.acts.keys().copied().collect();
         for id in ids {
@@ -333,6 +338,7 @@ impl Engine {
             .chain(acts)
             .chain(self.retries.values().copied())
             .chain(self.settles())
+            .chain(self.next_due())
             .chain(self.policy.schedules().wake(self.world.wall_ahead))
             .min()
     }

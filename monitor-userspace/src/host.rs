@@ -3,6 +3,7 @@
 //! Actions see the host through [`Host`], so that they are tested on a fake. Identity is checked here, at the last moment: a process
 //! is opened as a pidfd first and its start time compared after, so that what is signalled is what was meant, or nothing.
 
+pub mod abilities;
 pub mod capture;
 pub mod cgroupfs;
 pub mod clock;
@@ -20,7 +21,7 @@ mod spawn;
 
 use std::time::Duration;
 
-use crate::model::{ProcessKey, Time};
+use crate::model::{IncidentId, Plan, ProcessKey, Time};
 pub use priority::Reniced;
 
 /// Why the host could not be changed or read.
@@ -72,6 +73,12 @@ pub enum HostError {
         /// What it was called.
         meant: String,
     },
+    /// This host has no way to do that.
+    #[error("this host cannot {0}")]
+    Unable(&'static str),
+    /// What would change the host back cannot be written down, so it is not changed.
+    #[error("the journal cannot be written, so nothing is changed: {0}")]
+    Journal(String),
     /// A service's cgroup cannot be used.
     #[error("cannot use the cgroup {}: {why}", folder.display())]
     Cgroup {
@@ -104,6 +111,22 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         term_grace: Duration,
         command: &[String],
     ) -> Result<Restarted, HostError>;
+
+    /// The main process of a service, as its supervisor says; none when it does not run.
+    fn running(&self, _service: &str) -> Result<Option<ProcessKey>, HostError> {
+        Err(HostError::Unable("say what a service runs as"))
+    }
+
+    /// Writes down what will change the host back, before it is changed, so that it is known whatever becomes of the daemon. An action
+    /// that gets an error must change nothing.
+    fn will_change(
+        &self,
+        _incident: IncidentId,
+        _action: &str,
+        _undo: &Plan,
+    ) -> Result<(), HostError> {
+        Err(HostError::Unable("write down what would change it back"))
+    }
 
     /// `CLOCK_MONOTONIC`.
     fn now(&self) -> Time;

@@ -2,6 +2,7 @@
 //!
 //! Every stage imports `model`; `model` imports no stage.
 
+pub mod abilities;
 pub mod action;
 mod answers;
 pub mod evidence;
@@ -20,7 +21,7 @@ pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use answers::{Answers, Uncertain};
 pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use identity::{ProcessKey, Subject};
-pub use incident::{Category, Incident, IncidentId, Proposed, State, Step};
+pub use incident::{Category, Held, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
 pub use service::{Dependency, Healer, Named, Relief, Service, ServiceState, World};
 pub use services::Services;

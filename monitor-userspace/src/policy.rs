@@ -182,6 +182,23 @@ pub struct Proposal<'a> {
     pub halted: Option<&'a str>,
 }
 
+/// What the core would like to change back.
+#[derive(Debug)]
+pub struct Undoing<'a> {
+    /// The action that is undone.
+    pub action: &'static str,
+    /// The rule that allowed it.
+    pub rule: &'a str,
+    /// What changes it back.
+    pub plan: Plan,
+    /// The incident it was done for.
+    pub incident: &'a Incident,
+    /// Everything the configuration names.
+    pub world: &'a World,
+    /// Why nothing may act now, when that is so.
+    pub halted: Option<&'a str>,
+}
+
 /// A person's word.
 #[derive(Clone, Copy, Debug)]
 pub struct Approved<'a> {
@@ -341,34 +358,62 @@ impl Policy {
         ))
     }
 
-    /// Permits to change back what an action changed that made things worse. Limits, dry runs and silences do not stand in the way of
-    /// that: the act that is undone was permitted, and what never may be touched still is not.
-    pub fn undo(&mut self, proposal: Proposal<'_>, now: Time) -> Result<Permit, Refusing> {
+    /// Permits what a person asks for, or says why not. Guards against what nobody asked for (cooldowns, limits, silences, windows, doubt)
+    /// are not asked: see [`guards::Guard::people`]. It counts as an action all the same.
+    pub fn decide_for_person(
+        &mut self,
+        proposal: Proposal<'_>,
+        now: Time,
+    ) -> Result<Permit, Refusing> {
+        self.would(&proposal, now)?;
+        let rule = proposal.remedy.name.as_str();
+        let (target, way) = (
+            target(proposal.action, proposal.incident),
+            way(rule, proposal.action),
+        );
+        self.note(&target, &way, proposal.incident, now);
+        let grounds = Grounds {
+            rule: rule.to_owned(),
+            by: proposal.approved.map(|approved| approved.by.to_owned()),
+            undo: false,
+        };
+        Ok(Permit::new(
+            proposal.incident.id,
+            proposal.action,
+            proposal.plan,
+            now,
+            grounds,
+        ))
+    }
+
+    /// Whether a person's wish would be permitted. Changes nothing.
+    pub fn would(&self, proposal: &Proposal<'_>, now: Time) -> Result<(), Refusing> {
         let asked = Asked {
-            proposal: &proposal,
+            proposal,
             target: &target(proposal.action, proposal.incident),
             way: &way(&proposal.remedy.name, proposal.action),
             config: &self.config,
             history: &self.history,
             schedules: &self.schedules,
         };
-        let always = ["protected_subject", "journal"];
-        let mut asking = guards::ALL
-            .iter()
-            .filter(|guard| always.contains(&guard.name));
+        let mut asking = guards::ALL.iter().filter(|guard| guard.people);
         let refused = asking.find_map(|guard| Some((guard.name, (guard.ask)(&asked, now).err()?)));
-        if let Some((guard, refused)) = refused {
-            return Err(refusing(guard, refused));
-        }
+        refused.map_or(Ok(()), |(guard, refused)| Err(refusing(guard, refused)))
+    }
+
+    /// Permits to change back what an action changed: because it did not help, because its time is over, because a person says so. Only what never
+    /// may be touched and a journal that cannot be written stand in the way of that: the act that is undone was permitted.
+    pub fn undo(&self, undoing: Undoing<'_>, now: Time) -> Result<Permit, Refusal> {
+        guards::may_be_undone(&undoing, &self.config, now)?;
         let grounds = Grounds {
-            rule: proposal.remedy.name.clone(),
+            rule: undoing.rule.to_owned(),
             by: None,
             undo: true,
         };
         Ok(Permit::new(
-            proposal.incident.id,
-            proposal.action,
-            proposal.plan,
+            undoing.incident.id,
+            undoing.action,
+            undoing.plan,
             now,
             grounds,
         ))

@@ -56,6 +56,7 @@ mod tests {
             acted: Some(at(100)),
             finished: at(110),
             result,
+            verified: None,
             undo: None,
         };
         let known = Known {

@@ -35,6 +35,7 @@ fn effect_of(permit: &Permit, action: &str, at: Time, result: EffectResult) -> S
         acted: Some(at),
         finished: at,
         result,
+        verified: None,
         undo: None,
     };
     Signal::Effect { effect }

@@ -74,6 +74,8 @@ impl Ask {
             term_grace: Duration::ZERO,
             nice: 10,
             approval: None,
+            undo_after: None,
+            with: Default::default(),
         };
         let mut world = World::default();
         for name in ["shop", "database"] {

@@ -140,6 +140,7 @@ fn an_end_that_is_heard_of_before_the_effect_counts_all_the_same() {
         result: EffectResult::Done {
             detail: String::new(),
         },
+        verified: None,
         undo: None,
     };
     scene.signal(&Signal::Effect { effect });

@@ -213,6 +213,7 @@ impl Scene {
             acted,
             finished: self.now,
             result,
+            verified: None,
             undo,
         };
         self.signal(&Signal::Effect { effect });

@@ -187,6 +187,7 @@ impl Play<'_> {
             acted: changes.then_some(self.now),
             finished: self.now,
             result,
+            verified: None,
             undo,
         };
         if let Some(effect) = self.told.replace(effect.clone()).filter(|_| lie == 7) {

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::{Executed, Spec, Struck, process_of, refused};
+use super::{Executed, NoSettings, Spec, Struck, Target, anywhere, check, process_of, refused};
 use crate::host::{Host, HostError, Opened};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, ProcessKey, Subject, World};
@@ -16,9 +16,14 @@ pub const SPEC: Spec = Spec {
     summary: "ends one process: SIGTERM, then SIGKILL; its memory is freed at once",
     risk: Risk::Destructive,
     reversible: false,
+    on: &[Target::Service, Target::Process],
+    needs: "CAP_KILL, or the same user",
+    able: anywhere,
+    check: check::<NoSettings>,
     plan,
     strike: Some(strike),
     execute,
+    verify,
 };
 
 /// How long a process may take to die of SIGKILL before it counts as stuck in the kernel.
@@ -128,5 +133,17 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
         Err(error) => EffectResult::Failed {
             reason: error.to_string(),
         },
+    }
+}
+
+fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
+    let Plan::KillProcess { process, comm, .. } = plan else {
+        return Err("it is not a plan to end a process".to_owned());
+    };
+    let who = format!("{comm} [{}]", process.pid);
+    match host.open(*process).and_then(|target| target.wait(Duration::ZERO)) {
+        Ok(false) => Err(format!("{who} is still there")),
+        Ok(true) | Err(HostError::Gone(_) | HostError::Reused(_)) => Ok(format!("{who} is gone")),
+        Err(error) => Err(format!("it cannot be told whether {who} is gone: {error}")),
     }
 }

@@ -4,8 +4,8 @@
 //! kernel compares nice values within a cgroup that has the CPU controller, and within a session where `sched_autogroup` is on;
 //! threads of a real-time policy have none.
 
-use super::{Executed, Spec, Struck, process_of, refused};
-use crate::host::{Host, Reniced};
+use super::{Executed, NoSettings, Spec, Struck, Target, anywhere, check, process_of, refused};
+use crate::host::{Host, HostError, Reniced};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, World};
 use crate::policy::{Permit, Rung};
@@ -16,9 +16,14 @@ pub const SPEC: Spec = Spec {
     summary: "lets every thread of a process wait behind others for the CPU (`nice`)",
     risk: Risk::Restrains,
     reversible: true,
+    on: &[Target::Service, Target::Process],
+    needs: "CAP_SYS_NICE, or the same user",
+    able: anywhere,
+    check: check::<NoSettings>,
     plan,
     strike: None,
     execute,
+    verify,
 };
 
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
@@ -88,7 +93,7 @@ fn carry_out(plan: &Plan, host: &dyn Host) -> Executed {
     };
     let lowered = matches!(plan, Plan::LowerPriority { .. }) && reniced.changed > 0;
     // What has ended needs nothing back.
-    let gone = matches!(reniced.stopped, Some(crate::host::HostError::Gone(_)));
+    let gone = matches!(reniced.stopped, Some(HostError::Gone(_)));
     Executed {
         acted: (reniced.changed > 0).then_some(began),
         result,
@@ -112,6 +117,26 @@ fn left_out(reniced: &Reniced) -> String {
             "; {beyond} more are as they were, {} are the most that are changed",
             crate::host::priority::THREADS
         ),
+    }
+}
+
+fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
+    let (Plan::LowerPriority { process, .. } | Plan::RestorePriority { process, .. }) = plan else {
+        return Err("it is not a plan to change a priority".to_owned());
+    };
+    // Only read: each is to have what it has.
+    match host.open(*process).and_then(|target| target.renice(&|_, had| had)) {
+        Ok(read) => {
+            let wrong = read.before.iter().filter(|(thread, has)| {
+                wanted(plan, *thread, *has).is_some_and(|wanted| wanted != *has)
+            });
+            match wrong.count() {
+                0 => Ok("every thread has its nice value".to_owned()),
+                some => Err(format!("{} do not have their nice value", count(some))),
+            }
+        }
+        Err(HostError::Gone(_)) => Ok("the process has ended since".to_owned()),
+        Err(error) => Err(error.to_string()),
     }
 }
 

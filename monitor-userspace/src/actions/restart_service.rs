@@ -3,7 +3,7 @@
 //! Not more than that: it starts no service that the configuration does not name, and refuses when the service's process is not the
 //! one the incident is about any more (someone else was faster).
 
-use super::{Executed, Spec, Struck, refused};
+use super::{Executed, NoSettings, Spec, Struck, Target, anywhere, check, refused};
 use crate::host::Host;
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, Subject, World};
@@ -14,10 +14,15 @@ pub const SPEC: Spec = Spec {
     name: "restart_service",
     summary: "starts a service anew, ending what is left of it first",
     risk: Risk::Restores,
-    reversible: true,
+    reversible: false,
+    on: &[Target::Service],
+    needs: "what its supervisor needs",
+    able: anywhere,
+    check: check::<NoSettings>,
     plan,
     strike: None,
     execute,
+    verify,
 };
 
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
@@ -52,5 +57,16 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
             Executed::at(restarted.acted, EffectResult::Done { detail })
         }
         Err(error) => Executed::nothing(refused(&error)),
+    }
+}
+
+fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
+    let Plan::RestartService { service, .. } = plan else {
+        return Err("it is not a plan to start a service anew".to_owned());
+    };
+    match host.running(service) {
+        Ok(Some(process)) => Ok(format!("{service} runs as pid {}", process.pid)),
+        Ok(None) => Err(format!("{service} has ended again")),
+        Err(error) => Err(error.to_string()),
     }
 }

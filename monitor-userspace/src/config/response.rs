@@ -60,6 +60,10 @@ pub struct RawRemedy {
     pub nice: Option<Spanned<i32>>,
     /// A person must allow it, within this time.
     pub approval: Option<Spanned<Span>>,
+    /// After this time, what it changed is changed back.
+    pub undo_after: Option<Spanned<Span>>,
+    /// What is said to this action alone; see the catalogue.
+    pub with: Option<Spanned<toml::Table>>,
     /// The ladder.
     #[serde(default)]
     pub step: Vec<RawStep>,
@@ -83,6 +87,10 @@ pub struct RawStep {
     pub nice: Option<Spanned<i32>>,
     /// A person must allow it, within this time.
     pub approval: Option<Spanned<Span>>,
+    /// After this time, what it changed is changed back: for actions that can be undone.
+    pub undo_after: Option<Spanned<Span>>,
+    /// What is said to this action alone; see the catalogue.
+    pub with: Option<Spanned<toml::Table>>,
 }
 
 /// `[[condition]]`: when a finding becomes an incident, and when an incident is over.
@@ -216,6 +224,9 @@ fn span(at: Option<&Spanned<Span>>, mistakes: &mut Mistakes) -> Option<Duration>
 }
 
 fn detector(name: &Spanned<String>, mistakes: &mut Mistakes) {
+    if name.get_ref() == detectors::MANUAL {
+        return;
+    }
     let known = detectors::ALL.iter().map(|spec| spec.name);
     if !known.clone().any(|known| known == name.get_ref()) {
         mistakes.unknown("detector", name, known);
@@ -246,6 +257,27 @@ fn nice(at: Option<&Spanned<i32>>, mistakes: &mut Mistakes) -> i32 {
     *at.get_ref()
 }
 
+/// What a step says to its action alone.
+fn said_to(spec: &actions::Spec, step: &RawStep, mistakes: &mut Mistakes) {
+    let none = toml::Table::new();
+    let with = step.with.as_ref().map_or(&none, Spanned::get_ref);
+    if let Err(why) = (spec.check)(with) {
+        let help = Some(format!(
+            "see {} in docs/actions.md for what it takes",
+            spec.name
+        ));
+        let message = format!("{}: {why}", spec.name);
+        match &step.with {
+            Some(at) => mistakes.add(at, message, help),
+            None => mistakes.add(&step.action, message, help),
+        }
+    }
+    if let Some(at) = step.undo_after.as_ref().filter(|_| !spec.reversible) {
+        let message = format!("{} cannot be undone: `undo_after` means nothing", spec.name);
+        mistakes.add(at, message, None);
+    }
+}
+
 /// The rungs of a remedy: its steps, or the one action that stands for a ladder.
 fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
     let one = raw.action.clone().map(|action| RawStep {
@@ -256,6 +288,8 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
         term_grace: None,
         nice: None,
         approval: None,
+        undo_after: raw.undo_after.clone(),
+        with: raw.with.clone(),
     });
     if one.is_some() && !raw.step.is_empty() {
         let help = "the steps are the actions: take `action` away, or make it the first step";
@@ -291,9 +325,12 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
         .into_iter()
         .enumerate()
         .map(|(at, step)| {
-            if actions::find(step.action.get_ref()).is_none() {
-                let known = actions::ALL.iter().map(|spec| spec.name);
-                mistakes.unknown("action", &step.action, known);
+            match actions::find(step.action.get_ref()) {
+                Some(spec) => said_to(spec, &step, mistakes),
+                None => {
+                    let known = actions::ALL.iter().map(|spec| spec.name);
+                    mistakes.unknown("action", &step.action, known);
+                }
             }
             if step.attempts == Some(0) {
                 let help =
@@ -308,6 +345,8 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
                 term_grace: step.term_grace.unwrap_or(raw.term_grace).0,
                 nice: nice(step.nice.as_ref().or(raw.nice.as_ref()), mistakes),
                 approval: span(step.approval.as_ref(), mistakes).or(whole),
+                undo_after: span(step.undo_after.as_ref(), mistakes),
+                with: step.with.map(Spanned::into_inner).unwrap_or_default(),
             }
         })
         .collect()

@@ -17,7 +17,9 @@ pub struct Book {
     suppressed: BTreeSet<(IncidentId, IncidentId)>,
     /// Those of them whose process a guard in the kernel killed.
     killed: BTreeSet<IncidentId>,
-    /// Those that are over, oldest first.
+    /// Those about which something was done that is still in force: they are never forgotten.
+    held: BTreeSet<IncidentId>,
+    /// Those that are over and hold nothing, oldest first.
     over: BTreeSet<IncidentId>,
     /// Those that changed since they were last shown.
     changed: BTreeSet<IncidentId>,
@@ -54,6 +56,7 @@ impl Book {
             by_subject: HashMap::new(),
             suppressed: BTreeSet::new(),
             killed: BTreeSet::new(),
+            held: BTreeSet::new(),
             over: BTreeSet::new(),
             changed: BTreeSet::new(),
             gone: Vec::new(),
@@ -84,13 +87,18 @@ impl Book {
             self.next = IncidentId(id.0.saturating_add(1));
         }
         if incident.is_over() {
-            self.over.insert(id);
+            if incident.held.is_none() {
+                self.over.insert(id);
+            }
         } else {
             self.open.insert(id);
             let same = self.by_subject.entry(incident.subject.clone()).or_default();
             same.push(id);
         }
         self.mark(id, Marks::default(), Marks::of(&incident));
+        if incident.held.is_some() {
+            self.held.insert(id);
+        }
         self.incidents.insert(id, incident);
         self.changed.insert(id);
         let mut gone = 0;
@@ -133,6 +141,15 @@ impl Book {
                 }
             }
         }
+        if incident.held.is_some() {
+            self.held.insert(id);
+            self.over.remove(&id);
+        } else {
+            self.held.remove(&id);
+            if incident.is_over() {
+                self.over.insert(id);
+            }
+        }
         self.mark(id, before, after);
         Some(result)
     }
@@ -169,6 +186,11 @@ impl Book {
     /// Those that are not over and whose process a guard in the kernel killed, oldest first.
     pub fn killed_in_kernel(&self) -> impl Iterator<Item = &Incident> {
         self.killed.iter().filter_map(|id| self.incidents.get(id))
+    }
+
+    /// Those about which something was done that is still in force, oldest first.
+    pub fn held(&self) -> impl Iterator<Item = &Incident> {
+        self.held.iter().filter_map(|id| self.incidents.get(id))
     }
 
     /// Those on this subject that are not over, oldest first.

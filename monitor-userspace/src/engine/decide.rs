@@ -131,7 +131,7 @@ fn rung_for<'a>(
 }
 
 /// How much an act can destroy: what starts a service anew ends the one that runs, if one does.
-fn risk_of(spec: &actions::Spec, plan: &Plan, world: &World) -> Risk {
+pub(super) fn risk_of(spec: &actions::Spec, plan: &Plan, world: &World) -> Risk {
     let Plan::RestartService { service, .. } = plan else {
         return spec.risk;
     };
@@ -167,6 +167,12 @@ fn plan_of(
     let planned = actions::find(&rung.action)
         .ok_or_else(|| format!("no action {}", rung.action))
         .and_then(|spec| Ok((spec, (spec.plan)(incident, world, rung)?)));
+    if let (Ok((spec, _)), Some(held)) = (&planned, &incident.held)
+        && spec.reversible
+    {
+        let why = format!("what {} did is still to be changed back", held.action);
+        return Ok(Err(refusal(PLAN, why, Some(now.after(AGAIN)))));
+    }
     Ok(planned.map_err(|why| refusal(PLAN, why, None)))
 }
 
@@ -314,6 +320,7 @@ impl Engine {
             plan,
             attempts: rung.attempts,
             within: rung.verify_within,
+            undo_after: rung.undo_after,
             severity: incident.severity,
             undo: false,
             granted: now,
@@ -342,7 +349,7 @@ impl Engine {
         (Some(place), found)
     }
 
-    fn permitted(
+    pub(super) fn permitted(
         &mut self,
         id: IncidentId,
         (permit, act): (Permit, Act),

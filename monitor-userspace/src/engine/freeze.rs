@@ -241,6 +241,8 @@ impl Engine {
             Subject::Process { process, .. } => about.processes.push(*process),
             Subject::Peer { address } => about.addresses.push(*address),
             Subject::Device { name } => about.disk = Some(name),
+            // What is full, or does not answer, is the host's.
+            Subject::Folder { .. } | Subject::Network { .. } => about.host = true,
         }
         if let Some(process) = about.processes.first() {
             about.parent = self.recent.parent(*process);

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::manual::is_wish;
 use super::{Act, Engine, Order};
 use crate::actions;
-use crate::detectors;
 use crate::model::incident::StepKind;
-use crate::model::{Effect, EffectResult, IncidentId, Outcome, Plan, State, Time};
-use crate::policy::{Permit, Proposal};
+use crate::model::{Effect, EffectResult, IncidentId, Outcome, Plan, Refusal, State, Time};
+use crate::policy::{self, Permit};
 use crate::verify;
 
 /// An act that takes no longer than this is one instant in a story.
@@ -30,7 +30,9 @@ impl Engine {
         let seen = self.book.change(id, |incident| {
             match &effect.result {
                 EffectResult::Done { detail } => {
-                    incident.state = State::Verifying;
+                    if !incident.is_over() {
+                        incident.state = State::Verifying;
+                    }
                     let acted = effect.acted.unwrap_or(effect.finished);
                     // What takes long is dated by its beginning.
                     let took = effect.finished.since(acted);
@@ -57,7 +59,9 @@ impl Engine {
         }
         self.changed = true;
         if undo {
-            self.undone(id, now, orders);
+            self.undone(id, &effect.result, now, orders);
+        } else if self.book.get(id).is_some_and(is_wish) {
+            self.granted_wish(id, effect, now, orders);
         } else {
             self.judge(id, now, orders);
         }
@@ -104,10 +108,42 @@ impl Engine {
                     .judged(act.action, &act.rule, incident, outcome, now);
             }
         }
-        if let Some((seen, because)) = act.cleared {
-            return self.resolve(id, Some(outcome), seen, &because, orders);
+        if let Some((seen, because)) = &act.cleared {
+            self.keep_held(id, &act, now);
+            return self.resolve(id, Some(outcome), *seen, because, orders);
         }
         self.not_helped(id, &act, outcome, now, orders);
+    }
+
+    /// What a person asked for was done, or could not be.
+    fn granted_wish(
+        &mut self,
+        id: IncidentId,
+        effect: &Effect,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        let Some(act) = self.acts.remove(&id) else {
+            return;
+        };
+        self.keep_held(id, &act, now);
+        self.wish_done(id, effect, now, orders);
+    }
+
+    /// What the act has left in force is changed back in its time; at once where it came to nothing.
+    fn keep_held(&mut self, id: IncidentId, act: &Act, now: Time) {
+        let Some(effect) = &act.effect else {
+            return;
+        };
+        let Some(undo) = effect.undo.clone() else {
+            return;
+        };
+        let due = if done(effect) {
+            act.undo_after.map(|after| effect.finished.after(after))
+        } else {
+            Some(now)
+        };
+        self.hold(id, (act.action, &act.rule), undo, due);
     }
 
     fn not_helped(
@@ -143,91 +179,94 @@ impl Engine {
         let soon = now.after(Duration::from_millis(10));
         self.retries.insert(id, soon);
         let undo = act.effect.as_ref().and_then(|effect| effect.undo.clone());
-        // What did not help is not left behind either.
-        let in_vain = matches!(outcome, Outcome::NoEffect | Outcome::Worse);
-        if let Some(plan) = undo.filter(|_| in_vain) {
+        // What did not help is not left behind either, nor is what was done by halves.
+        if let Some(plan) = undo.filter(|_| outcome != Outcome::Fixed) {
             self.undo(id, act, plan, now, orders);
         }
     }
 
-    /// Changes back what an action changed that made things worse.
+    /// Changes back what an action changed that did not help.
     fn undo(&mut self, id: IncidentId, act: &Act, plan: Plan, now: Time, orders: &mut Vec<Order>) {
-        let Some(incident) = self.book.get(id) else {
+        // Should it not be possible now, it is tried again.
+        self.hold(id, (act.action, &act.rule), plan.clone(), Some(now));
+        let Some(spec) = actions::find(act.action) else {
             return;
         };
-        let remedy = self
-            .rules
-            .all()
-            .iter()
-            .find(|remedy| remedy.name == act.rule);
-        let rung = remedy.and_then(|remedy| remedy.steps.first());
-        // A rule that is gone by now allowed the act; the undo still is in its name, with the rule that is left of it.
-        let (Some(remedy), Some(rung), Some(spec)) = (remedy, rung, actions::find(act.action))
-        else {
-            let line = format!(
-                "{} is not undone: its rule {} is no longer configured",
-                act.action, act.rule
-            );
-            self.book
-                .change(id, |incident| incident.step(now, StepKind::Failed, line));
-            return self.record(id, orders);
-        };
-        let proposal = Proposal {
-            action: spec.name,
-            risk: spec.risk,
-            plan: plan.clone(),
-            incident,
-            symptom: detectors::is_symptom(&incident.detector),
-            remedy,
-            rung,
-            approved: None,
-            busy: &[],
-            lost: None,
-            world: &self.world,
-            halted: self.halted.as_deref(),
-        };
-        match self.policy.undo(proposal, now) {
-            Err(refusing) => {
+        match self.permit_undo(id, spec, &act.rule, plan, now) {
+            Ok((permit, act)) => {
+                let line = format!("undo of {}: it did not help", act.action);
+                self.undoing(id, permit, act, &line, now, orders);
+            }
+            Err(refusal) => {
+                let why = format!("{}: {}", refusal.guard, refusal.reason);
                 let soon = self.retries.get(&id).copied();
-                self.refused(id, refusing.refusal, now, orders);
+                self.refused(id, refusal, now, orders);
                 // The ladder goes on all the same.
                 if let Some(soon) = soon {
                     self.retries.entry(id).or_insert(soon);
                 }
-            }
-            Ok(permit) => {
-                let act = Act {
-                    action: act.action,
-                    rule: act.rule.clone(),
-                    plan,
-                    attempts: None,
-                    within: act.within,
-                    severity: act.severity,
-                    undo: true,
-                    granted: now,
-                    hangs: false,
-                    effect: None,
-                    cleared: None,
-                    raised: None,
-                    grew: None,
-                };
-                self.undoing(id, permit, act, now, orders);
+                self.not_lifted(id, &why, now, orders);
             }
         }
     }
 
-    fn undoing(
+    /// Consent to change something back.
+    pub(super) fn permit_undo(
+        &self,
+        id: IncidentId,
+        spec: &'static actions::Spec,
+        rule: &str,
+        plan: Plan,
+        now: Time,
+    ) -> Result<(Permit, Act), Refusal> {
+        let gone = || Refusal {
+            guard: super::decide::PLAN.to_owned(),
+            reason: "the incident is gone".to_owned(),
+            retry_at: None,
+        };
+        let incident = self.book.get(id).ok_or_else(gone)?;
+        let undoing = policy::Undoing {
+            action: spec.name,
+            rule,
+            plan: plan.clone(),
+            incident,
+            world: &self.world,
+            halted: self.halted.as_deref(),
+        };
+        let permit = self.policy.undo(undoing, now)?;
+        let act = Act {
+            action: spec.name,
+            rule: rule.to_owned(),
+            plan,
+            attempts: None,
+            within: Duration::ZERO,
+            undo_after: None,
+            severity: incident.severity,
+            undo: true,
+            granted: now,
+            hangs: false,
+            effect: None,
+            cleared: None,
+            raised: None,
+            grew: None,
+        };
+        Ok((permit, act))
+    }
+
+    pub(super) fn undoing(
         &mut self,
         id: IncidentId,
         permit: Permit,
         act: Act,
+        line: &str,
         now: Time,
         orders: &mut Vec<Order>,
     ) {
         self.under_way(&act.plan, true);
         self.book.change(id, |incident| {
-            incident.state = State::Acting;
-            let line = format!("undo of {}: it did not help", act.action);
+            if !incident.is_over() {
+                incident.state = State::Acting;
+            }
             incident.step(now, StepKind::Decided, line);
         });
         self.acts.insert(id, act);
@@ -240,10 +279,20 @@ impl Engine {
     }
 
     /// What was changed is changed back, or could not be: on to the next rung.
-    fn undone(&mut self, id: IncidentId, now: Time, orders: &mut Vec<Order>) {
+    fn undone(
+        &mut self,
+        id: IncidentId,
+        result: &EffectResult,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
         let Some(act) = self.acts.remove(&id) else {
             return;
         };
+        self.lifted(id, result, now, orders);
+        if self.is_over(id) {
+            return self.record(id, orders);
+        }
         if let Some((seen, because)) = act.cleared {
             return self.resolve(id, None, seen, &because, orders);
         }

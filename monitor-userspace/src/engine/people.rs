@@ -1,5 +1,6 @@
 //! What people say: a proposal is allowed, forbidden or left unanswered; a silence begins or ends; somebody has seen it.
 
+use super::manual::Wish;
 use super::{Engine, Order};
 use crate::model::incident::StepKind;
 use crate::model::{Incident, IncidentId, Proposed, Refusal, Request, Silence, State, Time};
@@ -39,6 +40,22 @@ impl Engine {
                     self.record(*incident, orders);
                 }
             }
+            Request::Act {
+                action,
+                subject,
+                rule,
+                dry_run,
+            } => {
+                let wish = Wish {
+                    by,
+                    action,
+                    subject,
+                    rule: rule.as_deref(),
+                    dry_run: *dry_run,
+                };
+                self.wish(&wish, now, orders);
+            }
+            Request::Undo { incident } => self.asked_to_undo(*incident, by, now),
             Request::Silence { silence } => {
                 self.policy.schedules_mut().add(silence.clone());
             }
@@ -61,6 +78,11 @@ impl Engine {
     /// Those in force.
     pub fn silences_in_force(&self) -> &[Silence] {
         self.policy.schedules().silences()
+    }
+
+    /// Incidents about which something was done that is still in force.
+    pub fn held(&self) -> impl Iterator<Item = Incident> {
+        self.book.held().cloned()
     }
 
     /// What was refused may be allowed by now.
@@ -89,6 +111,8 @@ impl Engine {
         if rejected == Some(&proposed.plan) {
             // A person has said no to exactly this, or nothing: asking again changes nothing.
             self.retries.remove(&id);
+            self.book
+                .change(id, |incident| incident.state = State::Escalated);
             return;
         }
         let known = self.book.get(id).and_then(|it| it.proposed.as_deref());

@@ -67,6 +67,18 @@ pub enum Plan {
 }
 
 impl Plan {
+    /// The process it is done to and the name that it goes by, where it is done to one: what is protected is compared with them.
+    pub fn protects(&self) -> Option<(ProcessKey, &str)> {
+        match self {
+            Self::KillProcess { process, comm, .. }
+            | Self::LowerPriority { process, comm, .. }
+            | Self::RestorePriority { process, comm, .. } => Some((*process, comm)),
+            Self::RestartService {
+                service, process, ..
+            } => process.map(|process| (process, service.as_str())),
+        }
+    }
+
     /// The process it is done to, where it names one.
     pub const fn process(&self) -> Option<ProcessKey> {
         match self {
@@ -102,6 +114,9 @@ pub struct Effect {
     pub finished: Time,
     /// How it went.
     pub result: EffectResult,
+    /// What was read back from the host when it was done: that it is as planned. Not yet that it helped.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verified: Option<String>,
     /// What would change the host back, where that is possible.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub undo: Option<Plan>,

@@ -74,6 +74,16 @@ pub enum Subject {
         /// That name.
         name: String,
     },
+    /// A `[[folder]]` of the configuration, by name.
+    Folder {
+        /// Its name.
+        name: String,
+    },
+    /// A `[[network]]` of the configuration, by name: a way out of this host.
+    Network {
+        /// Its name.
+        name: String,
+    },
 }
 
 impl Subject {
@@ -87,7 +97,7 @@ impl Subject {
     /// The name under which the configuration consents to acts on this subject, if it does.
     pub fn configured_name(&self) -> Option<&str> {
         match self {
-            Self::Service { name } => Some(name),
+            Self::Service { name } | Self::Folder { name } | Self::Network { name } => Some(name),
             Self::Process { group, .. } => group.as_deref(),
             Self::Host | Self::Peer { .. } | Self::Device { .. } => None,
         }
@@ -102,6 +112,8 @@ impl fmt::Display for Subject {
             Self::Process { process, comm, .. } => write!(f, "process {comm} [{}]", process.pid),
             Self::Peer { address } => write!(f, "peer {address}"),
             Self::Device { name } => write!(f, "device {name}"),
+            Self::Folder { name } => write!(f, "folder {name}"),
+            Self::Network { name } => write!(f, "network {name}"),
         }
     }
 }

@@ -185,6 +185,22 @@ pub struct Proposed {
     pub until: Time,
 }
 
+/// What an action changed and nobody has changed back yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Held {
+    /// The action.
+    pub action: String,
+    /// The `[[remedy]]` that allowed it.
+    pub rule: String,
+    /// What changes it back.
+    pub undo: Plan,
+    /// When that is done; none for when a person asks for it.
+    pub due: Option<Time>,
+    /// How often it was tried in vain.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub tries: u32,
+}
+
 /// A condition on a subject, with its evidence and its story so far.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Incident {
@@ -237,6 +253,9 @@ pub struct Incident {
     /// The person who has seen it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub acknowledged_by: Option<String>,
+    /// What was done about it and is still in force: a limit, a pause.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub held: Option<Box<Held>>,
     /// Its story, oldest first; at most [`Incident::STEPS`] lines, the first ones and the last ones.
     pub steps: Vec<Step>,
 }
@@ -277,6 +296,7 @@ impl Incident {
             rejected: None,
             flaps: 0,
             acknowledged_by: None,
+            held: None,
             steps: Vec::new(),
         }
     }

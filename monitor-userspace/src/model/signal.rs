@@ -7,7 +7,7 @@ use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::network::NetworkChange;
-use super::{Answers, Effect, IncidentId, ProcessKey, Time};
+use super::{Answers, Effect, IncidentId, ProcessKey, Subject, Time};
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -83,6 +83,24 @@ pub enum Request {
     Silence {
         /// What exactly.
         silence: Silence,
+    },
+    /// Do this to a subject, because a person says so.
+    Act {
+        /// The action.
+        action: String,
+        /// To whom. A process is found by its number and start; the name of its `[[process]]` entry is filled in by the core.
+        subject: Subject,
+        /// Only what this `[[remedy]]` allows; otherwise the first that names the action and the subject counts.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        rule: Option<String>,
+        /// Only say what would be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
+    /// Change back what was done about an incident and is still in force.
+    Undo {
+        /// Which.
+        incident: IncidentId,
     },
     /// Ends a silence before its time.
     Unsilence {

@@ -12,6 +12,9 @@ pub const INCIDENTS: usize = 512;
 /// Most incidents that are open at one time; beyond it what is found is counted and left out.
 pub const OPEN: usize = 2048;
 
+/// Most incidents about which something was done that is still in force; beyond it, the oldest is changed back.
+pub const HELD: usize = 128;
+
 /// Most silences in force at a time.
 pub const SILENCES: usize = 256;
 

@@ -263,6 +263,7 @@ impl State {
             result: EffectResult::Failed {
                 reason: reason.to_owned(),
             },
+            verified: None,
             undo: None,
         };
         self.effects.push_back(effect);
@@ -482,7 +483,10 @@ impl State {
         if self.halted.is_some() || !self.hot.journal.take_begun() {
             return;
         }
-        let again = recovery::restated(self.hot.engine.silences_in_force());
+        let again = recovery::restated(
+            self.hot.engine.silences_in_force(),
+            self.hot.engine.held(),
+        );
         if again.is_empty() {
             return;
         }

@@ -212,6 +212,7 @@ fn start_core(
     };
     let host: Arc<dyn Host> = Arc::new(LiveHost {
         commands: Arc::clone(commands),
+        journal: Arc::clone(core.journal),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;

@@ -7,7 +7,7 @@ mod people;
 mod safety;
 
 use super::{Config, History, Proposal, Schedules};
-use crate::model::Time;
+use crate::model::{Refusal, Time};
 
 /// A guard.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +16,8 @@ pub struct Guard {
     pub name: &'static str,
     /// What it refuses, in one line.
     pub summary: &'static str,
+    /// It is asked, too, when a person wants something done: what it guards against is not only what nobody asked for.
+    pub people: bool,
     /// Refuses, or not.
     pub ask: fn(&Asked<'_>, Time) -> Result<(), Refused>,
 }
@@ -67,89 +69,126 @@ pub const ALL: &[Guard] = &[
     Guard {
         name: "protected_subject",
         summary: "PID 1, kernel threads, the daemon, its ancestors and the names in `protected` are never touched",
+        people: true,
         ask: safety::protected_subject,
     },
     Guard {
         name: "identity",
         summary: "what a person allowed is refused when it would be done to something else by now",
+        people: true,
         ask: safety::identity,
     },
     Guard {
         name: "journal",
         summary: "nothing acts while the audit journal cannot be written",
+        people: true,
         ask: safety::journal,
     },
     Guard {
         name: "early_boot",
         summary: "nothing is destroyed before the machine has been up for `boot_grace`",
+        people: false,
         ask: calm::early_boot,
     },
     Guard {
         name: "silence",
         summary: "nothing is done to a subject that a person has silenced",
+        people: false,
         ask: people::silence,
     },
     Guard {
         name: "maintenance",
         summary: "nothing is done to a subject in its maintenance window",
+        people: false,
         ask: people::maintenance,
     },
     Guard {
         name: "evidence_lost",
         summary: "a destructive act is refused when events of its probe were lost since its evidence began",
+        people: false,
         ask: safety::evidence_lost,
     },
     Guard {
         name: "other_healer",
         summary: "who else repairs the subject is given time first; nothing is killed for lack of memory right after somebody else did",
+        people: false,
         ask: calm::other_healer,
     },
     Guard {
         name: "host_load",
         summary: "a symptom on a host that is overloaded is not the service's fault; nothing is started on one that thrashes",
+        people: false,
         ask: calm::host_load,
     },
     Guard {
         name: "in_flight",
         summary: "one action at a time on one target, and `concurrent` in all",
+        people: true,
         ask: limits::in_flight,
     },
     Guard {
         name: LIMIT,
         summary: "a target that reached its limit is given up, and tried once more each `half_open_after`",
+        people: false,
         ask: limits::limit,
     },
     Guard {
         name: "host_limit",
         summary: "no more actions in an hour than `host_limit_per_hour`, whatever they are for",
+        people: false,
         ask: limits::host_limit,
     },
     Guard {
         name: "cooldown",
         summary: "the wait between actions on one target doubles from `backoff_initial` to `backoff_max`",
+        people: false,
         ask: limits::cooldown,
     },
     Guard {
         name: "blast_radius",
         summary: "no more actions on a `[[group]]` than its `max_acts`, and never more of it out of service than `max_share`",
+        people: true,
         ask: limits::blast_radius,
     },
     Guard {
         name: "circuit_breaker",
         summary: "a rule's action that did not help `breaker_after` times in a row rests for `breaker_open`, then is tried once",
+        people: false,
         ask: limits::circuit_breaker,
     },
     Guard {
         name: APPROVAL,
         summary: "a person must allow it: the rule says so, or the action has helped too seldom (`propose_below`)",
+        people: false,
         ask: people::approval,
     },
     Guard {
         name: DRY_RUN,
         summary: "only says what would have been done: everywhere, for the rule, or for the subject",
+        people: true,
         ask: people::dry_run,
     },
 ];
+
+/// Whether something may be changed back.
+pub(super) fn may_be_undone(
+    undoing: &super::Undoing<'_>,
+    config: &Config,
+    now: Time,
+) -> Result<(), Refusal> {
+    let say = |guard: &str| {
+        let guard = guard.to_owned();
+        move |refused: Refused| Refusal {
+            guard,
+            reason: refused.reason,
+            retry_at: refused.retry_at,
+        }
+    };
+    let subject = &undoing.incident.subject;
+    safety::untouched(&undoing.plan, subject, undoing.world, config)
+        .map_err(say("protected_subject"))?;
+    safety::halted(undoing.halted, now).map_err(say("journal"))
+}
 
 #[cfg(test)]
 mod tests;

@@ -48,6 +48,10 @@ pub struct Rung {
     pub nice: i32,
     /// A person must allow it, within this time.
     pub approval: Option<Duration>,
+    /// After this time, what it changed is changed back; none for when a person asks for it.
+    pub undo_after: Option<Duration>,
+    /// What is said to this action alone: `with`. Its action has found it to make sense.
+    pub with: toml::Table,
 }
 
 impl Remedy {

@@ -6,8 +6,10 @@ use std::path::Path;
 
 use super::journal::{self, Entry, Report};
 use crate::model::incident::StepKind;
-use crate::model::view::{INCIDENTS, SILENCES};
-use crate::model::{Effect, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time};
+use crate::model::view::{HELD, INCIDENTS, SILENCES};
+use crate::model::{
+    Effect, EffectResult, Held, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time,
+};
 
 #[cfg(test)]
 mod tests;
@@ -56,15 +58,19 @@ impl Recovered {
     }
 }
 
-/// What a new file of the journal has to have again, since the one that has it goes some day: these silences, in force.
-pub fn restated(silences: &[Silence]) -> Vec<Entry> {
+/// What a new file of the journal has to have again, since the one that has it goes some day: silences in force, and incidents about which
+/// something was done that still is.
+pub fn restated(silences: &[Silence], held: impl Iterator<Item = Incident>) -> Vec<Entry> {
     let again = silences.iter().map(|silence| Entry::Person {
         by: silence.by.clone(),
         request: Request::Silence {
             silence: silence.clone(),
         },
     });
-    again.collect()
+    let held = held.map(|incident| Entry::Incident {
+        incident: Box::new(incident),
+    });
+    again.chain(held).collect()
 }
 
 /// An action of an earlier run.
@@ -102,6 +108,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
         ..Recovered::default()
     };
     let mut actions: Vec<PastAction> = Vec::new();
+    let mut changed = Changed::default();
     let mut silences = Silences::default();
     // Wall clock to today's monotonic clock: the only one that means something across a reboot.
     let today = |then_unix_ns: i64| {
@@ -133,6 +140,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 let id = incident.id;
                 recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
                 keep(&mut incidents, shift, *incident);
+                changed.intent(id, &rule, undo);
                 let at = today(line.unix_ns);
                 if !undo {
                     actions.push(PastAction {
@@ -152,10 +160,14 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                     },
                 );
             }
-            Entry::Effect {
-                effect: Effect { incident, .. },
-            } => {
-                pending.remove(&incident);
+            Entry::WillChange {
+                incident,
+                action,
+                undo,
+            } => changed.will(incident, action, undo),
+            Entry::Effect { effect } => {
+                pending.remove(&effect.incident);
+                changed.effect(effect);
             }
             Entry::Incident { incident } => {
                 let id = incident.id;
@@ -165,6 +177,9 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 {
                     let at = today(line.unix_ns);
                     last.judged.get_or_insert((outcome, at));
+                }
+                if incident.is_over() {
+                    changed.over(id);
                 }
                 keep(&mut incidents, shift, *incident);
             }
@@ -177,8 +192,13 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
-        while incidents.len() > INCIDENTS {
-            incidents.pop_first();
+        while incidents.len() > INCIDENTS + HELD {
+            let mut all = incidents.iter();
+            let oldest = all.find(|(_, (_, incident))| incident.held.is_none());
+            let Some(oldest) = oldest.map(|(id, _)| *id) else {
+                break;
+            };
+            incidents.remove(&oldest);
         }
         if actions.len() > 2 * INCIDENTS {
             actions.drain(..INCIDENTS);
@@ -192,7 +212,71 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     recovered.next_silence = silences.highest.saturating_add(1);
     let over = |(shift, incident)| ended(incident, shift, now);
     recovered.incidents = incidents.into_values().map(over).collect();
+    changed.into_incidents(&mut recovered.incidents, now);
     Ok(recovered)
+}
+
+/// What was changed on the host, and that the core had not said yet what is to become of.
+#[derive(Default)]
+struct Changed {
+    rules: BTreeMap<IncidentId, (String, bool)>,
+    left: BTreeMap<IncidentId, Held>,
+}
+
+impl Changed {
+    fn intent(&mut self, id: IncidentId, rule: &str, undo: bool) {
+        self.rules.insert(id, (rule.to_owned(), undo));
+        while self.rules.len() > INCIDENTS {
+            self.rules.pop_first();
+        }
+    }
+
+    fn will(&mut self, id: IncidentId, action: String, undo: Plan) {
+        let rule = self.rules.get(&id).map(|(rule, _)| rule.clone());
+        let held = Held {
+            action,
+            rule: rule.unwrap_or_default(),
+            undo,
+            due: None,
+            tries: 0,
+        };
+        self.left.insert(id, held);
+        while self.left.len() > HELD {
+            self.left.pop_first();
+        }
+    }
+
+    fn effect(&mut self, effect: Effect) {
+        let id = effect.incident;
+        let undoes = self.rules.get(&id).is_some_and(|(_, undo)| *undo);
+        match effect.undo {
+            // What an undo leaves is what it left before, where it failed.
+            _ if undoes => {
+                if !matches!(effect.result, EffectResult::Failed { .. }) {
+                    self.left.remove(&id);
+                }
+            }
+            Some(undo) => self.will(id, effect.action, undo),
+            None => {
+                self.left.remove(&id);
+            }
+        }
+    }
+
+    /// The core has decided: what is still in force stands in the incident.
+    fn over(&mut self, id: IncidentId) {
+        self.left.remove(&id);
+    }
+
+    /// The daemon ended in the midst of it: it is changed back at once.
+    fn into_incidents(mut self, incidents: &mut [Incident], now: Time) {
+        for incident in incidents {
+            if let Some(left) = self.left.remove(&incident.id) {
+                let due = Some(now);
+                incident.held = Some(Box::new(Held { due, ..left }));
+            }
+        }
+    }
 }
 
 /// With its times on today's clock, and over.
@@ -228,7 +312,11 @@ impl Silences {
             Request::Unsilence { id } => {
                 self.in_force.remove(&id);
             }
-            Request::Approve { .. } | Request::Reject { .. } | Request::Acknowledge { .. } => {}
+            Request::Approve { .. }
+            | Request::Reject { .. }
+            | Request::Acknowledge { .. }
+            | Request::Act { .. }
+            | Request::Undo { .. } => {}
         }
     }
 }
@@ -250,6 +338,9 @@ fn move_times(incident: &mut Incident, shift: i64) {
     incident.closed = incident.closed.map(moved);
     incident.evidence.seen = moved(incident.evidence.seen);
     incident.evidence.since = moved(incident.evidence.since);
+    if let Some(held) = &mut incident.held {
+        held.due = held.due.map(moved);
+    }
     for step in &mut incident.steps {
         step.at = moved(step.at);
     }

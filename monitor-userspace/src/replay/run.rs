@@ -224,6 +224,7 @@ fn not_done(incident: IncidentId, action: &str, at: Time) -> Effect {
         result: EffectResult::Refused {
             reason: NOT_DONE.to_owned(),
         },
+        verified: None,
         undo: None,
     }
 }

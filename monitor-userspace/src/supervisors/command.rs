@@ -318,6 +318,14 @@ impl Commands {
         Ok(Restarted { acted, ..started })
     }
 
+    /// The main process of a service; none when it does not run.
+    pub fn running(&self, name: &str) -> Result<Option<ProcessKey>, HostError> {
+        let managed = lock(&self.services).get(name).cloned();
+        let managed = managed.ok_or_else(|| HostError::NoService(name.to_owned()))?;
+        let process = lock(&managed).held.as_ref().map(Held::process);
+        Ok(process.filter(|process| procfs::runs(*process)))
+    }
+
     /// Stops a service for good.
     pub fn stop(&self, name: &str, grace: Duration) {
         let Some(managed) = lock(&self.services).get(name).cloned() else {

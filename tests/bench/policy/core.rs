@@ -206,6 +206,7 @@ impl Core {
             result: EffectResult::Done {
                 detail: "ended by SIGKILL".to_owned(),
             },
+            verified: None,
             undo: None,
         };
         self.observe(&Signal::Effect { effect });

@@ -93,6 +93,7 @@ fn obey(view: &mut View, by: &str, request: Request) {
         Request::Approve { incident } => step(&incident, StepKind::Approved),
         Request::Reject { incident } => step(&incident, StepKind::Rejected),
         Request::Acknowledge { incident } => step(&incident, StepKind::Acknowledged),
+        Request::Act { .. } | Request::Undo { .. } => {}
         Request::Silence { silence } => view.silences.push(silence),
         Request::Unsilence { id } => view.silences.retain(|silence| silence.id != id),
     }

@@ -147,6 +147,7 @@ impl Book {
                 }
             }
             Entry::Person { .. }
+            | Entry::WillChange { .. }
             | Entry::Resumed
             | Entry::StormEnding { .. }
             | Entry::ServiceStarted { .. }
@@ -329,7 +330,10 @@ pub(super) fn name_of(incident: &Incident) -> (Cow<'_, str>, Option<&str>) {
     let comm = incident.evidence.comm.as_deref();
     match &incident.subject {
         Subject::Host => ("host".into(), comm),
-        Subject::Service { name } | Subject::Device { name } => (name.into(), comm),
+        Subject::Service { name }
+        | Subject::Device { name }
+        | Subject::Folder { name }
+        | Subject::Network { name } => (name.into(), comm),
         Subject::Process {
             comm,
             group: Some(group),

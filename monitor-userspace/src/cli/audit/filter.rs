@@ -124,9 +124,19 @@ impl<'a> Facts<'a> {
                 outcome: of_act().outcome.or(at_once(&effect.result)),
                 ..of_act()
             },
+            Entry::WillChange {
+                incident, action, ..
+            } => Self {
+                action: Some(action),
+                incident: Some(incident.0),
+                ..of_act()
+            },
             Entry::Person { by, request } => Self {
                 on: match request {
                     Request::Silence { silence } => Some(silence.on.as_str().into()),
+                    Request::Act { subject, .. } => {
+                        subject.configured_name().map(|name| name.to_owned().into())
+                    }
                     _ => about_case().on,
                 },
                 incident: incident_of(request),
@@ -164,8 +174,9 @@ pub(super) const fn incident_of(request: &Request) -> Option<u64> {
     match request {
         Request::Approve { incident }
         | Request::Reject { incident }
-        | Request::Acknowledge { incident } => Some(incident.0),
-        Request::Silence { .. } | Request::Unsilence { .. } => None,
+        | Request::Acknowledge { incident }
+        | Request::Undo { incident } => Some(incident.0),
+        Request::Silence { .. } | Request::Unsilence { .. } | Request::Act { .. } => None,
     }
 }
 

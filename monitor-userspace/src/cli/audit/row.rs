@@ -179,6 +179,16 @@ fn request_words(request: &Request) -> String {
             )
         }
         Request::Unsilence { id } => format!("ends silence {id}"),
+        Request::Act {
+            action,
+            subject,
+            dry_run,
+            ..
+        } => {
+            let dry = if *dry_run { " (dry run)" } else { "" };
+            format!("asks for {action} on {subject}{dry}")
+        }
+        Request::Undo { .. } => "wants it undone".to_owned(),
     }
 }
 
@@ -199,6 +209,10 @@ fn other_words(entry: &Entry) -> String {
             let does = if *enforce { "kills" } else { "reports" };
             format!("arms {guard} on {target}: {does} over {limit}")
         }
+        Entry::WillChange { action, undo, .. } => format!(
+            "{action} begins; what changes it back: {}",
+            crate::cli::proposal::plan(undo)
+        ),
         Entry::ServiceStarted { service, command } => {
             format!("starts service {service}: {}", command.join(" "))
         }

@@ -107,6 +107,7 @@ impl Site {
             acted: done.then(|| at(millis + 5)),
             finished: at(millis + 10),
             result,
+            verified: None,
             undo: None,
         };
         self.write(millis + 10, Entry::Effect { effect });

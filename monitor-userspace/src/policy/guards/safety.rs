@@ -4,23 +4,26 @@ use std::time::Duration;
 
 use super::{Asked, Refused, refuse};
 use crate::model::action::Risk;
-use crate::model::{Plan, Subject, Time};
+use crate::model::{Plan, Subject, Time, World};
+use crate::policy::Config;
 
 pub(super) fn protected_subject(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
     let ask = asked.proposal;
+    untouched(&ask.plan, &ask.incident.subject, ask.world, asked.config)
+}
+
+/// Refuses what is never touched, whatever for.
+pub(super) fn untouched(
+    plan: &Plan,
+    subject: &Subject,
+    world: &World,
+    config: &Config,
+) -> Result<(), Refused> {
     // A restart ends nothing but the service's own process, which is compared with what runs at the last moment.
-    let (process, comm) = match &ask.plan {
-        Plan::KillProcess { process, comm, .. }
-        | Plan::LowerPriority { process, comm, .. }
-        | Plan::RestorePriority { process, comm, .. } => (*process, comm.as_str()),
-        Plan::RestartService {
-            service,
-            process: Some(process),
-            ..
-        } => (*process, service.as_str()),
-        Plan::RestartService { process: None, .. } => return Ok(()),
+    let Some((process, comm)) = plan.protects() else {
+        return Ok(());
     };
-    if process.pid <= 2 || ask.world.protected_pids.contains(&process.pid) {
+    if process.pid <= 2 || world.protected_pids.contains(&process.pid) {
         return refuse(
             format!(
                 "{comm} [{}] is never touched: it is init, a kernel thread, or the monitor itself or its parent",
@@ -30,14 +33,14 @@ pub(super) fn protected_subject(asked: &Asked<'_>, _: Time) -> Result<(), Refuse
         );
     }
     // A service is run by us, as the configuration says, whatever its program is called.
-    let ours = matches!(ask.incident.subject, Subject::Service { .. });
+    let ours = matches!(subject, Subject::Service { .. });
     if !ours && super::super::PROTECTED.contains(&comm) {
         return refuse(
             format!("{comm} is never touched: without it nobody gets in, or nothing runs"),
             None,
         );
     }
-    if !ours && asked.config.protected.iter().any(|name| name == comm) {
+    if !ours && config.protected.iter().any(|name| name == comm) {
         return refuse(format!("{comm} is protected by [policy] protected"), None);
     }
     Ok(())
@@ -58,7 +61,11 @@ pub(super) fn identity(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
 }
 
 pub(super) fn journal(asked: &Asked<'_>, now: Time) -> Result<(), Refused> {
-    match asked.proposal.halted {
+    halted(asked.proposal.halted, now)
+}
+
+pub(super) fn halted(halted: Option<&str>, now: Time) -> Result<(), Refused> {
+    match halted {
         Some(why) => refuse(why, Some(now.after(Duration::from_secs(5)))),
         None => Ok(()),
     }

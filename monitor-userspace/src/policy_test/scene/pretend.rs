@@ -35,6 +35,7 @@ impl Scene {
             acted,
             finished: self.now,
             result,
+            verified: None,
             undo,
         };
         self.signal(&Signal::Effect { effect });

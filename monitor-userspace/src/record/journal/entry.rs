@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::model::{Effect, Incident, Plan, Request};
+use crate::model::{Effect, Incident, IncidentId, Plan, Request};
 
 /// What stands in a line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +41,15 @@ pub enum Entry {
         /// It changes back what an action before it changed.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         undo: bool,
+    },
+    /// An action is about to change the host, and this is what will change it back. Written by the action itself, after its intent.
+    WillChange {
+        /// The incident it is for.
+        incident: IncidentId,
+        /// The action.
+        action: String,
+        /// What changes it back.
+        undo: Plan,
     },
     /// A person asked for something.
     Person {

@@ -182,8 +182,8 @@ fn silences_that_are_written_again_outlive_the_file_that_had_them() {
         reason: "upgrade".to_owned(),
     };
     let in_force = [silence];
-    assert!(restated(&[]).is_empty());
-    write(restated(&in_force));
+    assert!(restated(&[], std::iter::empty()).is_empty());
+    write(restated(&in_force, std::iter::empty()));
     assert!(!journal.take_begun(), "it is in the first file");
     let told = || {
         let recovered = recover(&folder, Time::default(), 0).expect("it reads");
@@ -192,7 +192,7 @@ fn silences_that_are_written_again_outlive_the_file_that_had_them() {
     for _ in 0..4 {
         write(vec![Entry::Resumed]);
         assert!(journal.take_begun());
-        write(restated(&in_force));
+        write(restated(&in_force, std::iter::empty()));
         assert_eq!(told(), in_force);
     }
     for _ in 0..2 {
