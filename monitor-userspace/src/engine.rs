@@ -68,7 +68,7 @@ pub enum Order {
     Execute {
         /// Consent to exactly this.
         permit: Permit,
-        /// The incident, for the journal.
+        /// The incident, for the journal; without what was frozen, which stands in the next line about it.
         incident: Box<Incident>,
     },
 }

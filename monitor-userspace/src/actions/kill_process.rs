@@ -75,8 +75,9 @@ fn still_called(
     comm: &str,
     named: bool,
 ) -> Result<(), HostError> {
-    match target.name() {
-        Some(found) if named && found != comm => Err(HostError::Renamed {
+    // Not read where it does not matter: that takes longer than the signal.
+    match named.then(|| target.name()).flatten() {
+        Some(found) if found != comm => Err(HostError::Renamed {
             process,
             found,
             meant: comm.to_owned(),

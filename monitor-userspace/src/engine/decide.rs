@@ -372,11 +372,19 @@ impl Engine {
         });
         self.acts.insert(id, act);
         self.changed = true;
-        if let Some(incident) = self.book.get(id) {
-            orders.push(Order::Execute {
-                permit,
-                incident: Box::new(incident.clone()),
-            });
+        self.order(id, permit, orders);
+    }
+
+    /// Has a permit carried out. What was frozen is long to copy, and in the line about the incident.
+    pub(super) fn order(&mut self, id: IncidentId, permit: Permit, orders: &mut Vec<Order>) {
+        let incident = self.book.change(id, |incident| {
+            let frozen = incident.evidence.frozen.take();
+            let copy = Box::new(incident.clone());
+            incident.evidence.frozen = frozen;
+            copy
+        });
+        if let Some(incident) = incident {
+            orders.push(Order::Execute { permit, incident });
         }
     }
 

@@ -270,12 +270,7 @@ impl Engine {
             incident.step(now, StepKind::Decided, line);
         });
         self.acts.insert(id, act);
-        if let Some(incident) = self.book.get(id) {
-            orders.push(Order::Execute {
-                permit,
-                incident: Box::new(incident.clone()),
-            });
-        }
+        self.order(id, permit, orders);
     }
 
     /// What was changed is changed back, or could not be: on to the next rung.

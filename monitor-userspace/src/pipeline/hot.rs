@@ -200,13 +200,8 @@ impl State {
                     self.hot.logs.ask(&incident);
                     self.write_incident(incident);
                 }
-                Order::Execute {
-                    permit,
-                    mut incident,
-                } => {
+                Order::Execute { permit, incident } => {
                     let id = incident.id;
-                    // Long to write, and on the way to the act: the next line about the incident has it.
-                    incident.evidence.frozen = None;
                     self.execute(permit, incident);
                     self.ask_about(id);
                 }
