@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "decisions/before.rs"]
 mod before;
+#[path = "decisions/called_off.rs"]
+mod called_off;
 #[path = "decisions/cascades.rs"]
 mod cascades;
 #[path = "decisions/connections.rs"]

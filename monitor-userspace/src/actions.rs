@@ -265,7 +265,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Reused(_)
         | HostError::Replaced { .. }
         | HostError::Renamed { .. }
-        | HostError::OtherCommand(_) => EffectResult::Refused { reason },
+        | HostError::OtherCommand(_)
+        | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }
 }

@@ -90,6 +90,8 @@ struct Act {
     granted: Time,
     /// It was said that it hangs.
     hangs: bool,
+    /// It is not to go on, if it still can be stopped.
+    called_off: bool,
     effect: Option<Effect>,
     cleared: Option<(Time, String)>,
     /// When the condition was last seen anew while the act was under way.
@@ -144,6 +146,10 @@ pub struct Engine {
     pending: BTreeMap<(&'static str, Subject), Pending>,
     clearing: BTreeMap<IncidentId, Clearing>,
     acts: BTreeMap<IncidentId, Act>,
+    /// Acts that are not to go on, for the pipeline to take, and why.
+    called_off: Vec<(IncidentId, String)>,
+    /// What people or the configuration say has changed: acts under way are looked at again.
+    said_anew: bool,
     /// Incidents whose ladder was tried to its end, and when it is begun anew.
     exhausted: BTreeMap<IncidentId, Time>,
     learned: Learned,
@@ -177,6 +183,8 @@ impl Engine {
             pending: BTreeMap::new(),
             clearing: BTreeMap::new(),
             acts: BTreeMap::new(),
+            called_off: Vec::new(),
+            said_anew: false,
             exhausted: BTreeMap::new(),
             learned: Learned::default(),
             answered: BTreeMap::new(),
@@ -240,6 +248,7 @@ impl Engine {
             .protected_pids
             .clone_from(&settings.protected_pids);
         self.settings = settings;
+        self.said_anew = true;
         self.changed = true;
     }
 
@@ -307,6 +316,7 @@ impl Engine {
         self.settle(now, orders);
         self.lift(now, orders);
         self.pass_schedules(now);
+        self.look_again(now);
         let ids: Vec<IncidentId> = self.acts.keys().copied().collect();
         for id in ids {
             self.judge(id, now, orders);
@@ -346,7 +356,44 @@ impl Engine {
     /// Windows and silences begin and end.
     fn pass_schedules(&mut self, now: Time) {
         let ahead = self.world.wall_ahead;
-        self.changed |= self.policy.schedules_mut().pass(now, ahead);
+        let passed = self.policy.schedules_mut().pass(now, ahead);
+        self.changed |= passed;
+        self.said_anew |= passed;
+    }
+
+    /// What people or the configuration say has changed: is what is under way still wanted?
+    fn look_again(&mut self, now: Time) {
+        if !std::mem::take(&mut self.said_anew) {
+            return;
+        }
+        let unwanted = self.acts.iter().filter_map(|(id, act)| {
+            let incident = self.book.get(*id)?;
+            if manual::is_wish(incident) {
+                return None;
+            }
+            let remedy = self.rules.all().iter().find(|it| it.name == act.rule);
+            let why = self.policy.no_longer(incident, remedy, &self.world, now)?;
+            Some((*id, why))
+        });
+        for (id, why) in unwanted.collect::<Vec<_>>() {
+            self.call_off(id, &why);
+        }
+    }
+
+    /// An act is not to go on, if it still can be stopped: one that waits out the grace after SIGTERM can be.
+    fn call_off(&mut self, id: IncidentId, why: &str) {
+        let Some(act) = self.acts.get_mut(&id) else {
+            return;
+        };
+        if act.effect.is_none() && !act.undo && !act.called_off {
+            act.called_off = true;
+            self.called_off.push((id, why.to_owned()));
+        }
+    }
+
+    /// Acts that are not to go on, since this was last asked, and why.
+    pub fn take_called_off(&mut self) -> Vec<(IncidentId, String)> {
+        std::mem::take(&mut self.called_off)
     }
 
     /// An action that does not come back stays under way, since nobody knows what it has done; a person is told.

@@ -73,6 +73,9 @@ pub enum HostError {
         /// What it was called.
         meant: String,
     },
+    /// What people or the configuration say has changed since the act began.
+    #[error("called off after SIGTERM: {0}")]
+    CalledOff(String),
     /// This host has no way to do that.
     #[error("this host cannot {0}")]
     Unable(&'static str),
@@ -126,6 +129,11 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         _undo: &Plan,
     ) -> Result<(), HostError> {
         Err(HostError::Unable("write down what would change it back"))
+    }
+
+    /// Why what is being done about an incident is not to go on; none while it is. Asked before each further step of an act that waits.
+    fn called_off(&self, _incident: IncidentId) -> Option<String> {
+        None
     }
 
     /// `CLOCK_MONOTONIC`.

@@ -401,6 +401,26 @@ impl Policy {
         refused.map_or(Ok(()), |(guard, refused)| Err(refusing(guard, refused)))
     }
 
+    /// Why an act that was permitted and is not done yet should not go on: what people have said since, and the configuration as it is by
+    /// now. `remedy` is the rule that allowed it, where there still is one.
+    pub fn no_longer(
+        &self,
+        incident: &Incident,
+        remedy: Option<&Remedy>,
+        world: &World,
+        now: Time,
+    ) -> Option<String> {
+        let Some(remedy) = remedy else {
+            return Some("its rule is no longer configured".to_owned());
+        };
+        let name = incident.subject.configured_name();
+        let named = name.and_then(|name| world.named.get(name));
+        if self.config.dry_run || remedy.dry_run || named.is_some_and(|named| named.dry_run) {
+            return Some("dry run since then".to_owned());
+        }
+        guards::people_say(&self.schedules, incident, now)
+    }
+
     /// Permits to change back what an action changed: because it did not help, because its time is over, because a person says so. Only what never
     /// may be touched and a journal that cannot be written stand in the way of that: the act that is undone was permitted.
     pub fn undo(&self, undoing: Undoing<'_>, now: Time) -> Result<Permit, Refusal> {

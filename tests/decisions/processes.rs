@@ -292,8 +292,8 @@ impl Host for Stubborn {
 #[test]
 fn a_process_is_asked_first_and_killed_only_when_it_stays() {
     for (grace, expected) in [
-        ("5s", vec!["TERM", "wait", "KILL", "release", "wait", "wait"]),
-        ("0s", vec!["KILL", "release", "wait", "wait"]),
+        ("5s", vec!["TERM", "wait", "KILL", "release", "wait"]),
+        ("0s", vec!["KILL", "release", "wait"]),
     ] {
         let mut scene = Scene::new(&RUNAWAY.replace(
             "action = \"kill_process\"",
@@ -312,7 +312,10 @@ fn a_process_is_asked_first_and_killed_only_when_it_stays() {
             matches!(effect.result, EffectResult::Done { .. }),
             "{effect:?}"
         );
-        assert_eq!(*host.0.lock().expect("nobody panics with it"), expected);
+        // The grace is waited out in many looks.
+        let mut done = host.0.lock().expect("nobody panics with it").clone();
+        done.dedup();
+        assert_eq!(done, expected);
     }
 }
 

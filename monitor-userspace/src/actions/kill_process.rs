@@ -26,6 +26,8 @@ pub const SPEC: Spec = Spec {
     verify,
 };
 
+/// How soon an act that is called off ends, at the latest.
+const SLICE: Duration = Duration::from_millis(100);
 /// How long a process may take to die of SIGKILL before it counts as stuck in the kernel.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -91,10 +93,29 @@ fn execute(permit: &Permit, struck: Option<Struck>, host: &dyn Host) -> Executed
         Ok(struck) => struck,
         Err(result) => return Executed::nothing(result),
     };
-    Executed::at(struck.acted, finish(permit, &struck))
+    Executed::at(struck.acted, finish(permit, &struck, host))
 }
 
-fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
+/// Waits out the grace, but for what is called off meanwhile.
+fn left_within(
+    target: &dyn Opened,
+    grace: Duration,
+    called_off: &dyn Fn() -> Option<String>,
+) -> Result<bool, HostError> {
+    let mut left = grace;
+    loop {
+        let slice = left.min(SLICE);
+        if target.wait(slice)? {
+            return Ok(true);
+        }
+        left = left.saturating_sub(slice);
+        if left.is_zero() || called_off().is_some() {
+            return Ok(false);
+        }
+    }
+}
+
+fn finish(permit: &Permit, struck: &Struck, host: &dyn Host) -> EffectResult {
     let Plan::KillProcess {
         process,
         comm,
@@ -109,8 +130,12 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
     let who = format!("{comm} [{}]", process.pid);
     let result = (|| {
         if !term_grace.is_zero() {
-            if struck.target.wait(*term_grace)? {
+            let called_off = || host.called_off(permit.incident());
+            if left_within(struck.target.as_ref(), *term_grace, &called_off)? {
                 return Ok(format!("{who} left on SIGTERM"));
+            }
+            if let Some(why) = called_off() {
+                return Err(HostError::CalledOff(why));
             }
             // It may have become another program on SIGTERM, which nobody meant.
             still_called(struck.target.as_ref(), *process, comm, *named)?;
@@ -131,6 +156,7 @@ fn finish(permit: &Permit, struck: &Struck) -> EffectResult {
         Err(HostError::Gone(_)) => EffectResult::Done {
             detail: format!("{who} has left"),
         },
+        Err(error @ HostError::CalledOff(_)) => refused(&error),
         Err(error) => EffectResult::Failed {
             reason: error.to_string(),
         },

@@ -325,6 +325,7 @@ impl Engine {
             undo: false,
             granted: now,
             hangs: false,
+            called_off: false,
             effect: None,
             cleared: None,
             raised: None,

@@ -248,7 +248,9 @@ impl Engine {
         orders: &mut Vec<Order>,
     ) {
         if let Some(act) = self.acts.get_mut(&id) {
+            let why = format!("no longer needed: {because}");
             act.cleared = Some((seen, because));
+            self.call_off(id, &why);
             self.judge(id, now, orders);
         } else {
             self.resolve(id, None, seen, &because, orders);

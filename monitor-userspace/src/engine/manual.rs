@@ -127,6 +127,7 @@ impl Engine {
             undo: false,
             granted: now,
             hangs: false,
+            called_off: false,
             effect: None,
             cleared: None,
             raised: None,
@@ -137,8 +138,7 @@ impl Engine {
             .decide_for_person(proposal, now)
             .map_err(|refusing| refusing.refusal)?;
         let rule = remedy.name.clone();
-        self.book
-            .change(id, |incident| incident.rule = Some(rule));
+        self.book.change(id, |incident| incident.rule = Some(rule));
         self.permitted(id, (permit, act), now, orders);
         Ok(())
     }

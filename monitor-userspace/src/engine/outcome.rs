@@ -91,7 +91,10 @@ impl Engine {
                 (incident.severity, incident.severity)
             },
         };
-        let outcome = verify::judge(known, now);
+        let outcome = match verify::judge(known, now) {
+            Some(Outcome::Refused) if act.called_off => Some(called_off(act, effect)),
+            outcome => outcome,
+        };
         let Some(act) = outcome
             .or(act.cleared.as_ref().map(|_| Outcome::NoEffect))
             .and_then(|_| self.acts.remove(&id))
@@ -245,6 +248,7 @@ impl Engine {
             undo: true,
             granted: now,
             hangs: false,
+            called_off: false,
             effect: None,
             cleared: None,
             raised: None,
@@ -333,6 +337,15 @@ impl Engine {
         if let Some(incident) = self.book.get(id) {
             orders.push(Order::Record(Box::new(incident.clone())));
         }
+    }
+}
+
+/// What an act was worth that did not go on: it helped already, or a guard stopped it.
+fn called_off(act: &Act, effect: &Effect) -> Outcome {
+    let cleared = act.cleared.as_ref().map(|(seen, _)| *seen);
+    match (cleared, effect.acted) {
+        (Some(cleared), Some(acted)) if cleared >= acted => Outcome::Fixed,
+        _ => Outcome::Refused,
     }
 }
 

@@ -58,6 +58,8 @@ impl Engine {
             Request::Undo { incident } => self.asked_to_undo(*incident, by, now),
             Request::Silence { silence } => {
                 self.policy.schedules_mut().add(silence.clone());
+                self.said_anew = true;
+                self.look_again(now);
             }
             Request::Unsilence { id } => {
                 if self.policy.schedules_mut().remove(*id) {

@@ -136,7 +136,7 @@ pub enum EffectResult {
         /// What, why, what to do.
         reason: String,
     },
-    /// The target was not the one the permit names (gone, or its PID used again): nothing was touched.
+    /// The target was not the one the permit names (gone, or its PID used again), or it was called off: nothing more was done.
     Refused {
         /// Why.
         reason: String,

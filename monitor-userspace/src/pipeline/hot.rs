@@ -16,6 +16,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use super::hands::{Hands, Job};
 use super::inbox::{Delivered, Message};
 use super::knowing::Knowing;
+use super::live_host::CalledOff;
 use super::logs::Logs;
 use super::once::Once;
 use super::people::Taken;
@@ -57,6 +58,8 @@ pub(super) struct Hot {
     pub(super) inbox: Delivered,
     pub(super) hands: Hands,
     pub(super) host: Arc<dyn Host>,
+    /// Acts that are not to go on.
+    pub(super) called_off: Arc<CalledOff>,
     pub(super) journal: Arc<Journal>,
     /// Asks for the journal to be forced to the disk.
     pub(super) sync: SyncSender<()>,
@@ -208,6 +211,9 @@ impl State {
             }
         }
         self.orders = orders;
+        for (id, why) in self.hot.engine.take_called_off() {
+            self.hot.called_off.add(id, why);
+        }
     }
 
     /// Asks who an incident is about, and what its log says. Wakes other threads, so never on the way to an act.
@@ -353,6 +359,7 @@ impl State {
             match message {
                 Message::Signal { at, signal } => {
                     if let Signal::Effect { effect } = signal.as_ref() {
+                        self.hot.called_off.forget(effect.incident);
                         self.write(vec![Entry::Effect {
                             effect: effect.clone(),
                         }]);

@@ -1,6 +1,7 @@
 //! The real host, as actions see it.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::host::signals::Held;
@@ -14,6 +15,26 @@ use crate::supervisors::command::Commands;
 pub(super) struct LiveHost {
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
+    pub(super) called_off: Arc<CalledOff>,
+}
+
+/// Acts that are not to go on, by incident, while they are under way.
+#[derive(Debug, Default)]
+pub(super) struct CalledOff(Mutex<BTreeMap<IncidentId, String>>);
+
+impl CalledOff {
+    /// There are never more than acts under way: each is forgotten when its effect is known.
+    pub(super) fn add(&self, id: IncidentId, why: String) {
+        self.lock().insert(id, why);
+    }
+
+    pub(super) fn forget(&self, id: IncidentId) {
+        self.lock().remove(&id);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<IncidentId, String>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 impl Host for LiveHost {
@@ -52,6 +73,10 @@ impl Host for LiveHost {
             // What is changed may outlive a power cut: so must this.
             .and_then(|()| self.journal.sync());
         written.map_err(|error| HostError::Journal(error.to_string()))
+    }
+
+    fn called_off(&self, incident: IncidentId) -> Option<String> {
+        self.called_off.lock().get(&incident).cloned()
     }
 
     fn now(&self) -> Time {

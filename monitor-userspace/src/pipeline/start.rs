@@ -16,7 +16,7 @@ use super::hot::{self, Hot};
 use super::inbox::{Delivered, Inbox, Message, inbox};
 use super::kernel_view::LiveKernel;
 use super::knowing::{Knowing, Known};
-use super::live_host::LiveHost;
+use super::live_host::{CalledOff, LiveHost};
 use super::logs::Logs;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
@@ -210,9 +210,11 @@ fn start_core(
         let (journal, inbox) = (Arc::clone(core.journal), inbox.clone());
         thread("journal").spawn(move || force(&to_sync, &journal, &inbox))
     };
+    let called_off = Arc::<CalledOff>::default();
     let host: Arc<dyn Host> = Arc::new(LiveHost {
         commands: Arc::clone(commands),
         journal: Arc::clone(core.journal),
+        called_off: Arc::clone(&called_off),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;
@@ -236,6 +238,7 @@ fn start_core(
         inbox: core.delivered,
         hands: Hands::start(&host, inbox).map_err(system("start a thread"))?,
         host,
+        called_off,
         journal: Arc::clone(core.journal),
         sync,
         board: Arc::clone(core.view),

@@ -7,7 +7,7 @@ mod people;
 mod safety;
 
 use super::{Config, History, Proposal, Schedules};
-use crate::model::{Refusal, Time};
+use crate::model::{Incident, Refusal, Time};
 
 /// A guard.
 #[derive(Clone, Copy, Debug)]
@@ -169,6 +169,13 @@ pub const ALL: &[Guard] = &[
         ask: people::dry_run,
     },
 ];
+
+/// What people have said against anything being done about an incident: a silence, a maintenance window.
+pub(super) fn people_say(schedules: &Schedules, incident: &Incident, now: Time) -> Option<String> {
+    let refused = people::silenced(schedules, incident, now).err();
+    let refused = refused.or_else(|| people::maintained(schedules, incident).err());
+    refused.map(|refused| refused.reason)
+}
 
 /// Whether something may be changed back.
 pub(super) fn may_be_undone(

@@ -27,7 +27,12 @@ pub(super) fn silenced(
 }
 
 pub(super) fn maintenance(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
-    let Some((window, until)) = asked.schedules.maintenance(asked.proposal.incident) else {
+    maintained(asked.schedules, asked.proposal.incident)
+}
+
+/// Refuses while a maintenance window is open that the incident falls under.
+pub(super) fn maintained(schedules: &Schedules, incident: &Incident) -> Result<(), Refused> {
+    let Some((window, until)) = schedules.maintenance(incident) else {
         return Ok(());
     };
     refuse(format!("maintenance window {window} is open"), until)
