@@ -28,7 +28,7 @@ use crate::model::{
     Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, ServiceState,
     Severity, Signal, State, Subject, Time, View, World,
 };
-use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules};
+use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules, Rung};
 use book::Book;
 pub use decide::BEFORE;
 use roots::Learned;
@@ -101,6 +101,48 @@ struct Act {
 }
 
 impl Act {
+    /// One that a rung of a rule asks for: once, where nothing else is said. `allowed` is the rule's name and the plan.
+    fn of(
+        action: &'static str,
+        rung: &Rung,
+        allowed: (&str, Plan),
+        severity: Severity,
+        granted: Time,
+    ) -> Self {
+        Self {
+            within: rung.verify_within,
+            undo_after: rung.undo_after,
+            undo: false,
+            ..Self::undoing(action, allowed, severity, granted)
+        }
+    }
+
+    /// One that changes back what an action changed.
+    fn undoing(
+        action: &'static str,
+        (rule, plan): (&str, Plan),
+        severity: Severity,
+        granted: Time,
+    ) -> Self {
+        Self {
+            action,
+            rule: rule.to_owned(),
+            plan,
+            attempts: None,
+            within: Duration::ZERO,
+            undo_after: None,
+            severity,
+            undo: true,
+            granted,
+            hangs: false,
+            called_off: false,
+            effect: None,
+            cleared: None,
+            raised: None,
+            grew: None,
+        }
+    }
+
     /// Whether something was seen after the host was changed. The finding may arrive before the effect does.
     fn after(&self, seen: Option<Time>) -> bool {
         let acted = self.effect.as_ref().and_then(|effect| effect.acted);

@@ -325,12 +325,11 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
         .into_iter()
         .enumerate()
         .map(|(at, step)| {
-            match actions::find(step.action.get_ref()) {
-                Some(spec) => said_to(spec, &step, mistakes),
-                None => {
-                    let known = actions::ALL.iter().map(|spec| spec.name);
-                    mistakes.unknown("action", &step.action, known);
-                }
+            if let Some(spec) = actions::find(step.action.get_ref()) {
+                said_to(spec, &step, mistakes);
+            } else {
+                let known = actions::ALL.iter().map(|spec| spec.name);
+                mistakes.unknown("action", &step.action, known);
             }
             if step.attempts == Some(0) {
                 let help =

@@ -315,21 +315,14 @@ impl Engine {
             halted: self.halted.as_deref(),
         };
         let act = Act {
-            action: spec.name,
-            rule: remedy.name.clone(),
-            plan,
             attempts: rung.attempts,
-            within: rung.verify_within,
-            undo_after: rung.undo_after,
-            severity: incident.severity,
-            undo: false,
-            granted: now,
-            hangs: false,
-            called_off: false,
-            effect: None,
-            cleared: None,
-            raised: None,
-            grew: None,
+            ..Act::of(
+                spec.name,
+                rung,
+                (&remedy.name, plan),
+                incident.severity,
+                now,
+            )
         };
         let found = match self.policy.decide(proposal, now) {
             Ok(permit) => Found::Permitted(Box::new((permit, act))),

@@ -230,7 +230,8 @@ impl Engine {
         let socket = incident.evidence.socket;
         about.cgroups.extend(socket.map(|socket| socket.cgroup_id));
         match &incident.subject {
-            Subject::Host => about.host = true,
+            // A folder that is full, a network that does not answer: that is the host's.
+            Subject::Host | Subject::Folder { .. } | Subject::Network { .. } => about.host = true,
             Subject::Service { name } => {
                 if let Some(service) = self.world.services.get(name) {
                     about.processes.extend(service.last_process);
@@ -241,8 +242,6 @@ impl Engine {
             Subject::Process { process, .. } => about.processes.push(*process),
             Subject::Peer { address } => about.addresses.push(*address),
             Subject::Device { name } => about.disk = Some(name),
-            // What is full, or does not answer, is the host's.
-            Subject::Folder { .. } | Subject::Network { .. } => about.host = true,
         }
         if let Some(process) = about.processes.first() {
             about.parent = self.recent.parent(*process);

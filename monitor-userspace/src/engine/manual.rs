@@ -116,23 +116,8 @@ impl Engine {
             self.end_wish(id, Outcome::WouldHave, &line, now, orders);
             return Ok(());
         }
-        let act = Act {
-            action: spec.name,
-            rule: remedy.name.clone(),
-            plan: wanted.clone(),
-            attempts: None,
-            within: rung.verify_within,
-            undo_after: rung.undo_after,
-            severity: incident.severity,
-            undo: false,
-            granted: now,
-            hangs: false,
-            called_off: false,
-            effect: None,
-            cleared: None,
-            raised: None,
-            grew: None,
-        };
+        let allowed = (remedy.name.as_str(), wanted.clone());
+        let act = Act::of(spec.name, rung, allowed, incident.severity, now);
         let permit = self
             .policy
             .decide_for_person(proposal, now)
@@ -224,11 +209,11 @@ fn allowed_by<'a>(
         let on = name.is_some_and(|name| remedy.on.iter().any(|on| on == "*" || on == name));
         on && wish.rule.is_none_or(|rule| remedy.name == rule)
     };
-    let with = |remedy: &'a Remedy| {
+    let step = |remedy: &'a Remedy| {
         let rung = remedy.steps.iter().find(|rung| rung.action == wish.action);
         rung.map(|rung| (remedy, rung))
     };
-    let all = || rules.iter().filter(named).filter_map(with);
+    let all = || rules.iter().filter(named).filter_map(step);
     let found = all()
         .find(|(remedy, _)| remedy.detector == MANUAL)
         .or_else(|| all().next());

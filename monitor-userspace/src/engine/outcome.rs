@@ -237,23 +237,7 @@ impl Engine {
             halted: self.halted.as_deref(),
         };
         let permit = self.policy.undo(undoing, now)?;
-        let act = Act {
-            action: spec.name,
-            rule: rule.to_owned(),
-            plan,
-            attempts: None,
-            within: Duration::ZERO,
-            undo_after: None,
-            severity: incident.severity,
-            undo: true,
-            granted: now,
-            hangs: false,
-            called_off: false,
-            effect: None,
-            cleared: None,
-            raised: None,
-            grew: None,
-        };
+        let act = Act::undoing(spec.name, (rule, plan), incident.severity, now);
         Ok((permit, act))
     }
 

@@ -485,10 +485,7 @@ impl State {
         if self.halted.is_some() || !self.hot.journal.take_begun() {
             return;
         }
-        let again = recovery::restated(
-            self.hot.engine.silences_in_force(),
-            self.hot.engine.held(),
-        );
+        let again = recovery::restated(self.hot.engine.silences_in_force(), self.hot.engine.held());
         if again.is_empty() {
             return;
         }

@@ -41,6 +41,11 @@ pub struct Recovered {
 }
 
 impl Recovered {
+    /// An incident had this number.
+    fn used(&mut self, id: IncidentId) {
+        self.next = self.next.max(IncidentId(id.0.saturating_add(1)));
+    }
+
     /// Where the journal was changed, and what that means, where it was.
     pub fn changed(&self) -> Option<String> {
         let first = self.chain.breaks.first()?;
@@ -99,6 +104,16 @@ pub struct UnderWay {
     pub plan: Plan,
 }
 
+impl UnderWay {
+    const fn of(incident: IncidentId, action: String, plan: Plan) -> Self {
+        Self {
+            incident,
+            action,
+            plan,
+        }
+    }
+}
+
 /// Reads a state folder. `now` and `unix_ns` are the same moment on the two clocks.
 pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recovered> {
     let mut incidents: BTreeMap<IncidentId, (i64, Incident)> = BTreeMap::new();
@@ -138,7 +153,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 ..
             } => {
                 let id = incident.id;
-                recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
+                recovered.used(id);
                 keep(&mut incidents, shift, *incident);
                 changed.intent(id, &rule, undo);
                 let at = today(line.unix_ns);
@@ -151,27 +166,20 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                         judged: None,
                     });
                 }
-                pending.insert(
-                    id,
-                    UnderWay {
-                        incident: id,
-                        action,
-                        plan,
-                    },
-                );
+                pending.insert(id, UnderWay::of(id, action, plan));
             }
             Entry::WillChange {
-                incident,
+                incident: id,
                 action,
                 undo,
-            } => changed.will(incident, action, undo),
+            } => changed.will(id, action, undo),
             Entry::Effect { effect } => {
                 pending.remove(&effect.incident);
                 changed.effect(effect);
             }
             Entry::Incident { incident } => {
                 let id = incident.id;
-                recovered.next = recovered.next.max(IncidentId(id.0.saturating_add(1)));
+                recovered.used(id);
                 if let Some(outcome) = incident.outcome
                     && let Some(last) = actions.iter_mut().rev().find(|past| past.incident == id)
                 {
@@ -192,14 +200,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
-        while incidents.len() > INCIDENTS + HELD {
-            let mut all = incidents.iter();
-            let oldest = all.find(|(_, (_, incident))| incident.held.is_none());
-            let Some(oldest) = oldest.map(|(id, _)| *id) else {
-                break;
-            };
-            incidents.remove(&oldest);
-        }
+        forget_oldest(&mut incidents);
         if actions.len() > 2 * INCIDENTS {
             actions.drain(..INCIDENTS);
         }
@@ -276,6 +277,18 @@ impl Changed {
                 incident.held = Some(Box::new(Held { due, ..left }));
             }
         }
+    }
+}
+
+/// Those that hold nothing go first.
+fn forget_oldest(incidents: &mut BTreeMap<IncidentId, (i64, Incident)>) {
+    while incidents.len() > INCIDENTS + HELD {
+        let mut all = incidents.iter();
+        let oldest = all.find(|(_, (_, incident))| incident.held.is_none());
+        let Some(oldest) = oldest.map(|(id, _)| *id) else {
+            return;
+        };
+        incidents.remove(&oldest);
     }
 }
 
