@@ -24,7 +24,7 @@ use calendar::Calendar;
 use guards::{Asked, Refused};
 pub use history::History;
 pub use permit::{Grounds, Permit};
-pub use rules::{ConditionRule, Remedy, Rules, Rung};
+pub use rules::{ConditionRule, Remedy, Rules, Rung, With};
 pub use schedules::Schedules;
 
 /// `[policy]`

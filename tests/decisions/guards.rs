@@ -9,7 +9,9 @@ use smart_monitor::model::{
     Evidence, Healer, HostLoad, Incident, IncidentId, Named, Outcome, Plan, Service, Severity,
     Silence, Subject, Time, World,
 };
-use smart_monitor::policy::{Approved, Config, Group, Policy, Proposal, Remedy, Rung, guards};
+use smart_monitor::policy::{
+    Approved, Config, Group, Policy, Proposal, Remedy, Rung, With, guards,
+};
 
 use super::{SERVICE, key};
 
@@ -75,7 +77,7 @@ impl Ask {
             nice: 10,
             approval: None,
             undo_after: None,
-            with: Default::default(),
+            with: With::new(),
         };
         let mut world = World::default();
         for name in ["shop", "database"] {

@@ -31,6 +31,9 @@ pub struct Remedy {
     pub steps: Vec<Rung>,
 }
 
+/// What is said to one action alone: a table of its settings.
+pub type With = toml::Table;
+
 /// One rung of a ladder.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Rung {
@@ -51,7 +54,7 @@ pub struct Rung {
     /// After this time, what it changed is changed back; none for when a person asks for it.
     pub undo_after: Option<Duration>,
     /// What is said to this action alone: `with`. Its action has found it to make sense.
-    pub with: toml::Table,
+    pub with: With,
 }
 
 impl Remedy {
