@@ -91,10 +91,11 @@ fn obey(view: &mut View, by: &str, request: Request) {
         }
     };
     match request {
-        Request::Approve { incident } => step(&incident, StepKind::Approved),
+        Request::Approve { incident } | Request::Undo { incident } => {
+            step(&incident, StepKind::Approved);
+        }
         Request::Reject { incident } => step(&incident, StepKind::Rejected),
         Request::Acknowledge { incident } => step(&incident, StepKind::Acknowledged),
-        Request::Undo { incident } => step(&incident, StepKind::Approved),
         Request::Act {
             action,
             subject,
