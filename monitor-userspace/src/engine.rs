@@ -239,6 +239,9 @@ impl Engine {
         self.world
             .protected_pids
             .clone_from(&settings.protected_pids);
+        self.world
+            .protected_names
+            .clone_from(&settings.policy.protected);
         self.settings = settings;
         self.changed = true;
     }
