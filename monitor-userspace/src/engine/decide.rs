@@ -288,6 +288,9 @@ impl Engine {
                 return (Some(place), refusal(LADDER, EXHAUSTED, Some(until)));
             }
         };
+        if let Some(why) = self.in_force(incident, spec) {
+            return (Some(place), refusal(PLAN, why, Some(now.after(AGAIN))));
+        }
         let busy: Vec<(&Subject, IncidentId)> = self
             .acts
             .keys()

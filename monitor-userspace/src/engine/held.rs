@@ -6,7 +6,7 @@ use super::{Engine, Order};
 use crate::actions;
 use crate::model::incident::StepKind;
 use crate::model::view::HELD;
-use crate::model::{EffectResult, Held, IncidentId, Plan, State, Time};
+use crate::model::{EffectResult, Held, Incident, IncidentId, Plan, State, Time};
 
 /// When what could not be changed back is tried again; each time twice as long.
 const AGAIN: Duration = Duration::from_secs(5);
@@ -45,6 +45,22 @@ impl Engine {
                 held.due = Some(at);
             }
         });
+    }
+
+    /// Why an action that changes something for a time cannot be done to a subject now: what it did to it for another incident is still
+    /// to be changed back, and two such changes cannot be changed back in any order.
+    pub(super) fn in_force(&self, incident: &Incident, spec: &actions::Spec) -> Option<String> {
+        let mut held = self.book.held().filter(|other| {
+            let same = |held: &Held| held.action == spec.name;
+            other.id != incident.id
+                && other.subject == incident.subject
+                && other.held.as_deref().is_some_and(same)
+        });
+        let other = held.next().filter(|_| spec.reversible)?;
+        Some(format!(
+            "what {} did for incident {} is still to be changed back",
+            spec.name, other.id
+        ))
     }
 
     /// When the next one is to be changed back.

@@ -77,6 +77,9 @@ impl Engine {
             .ok_or_else(|| refusal(super::decide::PLAN, format!("no action {}", wish.action)))?;
         let plan = (spec.plan)(incident, &self.world, rung)
             .map_err(|why| refusal(super::decide::PLAN, why))?;
+        if let Some(why) = self.in_force(incident, spec) {
+            return Err(refusal(super::decide::PLAN, why));
+        }
         let wanted = plan.clone();
         let busy: Vec<(&Subject, IncidentId)> = self
             .acts
