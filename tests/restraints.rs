@@ -4,11 +4,6 @@
 //! Each scene makes processes and cgroups of its own, and ends them.
 
 use std::fs;
-use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
-use std::process::{Child, Stdio};
-use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -16,9 +11,12 @@ use smart_monitor::host::cgroup::{Cgroup, Hierarchy, place};
 use smart_monitor::host::end_cgroup::end;
 use smart_monitor::host::restrain::{Restrained, is_lifted, is_restrained, lift, restrain};
 use smart_monitor::host::{HostError, procfs};
-use smart_monitor::model::{Lift, ProcessKey, Restraint, Whole};
+use smart_monitor::model::{Lift, Restraint, Whole};
 
-use super::{PATIENCE, program, wait_until};
+use self::stage::{Actor, Group, SPIN, as_nobody, hold, let_go, whole_hold};
+use super::{PATIENCE, wait_until};
+
+mod stage;
 
 /// A name and a scene.
 pub type Scene = (&'static str, fn() -> Result<()>);
@@ -26,191 +24,61 @@ pub type Scene = (&'static str, fn() -> Result<()>);
 /// All of them.
 pub const SCENES: &[Scene] = &[
     ("freeze_holds_and_lets_go", freeze_holds_and_lets_go),
-    ("a_bystander_is_never_held_back", a_bystander_is_never_held_back),
-    ("a_cpu_limit_holds_and_is_taken_away", a_cpu_limit_holds_and_is_taken_away),
-    ("a_memory_limit_where_there_is_one", a_memory_limit_where_there_is_one),
+    (
+        "a_bystander_is_never_held_back",
+        a_bystander_is_never_held_back,
+    ),
+    (
+        "a_cpu_limit_holds_and_is_taken_away",
+        a_cpu_limit_holds_and_is_taken_away,
+    ),
+    (
+        "a_memory_limit_where_there_is_one",
+        a_memory_limit_where_there_is_one,
+    ),
     ("a_fork_bomb_ends_whole", a_fork_bomb_ends_whole),
-    ("who_leaves_when_asked_is_not_killed", who_leaves_when_asked_is_not_killed),
-    ("what_others_changed_is_left_alone", what_others_changed_is_left_alone),
-    ("a_cgroup_made_anew_is_another", a_cgroup_made_anew_is_another),
-    ("the_subject_vanishes_at_each_step", the_subject_vanishes_at_each_step),
-    ("without_rights_nothing_changes", without_rights_nothing_changes),
-    ("what_is_protected_keeps_all_from_harm", what_is_protected_keeps_all_from_harm),
-    ("of_two_at_once_one_is_refused", of_two_at_once_one_is_refused),
-    ("cut_off_between_word_and_deed", cut_off_between_word_and_deed),
-    ("forks_do_not_escape_while_it_is_moved", forks_do_not_escape_while_it_is_moved),
+    (
+        "who_leaves_when_asked_is_not_killed",
+        who_leaves_when_asked_is_not_killed,
+    ),
+    (
+        "what_others_changed_is_left_alone",
+        what_others_changed_is_left_alone,
+    ),
+    (
+        "a_cgroup_made_anew_is_another",
+        a_cgroup_made_anew_is_another,
+    ),
+    (
+        "the_subject_vanishes_at_each_step",
+        the_subject_vanishes_at_each_step,
+    ),
+    (
+        "without_rights_nothing_changes",
+        without_rights_nothing_changes,
+    ),
+    (
+        "what_is_protected_keeps_all_from_harm",
+        what_is_protected_keeps_all_from_harm,
+    ),
+    (
+        "of_two_at_once_one_is_refused",
+        of_two_at_once_one_is_refused,
+    ),
+    (
+        "cut_off_between_word_and_deed",
+        cut_off_between_word_and_deed,
+    ),
+    (
+        "forks_do_not_escape_while_it_is_moved",
+        forks_do_not_escape_while_it_is_moved,
+    ),
     ("a_stopped_process_goes_on", a_stopped_process_goes_on),
 ];
 
 const FREEZE: Restraint = Restraint::Freeze { by_signal: false };
 const STOP: Restraint = Restraint::Freeze { by_signal: true };
 const FIFTH: Restraint = Restraint::Cpu { percent: 20 };
-/// Two processes that take what CPU they get, below one that waits for them.
-const SPIN: &str = "(while :; do :; done) & (while :; do :; done) & wait";
-
-/// A cgroup (v2) of the scene's own.
-struct Group(PathBuf);
-
-impl Group {
-    fn new() -> Result<Self> {
-        static NUMBER: AtomicU32 = AtomicU32::new(0);
-        let above = place(Hierarchy::V2, std::process::id()).context("no cgroup v2 is mounted")?;
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let folder = above.join(format!("smart-monitor-scene-{}-{number}", std::process::id()));
-        fs::create_dir(&folder).with_context(|| format!("cannot make {}", folder.display()))?;
-        Ok(Self(folder))
-    }
-
-    fn id(&self) -> Result<u64> {
-        Ok(fs::metadata(&self.0)?.ino())
-    }
-
-    fn says(&self, file: &str) -> Option<String> {
-        let text = fs::read_to_string(self.0.join(file)).ok()?;
-        Some(text.trim_end().to_owned())
-    }
-
-    fn pids(&self) -> usize {
-        self.says("cgroup.procs").unwrap_or_default().lines().count()
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        let _ended = fs::write(self.0.join("cgroup.freeze"), "0");
-        let left = wait_until(PATIENCE, "an empty cgroup", || {
-            for pid in self.says("cgroup.procs").unwrap_or_default().lines() {
-                kill(pid.parse().ok()?);
-            }
-            // One that is gone already is what is wanted.
-            (fs::remove_dir(&self.0).is_ok() || !self.0.exists()).then_some(())
-        });
-        if left.is_err() {
-            eprintln!("{} is left behind", self.0.display());
-        }
-    }
-}
-
-fn kill(pid: u32) {
-    if let Some(stat) = procfs::stat(pid) {
-        let _gone = super::send(stat.key, rustix::process::Signal::KILL);
-    }
-}
-
-/// A script, and all that comes of it. Ends with its owner.
-struct Actor {
-    child: Child,
-    whole: Whole,
-}
-
-impl Actor {
-    /// In this cgroup, or in that of the scenes.
-    fn new(script: &str, group: Option<&Group>) -> Result<Self> {
-        let mut command = program("sh");
-        let enter = group.map_or_else(String::new, |group| {
-            format!("echo $$ >{}/cgroup.procs || exit 1; ", group.0.display())
-        });
-        // A process group of its own, by which all of it is ended.
-        command.arg("-c").arg(format!("{enter}echo ready; {script}")).process_group(0);
-        let mut child = command.stdout(Stdio::piped()).stdin(Stdio::null()).spawn()?;
-        let pid = child.id();
-        let mut ready = [0_u8; 6];
-        let output = child.stdout.as_mut().context("it has an output")?;
-        std::io::Read::read_exact(output, &mut ready).context("it is ready")?;
-        let stat = procfs::stat(pid).context("it runs")?;
-        Ok(Self {
-            child,
-            whole: Whole {
-                process: stat.key,
-                comm: stat.comm,
-                cgroup_id: 0,
-                named: true,
-                spared: Vec::new(),
-            },
-        })
-    }
-
-    fn process(&self) -> ProcessKey {
-        self.whole.process
-    }
-
-    /// Like [`Self::whole`] of a service whose cgroup this is.
-    fn service(&self, group: &Group) -> Result<Whole> {
-        Ok(Whole {
-            cgroup_id: group.id()?,
-            named: false,
-            ..self.whole.clone()
-        })
-    }
-
-    fn end(&mut self) {
-        let group = rustix::process::Pid::from_child(&self.child);
-        #[expect(clippy::disallowed_methods, reason = "the scene's own, and not reaped yet")]
-        let _gone = rustix::process::kill_process_group(group, rustix::process::Signal::KILL);
-        let _reaped = self.child.wait();
-    }
-
-    /// CPU time of it and of all that came of it, ticks of 10 ms.
-    fn ticks(&self) -> u64 {
-        let all = procfs::processes().unwrap_or_default();
-        let of_it = all.iter().filter(|stat| stat.group == self.process().pid);
-        of_it.map(|stat| stat.cpu_ticks).sum()
-    }
-
-    /// Whether it, or what came of it, takes CPU time.
-    fn runs_on(&self) -> Result<()> {
-        let before = self.ticks();
-        wait_until(PATIENCE, "it goes on", || (self.ticks() > before + 2).then_some(()))
-    }
-
-    fn stands_still(&self) -> Result<()> {
-        let before = self.ticks();
-        // As long as somebody else needs to get some CPU time for certain.
-        let other = Self::new(SPIN, None)?;
-        let until = Instant::now() + PATIENCE;
-        while other.ticks() < 20 && Instant::now() < until {
-            std::thread::yield_now();
-        }
-        ensure!(other.ticks() >= 20, "the other one got no time");
-        ensure!(self.ticks() <= before + 1, "it ran on: {} ticks", self.ticks() - before);
-        Ok(())
-    }
-}
-
-impl Drop for Actor {
-    fn drop(&mut self) {
-        self.end();
-    }
-}
-
-/// Holds it back with a word that is taken, and gives what takes it away, too.
-fn hold(whole: &Whole, restraint: Restraint) -> Result<Restrained, HostError> {
-    let mut word = None;
-    let done = restrain(whole, restraint, &[], &mut |lift: &Lift| {
-        word = Some(lift.clone());
-        Ok(())
-    })?;
-    assert_eq!(word.as_ref(), Some(&done.lift), "what was said is what is left");
-    Ok(done)
-}
-
-fn whole_hold(whole: &Whole, restraint: Restraint) -> Result<Restrained> {
-    let done = hold(whole, restraint)?;
-    if let Some(error) = done.stopped {
-        anyhow::bail!("{}, but {error}", done.detail);
-    }
-    is_restrained(whole, restraint).context("read back")?;
-    Ok(done)
-}
-
-fn let_go(whole: &Whole, done: &Restrained) -> Result<()> {
-    let (_, now) = lift(whole.process, &done.lift)?;
-    is_lifted(whole.process, &done.lift).with_context(|| format!("read back after: {now}"))?;
-    if let Lift::Made { folder, .. } = &done.lift {
-        ensure!(!folder.exists(), "{} is left behind", folder.display());
-    }
-    Ok(())
-}
 
 fn freeze_holds_and_lets_go() -> Result<()> {
     let group = Group::new()?;
@@ -288,13 +156,19 @@ fn a_cpu_limit_holds_and_is_taken_away() -> Result<()> {
     // Twenty, and as much again for ticks that were begun.
     ensure!(limited <= 40, "{limited} % of a CPU with a limit of 20");
     let again = hold(&whole, Restraint::Cpu { percent: 30 });
-    ensure!(matches!(again, Err(HostError::Untouched(_))), "never loosened: {again:?}");
+    ensure!(
+        matches!(again, Err(HostError::Untouched(_))),
+        "never loosened: {again:?}"
+    );
     let_go(&whole, &done)?;
     // Others may want the CPUs, too; but it is not kept at a fifth of one.
     wait_until(PATIENCE, "it has its time again", || {
         share(&actor).ok().filter(|share| *share > 40)
     })?;
-    ensure!(place(Hierarchy::V2, actor.process().pid).as_ref() == Some(&group.0), "it is where it was");
+    ensure!(
+        place(Hierarchy::V2, actor.process().pid).as_ref() == Some(&group.0),
+        "it is where it was"
+    );
     Ok(())
 }
 
@@ -304,16 +178,24 @@ fn a_memory_limit_where_there_is_one() -> Result<()> {
     let whole = actor.service(&group)?;
     let restraint = Restraint::Memory { high: 64 << 20 };
     let Some(had) = group.says("memory.high") else {
-        let error = hold(&whole, restraint).err().context("there is none to set")?;
+        let error = hold(&whole, restraint)
+            .err()
+            .context("there is none to set")?;
         let text = error.to_string();
         ensure!(text.contains("has no memory.high"), "{text}");
         return Ok(());
     };
     ensure!(had == "max", "{had}");
     let done = whole_hold(&whole, restraint)?;
-    ensure!(group.says("memory.high") == Some((64 << 20).to_string()), "{done:?}");
+    ensure!(
+        group.says("memory.high") == Some((64 << 20).to_string()),
+        "{done:?}"
+    );
     let looser = hold(&whole, Restraint::Memory { high: 128 << 20 });
-    ensure!(matches!(looser, Err(HostError::Untouched(_))), "never loosened: {looser:?}");
+    ensure!(
+        matches!(looser, Err(HostError::Untouched(_))),
+        "never loosened: {looser:?}"
+    );
     let_go(&whole, &done)?;
     ensure!(group.says("memory.high") == Some(had), "as it was");
     actor.runs_on()
@@ -327,7 +209,9 @@ fn a_fork_bomb_ends_whole() -> Result<()> {
         let bomb = "trap '' TERM; f() { sleep 1 & (f) & wait; }; f & f & wait";
         let limited = format!("ulimit -u 4000 2>/dev/null; {bomb}");
         let actor = Actor::new(&limited, Some(&group))?;
-        wait_until(PATIENCE, "it has grown", || (group.pids() > 60).then_some(()))?;
+        wait_until(PATIENCE, "it has grown", || {
+            (group.pids() > 60).then_some(())
+        })?;
         let ended = end(&actor.service(&group)?, grace, &[])?;
         ensure!(ended.killed > 0 && ended.folder == group.0, "{ended:?}");
         ensure!(group.pids() == 0, "{} are left", group.pids());
@@ -339,7 +223,9 @@ fn a_fork_bomb_ends_whole() -> Result<()> {
 fn who_leaves_when_asked_is_not_killed() -> Result<()> {
     let group = Group::new()?;
     let actor = Actor::new("sleep 1000 & sleep 1000 & wait", Some(&group))?;
-    wait_until(PATIENCE, "all of it runs", || (group.pids() == 3).then_some(()))?;
+    wait_until(PATIENCE, "all of it runs", || {
+        (group.pids() == 3).then_some(())
+    })?;
     // As a process with a cgroup that holds it and its descendants alone.
     let ended = end(&actor.whole, PATIENCE, &[])?;
     ensure!(ended.processes == 3 && ended.killed == 0, "{ended:?}");
@@ -359,8 +245,14 @@ fn what_others_changed_is_left_alone() -> Result<()> {
     };
     fs::write(folder.join(file), other)?;
     let (acted, said) = lift(whole.process, &done.lift)?;
-    ensure!(acted.is_none() && said.contains("somebody else has changed it"), "{said}");
-    ensure!(fs::read_to_string(folder.join(file))?.trim_end() == other, "it was changed");
+    ensure!(
+        acted.is_none() && said.contains("somebody else has changed it"),
+        "{said}"
+    );
+    ensure!(
+        fs::read_to_string(folder.join(file))?.trim_end() == other,
+        "it was changed"
+    );
     // And back as we left it, it is ours again.
     let (Lift::File { set, .. } | Lift::Made { set, .. }) = &done.lift else {
         anyhow::bail!("no limit is a signal");
@@ -379,7 +271,9 @@ fn a_cgroup_made_anew_is_another() -> Result<()> {
     };
     let_go(&whole, &done)?;
     actor.end();
-    wait_until(PATIENCE, "it can be removed", || fs::remove_dir(folder).ok())?;
+    wait_until(PATIENCE, "it can be removed", || {
+        fs::remove_dir(folder).ok()
+    })?;
     let gone = lift(whole.process, &done.lift);
     ensure!(matches!(gone, Err(HostError::OtherCgroup(_))), "{gone:?}");
     is_lifted(whole.process, &done.lift)?;
@@ -389,7 +283,10 @@ fn a_cgroup_made_anew_is_another() -> Result<()> {
     fs::write(folder.join("cgroup.freeze"), "1")?;
     let other = lift(whole.process, &done.lift);
     ensure!(matches!(other, Err(HostError::OtherCgroup(_))), "{other:?}");
-    ensure!(group.says("cgroup.freeze").as_deref() == Some("1"), "it was touched");
+    ensure!(
+        group.says("cgroup.freeze").as_deref() == Some("1"),
+        "it was touched"
+    );
     fs::write(folder.join("cgroup.freeze"), "0")?;
     // An act that means the old one, on a process that is in the new one.
     let meant = Whole {
@@ -411,9 +308,15 @@ fn the_subject_vanishes_at_each_step() -> Result<()> {
         let mut actor = Actor::new(SPIN, None)?;
         actor.end();
         let gone = hold(&actor.whole, restraint);
-        ensure!(matches!(gone, Err(HostError::Gone(_) | HostError::Reused(_))), "{gone:?}");
+        ensure!(
+            matches!(gone, Err(HostError::Gone(_) | HostError::Reused(_))),
+            "{gone:?}"
+        );
         let gone = end(&actor.whole, Duration::ZERO, &[]);
-        ensure!(matches!(gone, Err(HostError::Gone(_) | HostError::Reused(_))), "{gone:?}");
+        ensure!(
+            matches!(gone, Err(HostError::Gone(_) | HostError::Reused(_))),
+            "{gone:?}"
+        );
 
         // Between the word and the deed.
         let group = Group::new()?;
@@ -460,45 +363,28 @@ fn the_subject_vanishes_at_each_step() -> Result<()> {
     Ok(())
 }
 
-impl Actor {
-    /// Kills it while it is held back. What the freezer of v1 holds dies when it is let go.
-    fn end_held(&mut self, done: &Restrained) -> Result<()> {
-        let frozen = matches!(&done.lift, Lift::Made { file, .. } if file == "freezer.state");
-        if frozen {
-            kill(self.process().pid);
-            return Ok(());
-        }
-        self.end();
-        Ok(())
-    }
-}
-
-/// As a user who may do nothing: of this thread alone.
-fn as_nobody<T: Send>(act: impl FnOnce() -> T + Send) -> Result<T> {
-    const NOBODY: libc::c_long = 65_534;
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            // SAFETY: the system call takes numbers, and unlike the function of the same name changes this thread alone.
-            let set = unsafe { libc::syscall(libc::SYS_setresuid, NOBODY, NOBODY, NOBODY) };
-            ensure!(set == 0, "cannot become another user");
-            Ok(act())
-        });
-        thread.join().map_err(|_| anyhow::anyhow!("it panicked"))?
-    })
-}
-
 fn without_rights_nothing_changes() -> Result<()> {
     let group = Group::new()?;
     let actor = Actor::new(SPIN, Some(&group))?;
     let service = actor.service(&group)?;
-    let folders = |pid| [Hierarchy::V2, Hierarchy::V1("cpu"), Hierarchy::V1("freezer")].map(|tree| place(tree, pid));
+    let folders = |pid| {
+        [
+            Hierarchy::V2,
+            Hierarchy::V1("cpu"),
+            Hierarchy::V1("freezer"),
+        ]
+        .map(|tree| place(tree, pid))
+    };
     let before = folders(actor.process().pid);
     for restraint in [FREEZE, STOP, FIFTH] {
         for whole in [&service, &actor.whole] {
             let refused = as_nobody(|| hold(whole, restraint))?;
             let error = refused.err().context("nobody may")?;
             ensure!(
-                matches!(error, HostError::Cgroup { .. } | HostError::System { .. } | HostError::Untouched(_)),
+                matches!(
+                    error,
+                    HostError::Cgroup { .. } | HostError::System { .. } | HostError::Untouched(_)
+                ),
                 "{error:?}"
             );
             let state = procfs::stat(actor.process().pid).context("it runs")?.state;
@@ -507,7 +393,10 @@ fn without_rights_nothing_changes() -> Result<()> {
         }
     }
     let refused = as_nobody(|| end(&service, Duration::ZERO, &[]))?;
-    ensure!(matches!(refused, Err(HostError::Cgroup { .. })), "{refused:?}");
+    ensure!(
+        matches!(refused, Err(HostError::Cgroup { .. })),
+        "{refused:?}"
+    );
     actor.runs_on()
 }
 
@@ -516,7 +405,9 @@ fn what_is_protected_keeps_all_from_harm() -> Result<()> {
     let actor = Actor::new("sleep 1000 & while :; do :; done", Some(&group))?;
     wait_until(PATIENCE, "both run", || {
         let pids = group.says("cgroup.procs")?;
-        let mut pids = pids.lines().filter_map(|pid| procfs::stat(pid.parse().ok()?));
+        let mut pids = pids
+            .lines()
+            .filter_map(|pid| procfs::stat(pid.parse().ok()?));
         pids.any(|stat| stat.comm == "sleep").then_some(())
     })?;
     let spared = Whole {
@@ -531,7 +422,10 @@ fn what_is_protected_keeps_all_from_harm() -> Result<()> {
         end(&actor.whole, Duration::ZERO, &["sleep"]).map(|_| ()),
     ] {
         let text = refused.err().context("it is protected")?.to_string();
-        ensure!(text.contains("sleep [") && text.contains("is protected"), "{text}");
+        ensure!(
+            text.contains("sleep [") && text.contains("is protected"),
+            "{text}"
+        );
     }
     // Ourselves: whoever started us has us among its descendants.
     let own = procfs::stat(std::process::id()).context("we run")?;
@@ -643,7 +537,10 @@ fn a_stopped_process_goes_on() -> Result<()> {
     let done = whole_hold(&actor.whole, STOP)?;
     ensure!(done.lift == Lift::Continue, "{done:?}");
     let again = hold(&actor.whole, STOP);
-    ensure!(matches!(again, Err(HostError::Untouched(_))), "stopped once: {again:?}");
+    ensure!(
+        matches!(again, Err(HostError::Untouched(_))),
+        "stopped once: {again:?}"
+    );
     let_go(&actor.whole, &done)?;
     actor.runs_on()?;
     // One that runs again by somebody else's word is left alone.

@@ -264,9 +264,7 @@ fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String)
         | Subject::Peer { .. }
         | Subject::Device { .. }
         | Subject::Folder { .. }
-        | Subject::Network { .. } => {
-            Err(format!("{} is no process", incident.subject))
-        }
+        | Subject::Network { .. } => Err(format!("{} is no process", incident.subject)),
     }
 }
 

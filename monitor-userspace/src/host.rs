@@ -217,10 +217,7 @@ pub trait Opened: Send + std::fmt::Debug {
     fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError>;
 
     /// The same with priorities for disks, as `ioprio_set(2)` has them.
-    fn change_io_priority(
-        &self,
-        _want: &dyn Fn(u32, i32) -> i32,
-    ) -> Result<Reniced, HostError> {
+    fn change_io_priority(&self, _want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
         Err(HostError::Unable("change priorities for disks"))
     }
 

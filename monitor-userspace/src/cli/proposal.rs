@@ -8,7 +8,7 @@ use crate::actions::lower_io_priority;
 use crate::api::answers::OneIncident;
 use crate::config::units::Bytes;
 use crate::model::incident::{Step, StepKind};
-use crate::model::{Incident, Lift, Plan, Restraint, Whole, ProcessKey, Proposed, State, Time};
+use crate::model::{Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole};
 
 /// What still waits for a person's word.
 pub(super) fn waiting(incident: &Incident, now: Time) -> Option<&Proposed> {
@@ -153,7 +153,10 @@ pub(super) fn plan(plan: &Plan) -> String {
             match lift {
                 Lift::File {
                     folder, file, had, ..
-                } => format!("let {who} go: {file} of {} is {had} again", folder.display()),
+                } => format!(
+                    "let {who} go: {file} of {} is {had} again",
+                    folder.display()
+                ),
                 Lift::Made { folder, .. } => format!(
                     "let {who} go: what is in {} goes back into the cgroup above it",
                     folder.display()
@@ -184,7 +187,10 @@ pub(super) fn plan(plan: &Plan) -> String {
             process,
             comm,
             score,
-        } => format!("set the oom_score_adj of {} to {score}", name(comm, process)),
+        } => format!(
+            "set the oom_score_adj of {} to {score}",
+            name(comm, process)
+        ),
         Plan::RestoreOomScore {
             process, comm, had, ..
         } => format!(

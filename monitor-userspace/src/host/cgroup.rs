@@ -242,7 +242,10 @@ mod tests {
         assert_eq!(at(Hierarchy::V2), path("/sys/fs/cgroup/unified/c/d"));
         assert_eq!(at(Hierarchy::V1("cpu")), path("/sys/fs/cgroup/cpu/b"));
         assert_eq!(at(Hierarchy::V1("cpuacct")), path("/sys/fs/cgroup/cpu/b"));
-        assert_eq!(at(Hierarchy::V1("freezer")), path("/sys/fs/cgroup/freezer/a"));
+        assert_eq!(
+            at(Hierarchy::V1("freezer")),
+            path("/sys/fs/cgroup/freezer/a")
+        );
         assert_eq!(at(Hierarchy::V1("memory")), None);
         assert_eq!(locate(Hierarchy::V2, MOUNTS, "0::/../x\n"), None);
         assert_eq!(locate(Hierarchy::V2, "garbage", "garbage"), None);

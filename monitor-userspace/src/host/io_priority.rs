@@ -20,13 +20,8 @@ pub(super) const DISKS: Kind = Kind {
 
 fn get(thread: Pid) -> Result<i32, Errno> {
     // SAFETY: the call takes numbers and touches no memory of ours.
-    let answer = unsafe {
-        libc::syscall(
-            libc::SYS_ioprio_get,
-            THREAD,
-            thread.as_raw_nonzero().get(),
-        )
-    };
+    let answer =
+        unsafe { libc::syscall(libc::SYS_ioprio_get, THREAD, thread.as_raw_nonzero().get()) };
     i32::try_from(answer)
         .ok()
         .filter(|answer| *answer >= 0)

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::host::signals::Held;
 use crate::host::restrain::{self, Lifted, Restrained, Will};
+use crate::host::signals::Held;
 use crate::host::{Ended, Host, HostError, Opened, Restarted, clock, end_cgroup};
 use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
 use crate::record::{Entry, Journal};

@@ -182,7 +182,10 @@ mod tests {
             .filter(|line| !line.contains("no such hook"))
             .collect();
         let error = Report::parse(&lost.join("\n")).unwrap_err().to_string();
-        assert!(error.contains("1 probes, 2 programs and 2 scenes arrived"), "{error}");
+        assert!(
+            error.contains("1 probes, 2 programs and 2 scenes arrived"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -2,7 +2,8 @@
 
 use std::time::Instant;
 
-use super::{LONG, SOON, enter, state};
+use super::apart::enter;
+use super::{LONG, SOON, state};
 use crate::host::cgroup::{Cgroup, failed};
 use crate::host::signals::Held;
 use crate::host::{HostError, clock, procfs};
@@ -51,7 +52,10 @@ pub fn lift(process: ProcessKey, lift: &Lift) -> Result<Lifted, HostError> {
             }
             let moved = empty(&own)?;
             own.remove()?;
-            let back = format!("{moved} are back where they were, and {} is removed", folder.display());
+            let back = format!(
+                "{moved} are back where they were, and {} is removed",
+                folder.display()
+            );
             Ok((Some(acted), back))
         }
         Lift::Continue => {
@@ -67,7 +71,9 @@ pub fn lift(process: ProcessKey, lift: &Lift) -> Result<Lifted, HostError> {
 }
 
 fn others(file: &str, now: &str, set: &str) -> String {
-    format!("{file} says {now} and not {set}: somebody else has changed it since, so it is left alone")
+    format!(
+        "{file} says {now} and not {set}: somebody else has changed it since, so it is left alone"
+    )
 }
 
 /// Moves all that is in it into the one above, until nothing is: what is born of what is out is out, too.
