@@ -286,6 +286,16 @@ impl Host for Stranger {
     }
 }
 
+/// What a rung must say to an action.
+fn must_say(action: &str) -> &str {
+    match action {
+        "freeze" => "undo_after = \"1m\"\n",
+        "throttle_memory" => "with = { high = \"64MiB\" }\n",
+        "send_signal" => "with = { signal = \"USR1\" }\n",
+        _ => "",
+    }
+}
+
 /// Every action, by way of the engine: the only way there is to a permit.
 #[test]
 fn an_action_refuses_a_target_that_is_another_by_now() {
@@ -295,8 +305,9 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
              check = {{ tcp = \"127.0.0.1:1\" }}\n\
              [policy]\nboot_grace = \"0s\"\n\
              [detectors.latency_spike]\nchecks = 1\n\
-             [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n",
-            spec.name
+             [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n{}",
+            spec.name,
+            must_say(spec.name)
         );
         let config = Config::parse(&text, Path::new("test.toml")).expect("it is good");
         let settings = Settings {
@@ -388,6 +399,46 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
         (format!("{rule}{act}{step}"), "either `action` or steps"),
         (format!("{rule}{}", step.repeat(17)), "at most 16 steps"),
         (format!("{rule}{step}attempts = 0\n"), "0 attempts are none"),
+        (
+            format!("{rule}action = \"freeze\"\n"),
+            "freeze needs `undo_after`",
+        ),
+        (
+            format!("{rule}action = \"freeze\"\nundo_after = \"1m\"\nwith = {{ by = \"x\" }}\n"),
+            "unknown variant `x`",
+        ),
+        (
+            format!("{rule}action = \"throttle_cpu\"\nwith = {{ percent = 0 }}\n"),
+            "must be 1 to 10000",
+        ),
+        (
+            format!("{rule}action = \"throttle_memory\"\n"),
+            "missing field `high`",
+        ),
+        (
+            format!("{rule}action = \"throttle_memory\"\nwith = {{ high = \"5KiB\" }}\n"),
+            "must be 1MiB or more",
+        ),
+        (
+            format!("{rule}action = \"lower_io_priority\"\nwith = {{ level = 8 }}\n"),
+            "must be 0 to 7",
+        ),
+        (
+            format!("{rule}action = \"lower_io_priority\"\nwith = {{ class = \"idle\", level = 1 }}\n"),
+            "means nothing in the class idle",
+        ),
+        (
+            format!("{rule}action = \"set_oom_score\"\nwith = {{ score = 1001 }}\n"),
+            "must be -1000",
+        ),
+        (
+            format!("{rule}action = \"send_signal\"\nwith = {{ signal = \"KILL\" }}\n"),
+            "must be one of HUP, USR1, USR2, WINCH",
+        ),
+        (
+            format!("{rule}action = \"kill_cgroup\"\nundo_after = \"1m\"\n"),
+            "cannot be undone",
+        ),
         (
             format!("{rule}action = \"restart_servce\"\n"),
             "did you mean",
@@ -481,4 +532,29 @@ fn a_ladder_reads_as_it_is_meant() {
         (remedy.name.as_str(), remedy.hold.as_secs()),
         ("latency_spike-1", 3)
     );
+}
+
+/// The examples of the page about actions: names that one does not declare are processes.
+#[test]
+fn every_example_of_an_action_is_good() {
+    let page = std::fs::read_to_string(root().join("docs/actions.md")).expect("it reads");
+    let blocks = page.split("```toml\n").skip(1);
+    let mut checked = 0;
+    for block in blocks.filter_map(|block| block.split("```").next()) {
+        let mut names = BTreeSet::new();
+        for line in block.lines().filter(|line| line.starts_with("on = ")) {
+            names.extend(line.split('"').skip(1).step_by(2));
+        }
+        let mut text = block.to_owned();
+        for name in names {
+            if name != "*" && !block.contains(&format!("name = \"{name}\"")) {
+                text += &format!("[[process]]\nname = \"{name}\"\ncomm = [\"{name}\"]\n");
+            }
+        }
+        if let Err(error) = Config::parse(&text, Path::new("docs/actions.md")) {
+            panic!("{}\n{text}", error.render());
+        }
+        checked += 1;
+    }
+    assert!(checked >= 7, "only {checked} examples were found");
 }

@@ -79,6 +79,12 @@ fn tell(mut out: impl Write, may_oom: bool) -> Result<()> {
         let line = show(&mut stage, probe);
         say(&mut out, &line)?;
     }
+    for (name, scene) in smart_monitor_tests::restraints::SCENES {
+        let began = Instant::now();
+        let outcome = scene().map_or_else(|error| format!("{error:#}"), |()| "ok".into());
+        eprintln!("{name}: {:?}", began.elapsed());
+        say(&mut out, &json!({"scene": name, "outcome": outcome}))?;
+    }
     let programs = stage.kernel.programs();
     let costs = verifier::costs(&programs.verifier_costs());
     let runs = programs.costs();
@@ -93,7 +99,11 @@ fn tell(mut out: impl Write, may_oom: bool) -> Result<()> {
     }
     say(
         &mut out,
-        &json!({"end": {"probes": probes.len(), "programs": costs.len()}}),
+        &json!({"end": {
+            "probes": probes.len(),
+            "programs": costs.len(),
+            "scenes": smart_monitor_tests::restraints::SCENES.len(),
+        }}),
     )
 }
 

@@ -168,7 +168,14 @@ macro_rules! actions {
 
 actions! {
     kill_process,
+    kill_cgroup,
+    freeze,
+    throttle_cpu,
+    throttle_memory,
     lower_priority,
+    lower_io_priority,
+    set_oom_score,
+    send_signal,
     restart_service,
 }
 
@@ -185,6 +192,11 @@ pub fn rows(abilities: &Abilities) -> Vec<ActionRow> {
     };
     ALL.iter().map(row).collect()
 }
+#[path = "actions/shared/restraining.rs"]
+mod restraining;
+
+/// Actions that must have an end: a rung that has one of them needs `undo_after`.
+pub const PASSING: &[&str] = &[freeze::SPEC.name];
 
 /// The action of this name.
 pub fn find(name: &str) -> Option<&'static Spec> {
@@ -277,6 +289,7 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Reused(_)
         | HostError::Replaced { .. }
         | HostError::Renamed { .. }
+        | HostError::OtherCgroup(_)
         | HostError::OtherCommand(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },

@@ -289,6 +289,9 @@ impl Engine {
         self.world
             .protected_pids
             .clone_from(&settings.protected_pids);
+        self.world
+            .protected_names
+            .clone_from(&settings.policy.protected);
         self.settings = settings;
         self.said_anew = true;
         self.changed = true;

@@ -5,24 +5,32 @@
 
 pub mod abilities;
 pub mod capture;
+pub mod cgroup;
 pub mod cgroupfs;
 pub mod clock;
 pub mod disks;
+pub mod end_cgroup;
 pub mod exec;
+pub mod io_priority;
 pub mod listeners;
 pub mod logs;
+pub mod oom_score;
 pub mod own;
 pub mod priority;
 pub mod procfs;
+pub mod restrain;
 pub mod rtnetlink;
 pub mod service_cgroup;
 pub mod signals;
 mod spawn;
+pub mod whole;
 
 use std::time::Duration;
 
-use crate::model::{IncidentId, Plan, ProcessKey, Time};
+use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
+pub use end_cgroup::Ended;
 pub use priority::Reniced;
+pub use restrain::Restrained;
 
 /// Why the host could not be changed or read.
 #[derive(Debug, thiserror::Error)]
@@ -82,6 +90,12 @@ pub enum HostError {
     /// What would change the host back cannot be written down, so it is not changed.
     #[error("the journal cannot be written, so nothing is changed: {0}")]
     Journal(String),
+    /// Another cgroup is where the one was that is meant, or none.
+    #[error("the cgroup {} is gone, or is another one by now", .0.display())]
+    OtherCgroup(std::path::PathBuf),
+    /// What stands in the way of changing it, found before anything was changed.
+    #[error("{0}")]
+    Untouched(String),
     /// A service's cgroup cannot be used.
     #[error("cannot use the cgroup {}: {why}", folder.display())]
     Cgroup {
@@ -136,6 +150,43 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         None
     }
 
+    /// Ends everything in the cgroup that is a process's own; nothing where it shares it, or where one of these names belongs to it.
+    fn end_cgroup(
+        &self,
+        _whole: &Whole,
+        _term_grace: Duration,
+        _protected: &[&str],
+    ) -> Result<Ended, HostError> {
+        Err(HostError::Unable("end what is in a cgroup"))
+    }
+
+    /// Holds a process back, with all that belongs to it; nothing where one of these names does. `will` writes down what takes that away,
+    /// before anything is changed. An error when nothing was.
+    fn restrain(
+        &self,
+        _whole: &Whole,
+        _restraint: Restraint,
+        _protected: &[&str],
+        _will: restrain::Will<'_>,
+    ) -> Result<Restrained, HostError> {
+        Err(HostError::Unable("hold a process back"))
+    }
+
+    /// Reads back that it is held back: how, in words.
+    fn is_restrained(&self, _whole: &Whole, _restraint: Restraint) -> Result<String, HostError> {
+        Err(HostError::Unable("say whether a process is held back"))
+    }
+
+    /// Lets a process go again. When that began, and what is now.
+    fn lift(&self, _process: ProcessKey, _lift: &Lift) -> Result<restrain::Lifted, HostError> {
+        Err(HostError::Unable("let a process go"))
+    }
+
+    /// Reads back that it is let go: how, in words.
+    fn is_lifted(&self, _process: ProcessKey, _lift: &Lift) -> Result<String, HostError> {
+        Err(HostError::Unable("say whether a process is let go"))
+    }
+
     /// `CLOCK_MONOTONIC`.
     fn now(&self) -> Time;
 }
@@ -172,4 +223,38 @@ pub trait Opened: Send + std::fmt::Debug {
     /// meanwhile too. Bounded by [`priority::THREADS`]. Threads that end meanwhile are passed over. An error when nothing could be read
     /// or changed; what stops it later stands in [`Reniced::stopped`].
     fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError>;
+
+    /// The same with priorities for disks, as `ioprio_set(2)` has them.
+    fn change_io_priority(&self, _want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
+        Err(HostError::Unable("change priorities for disks"))
+    }
+
+    /// Its `oom_score_adj`.
+    fn oom_score(&self) -> Result<i32, HostError> {
+        Err(HostError::Unable("read an oom_score_adj"))
+    }
+
+    /// Changes its `oom_score_adj`.
+    fn set_oom_score(&self, _score: i32) -> Result<(), HostError> {
+        Err(HostError::Unable("change an oom_score_adj"))
+    }
+
+    /// Sends a signal of this number.
+    fn send(&self, _signal: i32) -> Result<(), HostError> {
+        Err(HostError::Unable("send a signal"))
+    }
+
+    /// What it does about a signal of this number.
+    fn disposition(&self, _signal: i32) -> Result<Disposition, HostError> {
+        Err(HostError::Unable("say what a process does about a signal"))
+    }
+}
+
+/// What a process does about a signal (`/proc/PID/status`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Disposition {
+    /// It has a handler for it.
+    pub caught: bool,
+    /// It was sent, and not taken yet.
+    pub pending: bool,
 }

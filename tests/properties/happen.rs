@@ -7,7 +7,7 @@ use monitor_common::probes::tcp_connect::TcpConnect;
 use monitor_common::{Event, Flow, Kind};
 use smart_monitor::model::{
     Effect, EffectResult, Evidence, Finding, IncidentId, Plan, ProcessUsage, Request, Sample,
-    Severity, Signal, Silence, Subject,
+    Severity, Signal, Silence, Subject, Whole,
 };
 
 use super::play::{PROTECTED_PID, Play, key, task};
@@ -167,13 +167,25 @@ impl Play<'_> {
         if changes && how < 4 {
             match &flight.plan {
                 Plan::RestartService { service, .. } => self.start(service, 255)?,
-                Plan::KillProcess { process, .. } => {
+                Plan::KillProcess { process, .. }
+                | Plan::KillCgroup {
+                    whole: Whole { process, .. },
+                    ..
+                } => {
                     let name = self.keeper.runs.iter().find(|(_, runs)| *runs == process);
                     if let Some(name) = name.map(|(name, _)| name.clone()) {
                         self.exit(&name)?;
                     }
                 }
-                Plan::LowerPriority { .. } | Plan::RestorePriority { .. } => {}
+                Plan::LowerPriority { .. }
+                | Plan::RestorePriority { .. }
+                | Plan::Restrain { .. }
+                | Plan::Release { .. }
+                | Plan::LowerIoPriority { .. }
+                | Plan::RestoreIoPriority { .. }
+                | Plan::SetOomScore { .. }
+                | Plan::RestoreOomScore { .. }
+                | Plan::SendSignal { .. } => {}
             }
         }
         let undo = (changes && how % 2 == 1).then(|| Plan::RestorePriority {

@@ -4,9 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use super::render::{self, Cell, Style};
+use crate::actions::lower_io_priority;
 use crate::api::answers::OneIncident;
+use crate::config::units::Bytes;
 use crate::model::incident::{Step, StepKind};
-use crate::model::{Incident, Plan, ProcessKey, Proposed, State, Time};
+use crate::model::{Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole};
 
 /// What still waits for a person's word.
 pub(super) fn waiting(incident: &Incident, now: Time) -> Option<&Proposed> {
@@ -121,6 +123,94 @@ pub(super) fn plan(plan: &Plan) -> String {
             name(comm, process),
             nice.len()
         ),
+        Plan::KillCgroup { whole, term_grace } => format!(
+            "end everything in the cgroup of {}, {}: {}",
+            name(&whole.comm, &whole.process),
+            belongings(whole),
+            grace(term_grace)
+        ),
+        Plan::Restrain { whole, restraint } => {
+            let who = name(&whole.comm, &whole.process);
+            let what = match restraint {
+                Restraint::Freeze { by_signal: true } => {
+                    return format!("stop {who}, it alone, by SIGSTOP");
+                }
+                Restraint::Freeze { .. } => format!("freeze {who}"),
+                Restraint::Cpu { percent } => format!("give {who} {percent} % of a CPU at most"),
+                Restraint::Memory { high } => format!(
+                    "have {who} wait for memory beyond {} (memory.high)",
+                    Bytes(*high)
+                ),
+            };
+            format!("{what}, with {}", belongings(whole))
+        }
+        Plan::Release {
+            process,
+            comm,
+            lift,
+        } => {
+            let who = name(comm, process);
+            match lift {
+                Lift::File {
+                    folder, file, had, ..
+                } => format!(
+                    "let {who} go: {file} of {} is {had} again",
+                    folder.display()
+                ),
+                Lift::Made { folder, .. } => format!(
+                    "let {who} go: what is in {} goes back into the cgroup above it",
+                    folder.display()
+                ),
+                Lift::Continue => format!("let {who} go on (SIGCONT)"),
+            }
+        }
+        Plan::LowerIoPriority {
+            process,
+            comm,
+            ioprio,
+        } => format!(
+            "let {} wait behind others for disks: {}",
+            name(comm, process),
+            lower_io_priority::name(*ioprio)
+        ),
+        Plan::RestoreIoPriority {
+            process,
+            comm,
+            ioprio,
+            ..
+        } => format!(
+            "give {} back the priority for disks that it had ({} threads)",
+            name(comm, process),
+            ioprio.len()
+        ),
+        Plan::SetOomScore {
+            process,
+            comm,
+            score,
+        } => format!(
+            "set the oom_score_adj of {} to {score}",
+            name(comm, process)
+        ),
+        Plan::RestoreOomScore {
+            process, comm, had, ..
+        } => format!(
+            "set the oom_score_adj of {} back to {had}",
+            name(comm, process)
+        ),
+        Plan::SendSignal {
+            process,
+            comm,
+            signal,
+            ..
+        } => format!("send SIG{signal} to {}", name(comm, process)),
+    }
+}
+
+/// What goes with a process, in words.
+fn belongings(whole: &Whole) -> String {
+    match whole.cgroup_id {
+        0 => "all its descendants".to_owned(),
+        id => format!("all in its service's cgroup (number {id})"),
     }
 }
 

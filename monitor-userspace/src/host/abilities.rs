@@ -17,6 +17,7 @@ pub fn read() -> Abilities {
     let version1 = std::fs::read_to_string("/proc/cgroups").unwrap_or_default();
     Abilities {
         capabilities: capabilities(&status),
+        root: rustix::process::geteuid().is_root(),
         kernel: kernel(),
         cgroup2,
         controllers2: controllers2.split_whitespace().map(str::to_owned).collect(),

@@ -1,4 +1,4 @@
-//! Nice values of the threads of a process.
+//! Priorities of the threads of a process.
 //!
 //! `setpriority` knows threads by number alone, and `PRIO_PROCESS` means one thread, whatever its name says. Whoever calls holds the process
 //! by a pidfd, so that its folder in `/proc` is its own; a thread is looked for in that folder right before it is changed. What is left is
@@ -32,8 +32,31 @@ pub struct Reniced {
     pub stopped: Option<HostError>,
 }
 
+/// A kind of priority that each thread has one of.
+#[derive(Clone, Copy)]
+pub(super) struct Kind {
+    /// What it is called.
+    pub(super) name: &'static str,
+    /// Reads that of a thread.
+    pub(super) get: fn(Pid) -> Result<i32, Errno>,
+    /// Changes that of a thread.
+    pub(super) set: fn(Pid, i32) -> Result<(), Errno>,
+}
+
+/// Nice values.
+pub(super) const CPU: Kind = Kind {
+    name: "priority",
+    get: |thread| getpriority_process(Some(thread)),
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "this is the one place that changes priorities"
+    )]
+    set: |thread, nice| setpriority_process(Some(thread), nice),
+};
+
 /// See [`super::Opened::renice`].
-pub(super) fn renice(
+pub(super) fn change(
+    of: &Kind,
     process: ProcessKey,
     want: &dyn Fn(u32, i32) -> i32,
 ) -> Result<Reniced, HostError> {
@@ -52,7 +75,7 @@ pub(super) fn renice(
         };
         let mut changed = 0;
         for thread in threads {
-            match one(process, thread, want) {
+            match one(of, process, thread, want) {
                 Ok(Some((had, wanted))) => {
                     if round == 0 || had != wanted {
                         before.entry(thread).or_insert(had);
@@ -62,7 +85,7 @@ pub(super) fn renice(
                 Ok(None) => {}
                 Err(errno) => {
                     reniced.stopped = Some(HostError::System {
-                        what: format!("change the priority of thread {thread} of {process}"),
+                        what: format!("change the {} of thread {thread} of {process}", of.name),
                         source: errno.into(),
                     });
                     break;
@@ -83,6 +106,7 @@ pub(super) fn renice(
 
 /// The value that a thread had and the one that it should have, and has by now; none when the process has no such thread any more.
 fn one(
+    of: &Kind,
     process: ProcessKey,
     thread: u32,
     want: &dyn Fn(u32, i32) -> i32,
@@ -90,7 +114,7 @@ fn one(
     let Some(number) = i32::try_from(thread).ok().and_then(Pid::from_raw) else {
         return Ok(None);
     };
-    let had = match getpriority_process(Some(number)) {
+    let had = match (of.get)(number) {
         Ok(had) => had,
         Err(Errno::SRCH) => return Ok(None),
         Err(errno) => return Err(errno),
@@ -102,12 +126,7 @@ fn one(
     if !folder(process).join(thread.to_string()).exists() {
         return Ok(None);
     }
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "this is the one place that changes priorities"
-    )]
-    let set = setpriority_process(Some(number), wanted);
-    match set {
+    match (of.set)(number, wanted) {
         Ok(()) => Ok(Some((had, wanted))),
         Err(Errno::SRCH) => Ok(None),
         Err(errno) => Err(errno),

@@ -8,7 +8,7 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{HostError, Opened, Reniced, priority, procfs};
+use super::{Disposition, HostError, Opened, Reniced, io_priority, oom_score, priority, procfs};
 use crate::model::ProcessKey;
 
 /// A process that cannot be mistaken for another.
@@ -34,6 +34,19 @@ impl Held {
         }
     }
 
+    fn reniced(
+        &self,
+        of: &priority::Kind,
+        want: &dyn Fn(u32, i32) -> i32,
+    ) -> Result<Reniced, HostError> {
+        let mut reniced = priority::change(of, self.process, want)?;
+        // While its pidfd says that it lives, its PID has meant no other process.
+        if self.wait(Duration::ZERO)? {
+            reniced.stopped = Some(HostError::Gone(self.process));
+        }
+        Ok(reniced)
+    }
+
     /// Which process it is.
     pub const fn process(&self) -> ProcessKey {
         self.process
@@ -47,8 +60,18 @@ impl Held {
         })
     }
 
-    /// Sends any signal; for services that we run ourselves.
-    fn send(&self, signal: Signal) -> Result<(), HostError> {
+    /// Stops it (SIGSTOP).
+    pub(super) fn stop(&self) -> Result<(), HostError> {
+        self.signal(Signal::STOP)
+    }
+
+    /// Lets it go on (SIGCONT).
+    pub(super) fn resume(&self) -> Result<(), HostError> {
+        self.signal(Signal::CONT)
+    }
+
+    /// Sends any signal.
+    fn signal(&self, signal: Signal) -> Result<(), HostError> {
         #[expect(
             clippy::disallowed_methods,
             reason = "this is the one place that signals"
@@ -70,11 +93,11 @@ impl Opened for Held {
     }
 
     fn terminate(&self) -> Result<(), HostError> {
-        self.send(Signal::TERM)
+        self.signal(Signal::TERM)
     }
 
     fn kill(&self) -> Result<(), HostError> {
-        self.send(Signal::KILL)
+        self.signal(Signal::KILL)
     }
 
     fn wait(&self, within: Duration) -> Result<bool, HostError> {
@@ -95,12 +118,49 @@ impl Opened for Held {
     }
 
     fn renice(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
-        let mut reniced = priority::renice(self.process, want)?;
-        // While its pidfd says that it lives, its PID has meant no other process.
+        self.reniced(&priority::CPU, want)
+    }
+
+    fn change_io_priority(&self, want: &dyn Fn(u32, i32) -> i32) -> Result<Reniced, HostError> {
+        self.reniced(&io_priority::DISKS, want)
+    }
+
+    fn oom_score(&self) -> Result<i32, HostError> {
+        oom_score::read(self)
+    }
+
+    fn set_oom_score(&self, score: i32) -> Result<(), HostError> {
+        oom_score::write(self, score)
+    }
+
+    fn send(&self, signal: i32) -> Result<(), HostError> {
+        let Some(signal) = Signal::from_named_raw(signal) else {
+            return Err(HostError::Unable("send a signal of this number"));
+        };
+        self.signal(signal)
+    }
+
+    fn disposition(&self, signal: i32) -> Result<Disposition, HostError> {
+        let path = format!("/proc/{}/status", self.process.pid);
+        let status = std::fs::read_to_string(path).map_err(|_| HostError::Gone(self.process))?;
         if self.wait(Duration::ZERO)? {
-            reniced.stopped = Some(HostError::Gone(self.process));
+            return Err(HostError::Gone(self.process));
         }
-        Ok(reniced)
+        Ok(disposition(&status, signal))
+    }
+}
+
+/// From the masks of `/proc/PID/status` (proc(5)): bit 0 is signal 1.
+fn disposition(status: &str, signal: i32) -> Disposition {
+    let has = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        let mask = line.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+        let bit = u32::try_from(signal - 1).unwrap_or(64);
+        mask.unwrap_or(0).checked_shr(bit).unwrap_or(0) & 1 == 1
+    };
+    Disposition {
+        caught: has("SigCgt:"),
+        pending: has("ShdPnd:"),
     }
 }
 

@@ -12,6 +12,8 @@ use super::action::Risk;
 pub struct Abilities {
     /// Effective capabilities of the daemon, a bit each (`CapEff` of `/proc/self/status`).
     pub capabilities: u64,
+    /// Whether the daemon runs as root.
+    pub root: bool,
     /// Version of the kernel: 6.12 is `(6, 12)`.
     pub kernel: (u32, u32),
     /// Where cgroup v2 is mounted.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{IncidentId, ProcessKey, Time};
+use super::{IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
 
 /// How much an action can destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -75,6 +75,81 @@ pub enum Plan {
         /// The nice value of each thread, by its id; any other thread gets the lowest of them.
         nice: Vec<(u32, i32)>,
     },
+    /// End everything in the cgroup of a process: SIGTERM, and SIGKILL to what has not left within the grace.
+    KillCgroup {
+        /// The process, and what belongs to it.
+        whole: Whole,
+        /// Time between SIGTERM and SIGKILL; zero sends SIGKILL at once.
+        term_grace: Duration,
+    },
+    /// Hold a process back, with all that belongs to it.
+    Restrain {
+        /// The process, and what belongs to it.
+        whole: Whole,
+        /// By what.
+        restraint: Restraint,
+    },
+    /// Let a process go again that was held back.
+    Release {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// How.
+        lift: Lift,
+    },
+    /// Let a process wait behind the others for disks (every thread of it).
+    LowerIoPriority {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// The priority it gets, as `ioprio_set(2)` has it: class times 8192, plus the level.
+        ioprio: i32,
+    },
+    /// Give a process the priorities for disks back that it had.
+    RestoreIoPriority {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// The priority that was given. A thread that has another by now was changed by somebody else, and is left alone.
+        set: i32,
+        /// The priority of each thread before, by its id; any other thread gets that of the process's first.
+        ioprio: Vec<(u32, i32)>,
+    },
+    /// Make a process a likelier or a less likely victim of the kernel when memory runs out.
+    SetOomScore {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// Its `oom_score_adj`, -1000 to 1000.
+        score: i32,
+    },
+    /// Give a process the `oom_score_adj` back that it had.
+    RestoreOomScore {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// What it had.
+        had: i32,
+        /// What was written. Where it is another by now, somebody else has changed it, and it is left alone.
+        set: i32,
+    },
+    /// Send a process a signal that it handles.
+    SendSignal {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// The signal's name without `SIG`.
+        signal: String,
+        /// It is meant by its name: a process that has become another program since is not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        named: bool,
+    },
 }
 
 impl Plan {
@@ -83,7 +158,16 @@ impl Plan {
         match self {
             Self::KillProcess { process, comm, .. }
             | Self::LowerPriority { process, comm, .. }
-            | Self::RestorePriority { process, comm, .. } => Some((*process, comm)),
+            | Self::RestorePriority { process, comm, .. }
+            | Self::Release { process, comm, .. }
+            | Self::LowerIoPriority { process, comm, .. }
+            | Self::RestoreIoPriority { process, comm, .. }
+            | Self::SetOomScore { process, comm, .. }
+            | Self::RestoreOomScore { process, comm, .. }
+            | Self::SendSignal { process, comm, .. } => Some((*process, comm)),
+            Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => {
+                Some((whole.process, &whole.comm))
+            }
             Self::RestartService {
                 service, process, ..
             } => process.map(|process| (process, service.as_str())),
@@ -95,7 +179,14 @@ impl Plan {
         match self {
             Self::KillProcess { process, .. }
             | Self::LowerPriority { process, .. }
-            | Self::RestorePriority { process, .. } => Some(*process),
+            | Self::RestorePriority { process, .. }
+            | Self::Release { process, .. }
+            | Self::LowerIoPriority { process, .. }
+            | Self::RestoreIoPriority { process, .. }
+            | Self::SetOomScore { process, .. }
+            | Self::RestoreOomScore { process, .. }
+            | Self::SendSignal { process, .. } => Some(*process),
+            Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => Some(whole.process),
             Self::RestartService { process, .. } => *process,
         }
     }

@@ -139,6 +139,8 @@ pub struct World {
     pub groups: BTreeMap<String, String>,
     /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
     pub protected_pids: Vec<u32>,
+    /// Never acted upon, by name: what `[policy] protected` says.
+    pub protected_names: Vec<String>,
     /// What the configuration says of each name besides what it is.
     pub named: BTreeMap<String, Named>,
     /// What the wall clock shows more than the monotonic one, nanoseconds; none before it was told.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
-use crate::host::{Host, HostError, Opened, Restarted, clock};
-use crate::model::{IncidentId, Plan, ProcessKey, Time};
+use crate::host::{Ended, Host, HostError, Opened, Restarted, clock, end_cgroup};
+use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -77,6 +78,37 @@ impl Host for LiveHost {
 
     fn called_off(&self, incident: IncidentId) -> Option<String> {
         self.called_off.lock().get(&incident).cloned()
+    }
+
+    fn end_cgroup(
+        &self,
+        whole: &Whole,
+        term_grace: Duration,
+        protected: &[&str],
+    ) -> Result<Ended, HostError> {
+        end_cgroup::end(whole, term_grace, protected)
+    }
+
+    fn restrain(
+        &self,
+        whole: &Whole,
+        restraint: Restraint,
+        protected: &[&str],
+        will: Will<'_>,
+    ) -> Result<Restrained, HostError> {
+        restrain::restrain(whole, restraint, protected, will)
+    }
+
+    fn is_restrained(&self, whole: &Whole, restraint: Restraint) -> Result<String, HostError> {
+        restrain::is_restrained(whole, restraint)
+    }
+
+    fn lift(&self, process: ProcessKey, lift: &Lift) -> Result<Lifted, HostError> {
+        restrain::lift(process, lift)
+    }
+
+    fn is_lifted(&self, process: ProcessKey, lift: &Lift) -> Result<String, HostError> {
+        restrain::is_lifted(process, lift)
     }
 
     fn now(&self) -> Time {

@@ -23,7 +23,7 @@ mount -t tracefs tracefs /sys/kernel/tracing
 mount -t cgroup2 cgroup2 /sys/fs/cgroup
 mkdir /tmp/v1
 mount -t cgroup -o none,name=v1 cgroup /tmp/v1
-echo +memory >/sys/fs/cgroup/cgroup.subtree_control
+echo "+memory +cpu" >/sys/fs/cgroup/cgroup.subtree_control
 ip link set lo up
 for module in /modules/*; do
     case $module in

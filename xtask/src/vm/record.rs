@@ -119,6 +119,11 @@ impl Record {
                 }
             }
         }
+        for (name, outcome) in &report.scenes {
+            if let Err(error) = outcome {
+                problems.push(format!("{name}: {error}"));
+            }
+        }
         if let Some(expected) = expected {
             problems.extend(expected.costs(&report.programs));
         }

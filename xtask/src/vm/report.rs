@@ -16,6 +16,8 @@ pub(super) struct Report {
     pub(super) idle: Vec<String>,
     /// In the order of their numbers.
     pub(super) probes: Vec<Probe>,
+    /// What was done to processes and cgroups, and whether all of it held, or what went wrong.
+    pub(super) scenes: Vec<(String, Result<(), String>)>,
 }
 
 /// What a probe did.
@@ -63,6 +65,10 @@ impl Report {
                     name,
                     state: State::of(&value).with_context(|| format!("not understood: {line}"))?,
                 });
+            } else if let Some(name) = text_of(&value, "scene") {
+                let outcome = text_of(&value, "outcome");
+                let outcome = outcome.with_context(|| format!("not understood: {line}"))?;
+                report.scenes.push((name, result(outcome)));
             } else if let Some(counts) = value.get("end") {
                 end = Some(counts.clone());
             } else {
@@ -81,10 +87,12 @@ impl Report {
         };
         ensure!(
             told("probes") == Some(report.probes.len())
-                && told("programs") == Some(report.programs.len()),
-            "no complete answer: {} probes and {} programs arrived of {counts}",
+                && told("programs") == Some(report.programs.len())
+                && told("scenes") == Some(report.scenes.len()),
+            "no complete answer: {} probes, {} programs and {} scenes arrived of {counts}",
             report.probes.len(),
-            report.programs.len()
+            report.programs.len(),
+            report.scenes.len()
         );
         ensure!(!report.release.is_empty(), "the answer names no kernel");
         Ok(report)
@@ -96,7 +104,6 @@ impl State {
         if let Some(reason) = text_of(value, "off") {
             return Some(Self::Off { reason });
         }
-        let result = |text: String| if text == "ok" { Ok(()) } else { Err(text) };
         let without = value.get("without")?.as_array()?.iter();
         let event = text_of(value, "event")?;
         Some(Self::On {
@@ -108,6 +115,11 @@ impl State {
             event: result(event),
         })
     }
+}
+
+/// `ok`, or what went wrong.
+fn result(text: String) -> Result<(), String> {
+    if text == "ok" { Ok(()) } else { Err(text) }
 }
 
 fn text_of(value: &Value, key: &str) -> Option<String> {
@@ -123,7 +135,9 @@ mod tests {
 {"off":"no such hook","probe":"oom_kill"}
 {"instructions":335,"program":"fork_storm","runs":160}
 {"instructions":2,"program":"idler","runs":0}
-{"end":{"probes":2,"programs":2}}
+{"scene":"freeze","outcome":"ok"}
+{"scene":"limit","outcome":"it ran on"}
+{"end":{"probes":2,"programs":2,"scenes":2}}
 "#;
 
     #[test]
@@ -136,6 +150,8 @@ mod tests {
             BTreeMap::from([("fork_storm".into(), Some(335)), ("idler".into(), Some(2))])
         );
         assert_eq!(report.idle, ["idler"]);
+        let bad = ("limit".to_owned(), Err("it ran on".to_owned()));
+        assert_eq!(report.scenes, [("freeze".to_owned(), Ok(())), bad]);
         let states: Vec<&State> = report.probes.iter().map(|probe| &probe.state).collect();
         let on = State::On {
             without: vec![],
@@ -166,7 +182,10 @@ mod tests {
             .filter(|line| !line.contains("no such hook"))
             .collect();
         let error = Report::parse(&lost.join("\n")).unwrap_err().to_string();
-        assert!(error.contains("1 probes and 2 programs arrived"), "{error}");
+        assert!(
+            error.contains("1 probes, 2 programs and 2 scenes arrived"),
+            "{error}"
+        );
     }
 
     #[test]

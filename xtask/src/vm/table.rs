@@ -42,6 +42,12 @@ pub(super) fn print(report: &Report) {
         "  instructions that the verifier followed: {}",
         told.collect::<Vec<_>>().join(", ")
     );
+    let good = report.scenes.iter().filter(|(_, outcome)| outcome.is_ok());
+    println!(
+        "  acts on processes and cgroups that held: {} of {}",
+        good.count(),
+        report.scenes.len()
+    );
     if !report.idle.is_empty() {
         println!(
             "  attached, but nothing made them run: {}",

@@ -6,7 +6,7 @@ use monitor_common::{Event, Header, Task};
 
 use super::super::step::{Becomes, On};
 use super::{PIDS, Scene};
-use crate::model::{Effect, EffectResult, Plan, ProcessKey, ServiceSignal, Signal, Subject};
+use crate::model::{Effect, EffectResult, Lift, Plan, ProcessKey, ServiceSignal, Signal, Subject};
 
 /// A tick of [`ProcessKey`], nanoseconds.
 const TICK: u64 = 10_000_000;
@@ -59,7 +59,43 @@ impl Scene {
                     nice: vec![(process.pid, 0)],
                 });
             }
-            Plan::RestorePriority { .. } => {}
+            Plan::KillCgroup { whole, .. } => self.end(whole.process, &whole.comm, SIGKILL),
+            Plan::Restrain { whole, .. } => {
+                return Some(Plan::Release {
+                    process: whole.process,
+                    comm: whole.comm.clone(),
+                    lift: Lift::Continue,
+                });
+            }
+            Plan::LowerIoPriority {
+                process,
+                comm,
+                ioprio,
+            } => {
+                return Some(Plan::RestoreIoPriority {
+                    process: *process,
+                    comm: comm.clone(),
+                    set: *ioprio,
+                    ioprio: vec![(process.pid, 0)],
+                });
+            }
+            Plan::SetOomScore {
+                process,
+                comm,
+                score,
+            } => {
+                return Some(Plan::RestoreOomScore {
+                    process: *process,
+                    comm: comm.clone(),
+                    had: 0,
+                    set: *score,
+                });
+            }
+            Plan::RestorePriority { .. }
+            | Plan::Release { .. }
+            | Plan::RestoreIoPriority { .. }
+            | Plan::RestoreOomScore { .. }
+            | Plan::SendSignal { .. } => {}
         }
         None
     }
