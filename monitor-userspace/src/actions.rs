@@ -170,6 +170,8 @@ actions! {
     kill_process,
     lower_priority,
     restart_service,
+    drop_connections,
+    repair_network,
 }
 
 /// The action of this name.
@@ -264,6 +266,7 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Replaced { .. }
         | HostError::Renamed { .. }
         | HostError::OtherCommand(_)
+        | HostError::OtherNetwork(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }

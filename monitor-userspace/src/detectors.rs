@@ -113,4 +113,5 @@ detectors! {
     disk_error,
     disk_slow,
     network_down,
+    network_broken,
 }

@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::connections::ConnectionFilter;
+use super::way::{NetworkStep, NetworkTry, Primary};
 use super::{IncidentId, ProcessKey, Time};
 
 /// How much an action can destroy.
@@ -64,6 +66,37 @@ pub enum Plan {
         /// The nice value of each thread, by its id; any other thread gets the lowest of them.
         nice: Vec<(u32, i32)>,
     },
+    /// Repair a network: each try's steps, until one of them has packets get through; what did not help is changed back.
+    RepairNetwork {
+        /// Which.
+        network: String,
+        /// In this order.
+        tries: Vec<NetworkTry>,
+        /// How long a try has to show that it helped.
+        confirm_within: Duration,
+    },
+    /// Change a network back.
+    RevertNetwork {
+        /// Which.
+        network: String,
+        /// In this order.
+        steps: Vec<NetworkStep>,
+        /// Only when this answers again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_if: Option<Primary>,
+    },
+    /// End TCP connections of a process.
+    DropConnections {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// Which connections.
+        filter: Box<ConnectionFilter>,
+        /// It is meant by its name: a process that has become another program since is not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        named: bool,
+    },
 }
 
 impl Plan {
@@ -72,7 +105,9 @@ impl Plan {
         match self {
             Self::KillProcess { process, comm, .. }
             | Self::LowerPriority { process, comm, .. }
-            | Self::RestorePriority { process, comm, .. } => Some((*process, comm)),
+            | Self::RestorePriority { process, comm, .. }
+            | Self::DropConnections { process, comm, .. } => Some((*process, comm)),
+            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
                 service, process, ..
             } => process.map(|process| (process, service.as_str())),
@@ -84,8 +119,10 @@ impl Plan {
         match self {
             Self::KillProcess { process, .. }
             | Self::LowerPriority { process, .. }
-            | Self::RestorePriority { process, .. } => Some(*process),
+            | Self::RestorePriority { process, .. }
+            | Self::DropConnections { process, .. } => Some(*process),
             Self::RestartService { process, .. } => *process,
+            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
         }
     }
 }

@@ -5,7 +5,11 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use crate::host::signals::Held;
-use crate::host::{Host, HostError, Opened, Restarted, clock};
+use crate::host::network::Ways;
+use crate::host::{
+    Dropped, Host, HostError, NetworkHand, Opened, Restarted, clock, connections,
+};
+use crate::model::connections::ConnectionFilter;
 use crate::model::{IncidentId, Plan, ProcessKey, Time};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
@@ -15,6 +19,7 @@ use crate::supervisors::command::Commands;
 pub(super) struct LiveHost {
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
+    pub(super) ways: Arc<Ways>,
     pub(super) called_off: Arc<CalledOff>,
 }
 
@@ -77,6 +82,30 @@ impl Host for LiveHost {
 
     fn called_off(&self, incident: IncidentId) -> Option<String> {
         self.called_off.lock().get(&incident).cloned()
+    }
+
+    fn drop_connections(
+        &self,
+        process: ProcessKey,
+        tree: bool,
+        spare: &[&str],
+        filter: &ConnectionFilter,
+    ) -> Result<Dropped, HostError> {
+        connections::destroy(process, tree, spare, filter)
+    }
+
+    fn count_connections(
+        &self,
+        process: ProcessKey,
+        tree: bool,
+        spare: &[&str],
+        filter: &ConnectionFilter,
+    ) -> Result<usize, HostError> {
+        connections::count(process, tree, spare, filter)
+    }
+
+    fn network(&self, name: &str) -> Result<Box<dyn NetworkHand>, HostError> {
+        Ok(Box::new(self.ways.turn(name)?))
     }
 
     fn now(&self) -> Time {

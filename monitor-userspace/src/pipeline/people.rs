@@ -36,7 +36,9 @@ pub(super) fn people(inbox: Inbox, subjects: Subjects, next_silence: u64) -> Peo
 /// What a configuration names.
 pub(super) fn name(subjects: &Subjects, config: &Config) {
     let services = config.services.iter().map(|service| &service.name);
-    let all = services.chain(config.groups.values()).cloned().collect();
+    let networks = config.networks.iter().map(|way| &way.name);
+    let all = services.chain(config.groups.values()).chain(networks);
+    let all = all.cloned().collect();
     *subjects.lock().unwrap_or_else(PoisonError::into_inner) = all;
 }
 

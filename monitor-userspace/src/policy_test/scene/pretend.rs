@@ -59,7 +59,10 @@ impl Scene {
                     nice: vec![(process.pid, 0)],
                 });
             }
-            Plan::RestorePriority { .. } => {}
+            Plan::RestorePriority { .. }
+            | Plan::RepairNetwork { .. }
+            | Plan::RevertNetwork { .. }
+            | Plan::DropConnections { .. } => {}
         }
         None
     }
