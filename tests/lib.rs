@@ -3,6 +3,8 @@
 //! A [`Site`] is a private folder with everything one daemon needs: state, socket, port, configuration, log. When it is dropped, every
 //! process that came of it is ended, found by the state folder in its environment. Touches nothing else of the host.
 
+pub mod lab;
+
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
 use std::io::{Read as _, Write as _};
