@@ -173,7 +173,12 @@ impl Play<'_> {
                         self.exit(&name)?;
                     }
                 }
-                Plan::LowerPriority { .. } | Plan::RestorePriority { .. } => {}
+                // No rule of these tests has the last three.
+                Plan::LowerPriority { .. }
+                | Plan::RestorePriority { .. }
+                | Plan::RepairNetwork { .. }
+                | Plan::RevertNetwork { .. }
+                | Plan::DropConnections { .. } => {}
             }
         }
         let undo = (changes && how % 2 == 1).then(|| Plan::RestorePriority {
