@@ -3,6 +3,7 @@
 //! A [`Site`] is a private folder with everything one daemon needs: state, socket, port, configuration, log. When it is dropped, every
 //! process that came of it is ended, found by the state folder in its environment. Touches nothing else of the host.
 
+pub mod lab;
 pub mod restraints;
 
 use std::collections::BTreeMap;

@@ -177,6 +177,8 @@ actions! {
     set_oom_score,
     send_signal,
     restart_service,
+    drop_connections,
+    repair_network,
 }
 
 /// Every action, and whether a host with these abilities can do it.
@@ -291,6 +293,7 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Renamed { .. }
         | HostError::OtherCgroup(_)
         | HostError::OtherCommand(_)
+        | HostError::OtherNetwork(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }

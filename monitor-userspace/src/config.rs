@@ -5,6 +5,7 @@
 
 pub mod error;
 pub mod guard;
+pub mod network;
 pub mod raw;
 mod resolve;
 pub mod response;
@@ -16,6 +17,7 @@ use std::path::{Path, PathBuf};
 
 use crate::checks;
 use crate::host::exec::Program;
+use crate::model::way::Way;
 use crate::model::{Named, Service};
 use crate::policy::{ConditionRule, Remedy};
 use crate::record::journal;
@@ -60,6 +62,8 @@ pub struct Config {
     pub guards: Vec<guard::GuardRule>,
     /// `[[process]]`: process name to the entry's name.
     pub groups: BTreeMap<String, String>,
+    /// Ways out of this host.
+    pub networks: Vec<Way>,
 }
 
 /// Largest file that is read, bytes: a thousand services with a rule each take a tenth of it.

@@ -112,4 +112,5 @@ detectors! {
     disk_error,
     disk_slow,
     network_down,
+    network_broken,
 }

@@ -24,6 +24,7 @@ use monitor_common::Kind;
 use crate::detectors::{self, Detector};
 use crate::model::incident::StepKind;
 use crate::model::view::{Counts, DetectorView, ServiceView};
+use crate::model::way::Way;
 use crate::model::{
     Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, ServiceState,
     Severity, Signal, State, Subject, Time, View, World,
@@ -57,6 +58,8 @@ pub struct Settings {
     pub protected_pids: Vec<u32>,
     /// Probes that are off, and why.
     pub probes_off: Vec<(Kind, String)>,
+    /// `[[network]]` entries.
+    pub networks: Vec<Way>,
 }
 
 /// What the pipeline is to do, in this order.
@@ -277,6 +280,8 @@ impl Engine {
             self.world.services.insert(known);
         }
         self.world.groups.clone_from(&settings.groups);
+        let mut networks = std::mem::take(&mut self.world.networks);
+        self.world.networks = world::networks(&settings.networks, &mut networks);
         self.world.named.clone_from(&settings.named);
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));

@@ -8,12 +8,14 @@ pub mod capture;
 pub mod cgroup;
 pub mod cgroupfs;
 pub mod clock;
+pub mod connections;
 pub mod disks;
 pub mod end_cgroup;
 pub mod exec;
 pub mod io_priority;
 pub mod listeners;
 pub mod logs;
+pub mod network;
 pub mod oom_score;
 pub mod own;
 pub mod priority;
@@ -27,6 +29,8 @@ pub mod whole;
 
 use std::time::Duration;
 
+use crate::model::connections::{Connection, ConnectionFilter};
+use crate::model::way::{Diagnosis, NetworkStep, Primary};
 use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
 pub use end_cgroup::Ended;
 pub use priority::Reniced;
@@ -103,6 +107,22 @@ pub enum HostError {
         folder: std::path::PathBuf,
         /// What was tried, and the kernel's answer.
         why: String,
+    },
+    /// There is no `[[network]]` of this name.
+    #[error("no network {0} is configured")]
+    NoNetwork(String),
+    /// What is to be changed of the network is not what was meant.
+    #[error("{0}: nothing was changed")]
+    OtherNetwork(String),
+    /// The daemon lacks a right.
+    #[error(
+        "cannot {what}: {right} is missing; run as root, or add it to CapabilityBoundingSet= and AmbientCapabilities= of the unit"
+    )]
+    Right {
+        /// What was tried.
+        what: String,
+        /// The capability.
+        right: &'static str,
     },
     /// It would not end.
     #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]
@@ -187,8 +207,65 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         Err(HostError::Unable("say whether a process is let go"))
     }
 
+    /// Ends TCP connections of a process for which a filter holds, and looks whether they are gone. `tree`: also those of the processes
+    /// that came of it. Connections that processes of these names, or the daemon and those above it, have open too are left alone.
+    fn drop_connections(
+        &self,
+        _process: ProcessKey,
+        _tree: bool,
+        _spare: &[&str],
+        _filter: &ConnectionFilter,
+    ) -> Result<Dropped, HostError> {
+        Err(HostError::Unable("end connections"))
+    }
+
+    /// How many connections of a process a filter holds for; see [`Host::drop_connections`].
+    fn count_connections(
+        &self,
+        _process: ProcessKey,
+        _tree: bool,
+        _spare: &[&str],
+        _filter: &ConnectionFilter,
+    ) -> Result<usize, HostError> {
+        Err(HostError::Unable("list connections"))
+    }
+
+    /// A `[[network]]`, to be looked at and changed by nobody else until this is dropped.
+    fn network(&self, _name: &str) -> Result<Box<dyn NetworkHand>, HostError> {
+        Err(HostError::Unable("change networks"))
+    }
+
     /// `CLOCK_MONOTONIC`.
     fn now(&self) -> Time;
+}
+
+/// What became of connections that were to be ended.
+#[derive(Debug, Default)]
+pub struct Dropped {
+    /// Those that were ended.
+    pub ended: Vec<Connection>,
+    /// Those that are still there.
+    pub left: usize,
+    /// What stopped it, after those.
+    pub stopped: Option<HostError>,
+}
+
+/// One's turn to change a `[[network]]`.
+pub trait NetworkHand: Send + std::fmt::Debug {
+    /// Looks at all of it, once.
+    fn look(&self) -> Result<Diagnosis, HostError>;
+
+    /// Looks until all is well, or the time is over: what was seen last.
+    fn confirm(&self, within: Duration) -> Result<Diagnosis, HostError>;
+
+    /// Carries out a step, where what it is done to is what was meant; false when it was so already.
+    fn apply(&self, step: &NetworkStep) -> Result<bool, HostError>;
+
+    /// Whether it is as a step makes it.
+    fn has(&self, step: &NetworkStep) -> Result<bool, HostError>;
+
+    /// Whether that which a stopgap stands for answers again.
+    fn answers(&self, primary: &Primary) -> Result<bool, HostError>;
 }
 
 /// A service that was started.

@@ -5,6 +5,7 @@
 pub mod abilities;
 pub mod action;
 mod answers;
+pub mod connections;
 pub mod evidence;
 pub mod identity;
 pub mod incident;
@@ -16,16 +17,17 @@ mod services;
 pub mod signal;
 pub mod time;
 pub mod view;
+pub mod way;
 pub mod who;
 
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use answers::{Answers, Uncertain};
 pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use identity::{ProcessKey, Subject};
-pub use restraint::{Lift, Restraint, Whole};
 pub use incident::{Category, Held, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
-pub use service::{Dependency, Healer, Named, Relief, Service, ServiceState, World};
+pub use restraint::{Lift, Restraint, Whole};
+pub use service::{Dependency, Healer, Named, Network, Relief, Service, ServiceState, World};
 pub use services::Services;
 pub use signal::{
     BLOCKED, BlockedThread, CheckFailure, CheckResult, HostLoad, ListenQueue, ProcessUsage,

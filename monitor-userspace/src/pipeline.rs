@@ -7,6 +7,7 @@
 mod budget;
 mod checking;
 mod daemon;
+mod diagnosing;
 mod guarding;
 mod hands;
 mod hot;

@@ -74,6 +74,7 @@ pub(crate) fn settings(text: &str) -> Settings {
         named: config.named,
         groups: config.groups,
         protected_pids: vec![1, 500],
+        networks: config.networks,
         probes_off: Vec::new(),
     }
 }

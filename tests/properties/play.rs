@@ -67,6 +67,7 @@ fn settings(setup: &Setup, case: &Case, dry_run: bool) -> Result<Settings, Strin
         groups: config.groups,
         protected_pids: vec![1, PROTECTED_PID],
         probes_off: Vec::new(),
+        networks: config.networks,
     })
 }
 

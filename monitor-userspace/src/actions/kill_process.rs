@@ -71,7 +71,7 @@ fn strike(permit: &Permit, host: &dyn Host) -> Result<Struck, EffectResult> {
 }
 
 /// Refuses a process that was meant by its name and has another one by now. It may still get a new one between this and the signal.
-fn still_called(
+pub(super) fn still_called(
     target: &dyn Opened,
     process: ProcessKey,
     comm: &str,

@@ -203,6 +203,35 @@ pub(super) fn plan(plan: &Plan) -> String {
             signal,
             ..
         } => format!("send SIG{signal} to {}", name(comm, process)),
+        Plan::RepairNetwork {
+            network,
+            tries,
+            confirm_within,
+        } => {
+            let tries: Vec<String> = tries.iter().map(ToString::to_string).collect();
+            format!(
+                "repair network {network}: {}; changed back where packets do not get through within {}",
+                tries.join("; or else "),
+                render::duration(*confirm_within)
+            )
+        }
+        Plan::RevertNetwork {
+            network,
+            steps,
+            only_if,
+        } => {
+            let steps: Vec<String> = steps.iter().map(ToString::to_string).collect();
+            let only = only_if.as_ref().map_or_else(String::new, |primary| {
+                format!(", once {primary} answers again")
+            });
+            format!("change network {network} back: {}{only}", steps.join(", "))
+        }
+        Plan::DropConnections {
+            process,
+            comm,
+            filter,
+            ..
+        } => format!("end TCP connections of {}: {filter}", name(comm, process)),
     }
 }
 

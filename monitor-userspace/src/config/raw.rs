@@ -43,6 +43,8 @@ pub struct Root {
     pub maintenance: Vec<Spanned<calendar::Raw>>,
     /// `[[guard]]`
     pub guard: Vec<super::guard::Raw>,
+    /// `[[network]]`
+    pub network: Vec<super::network::Raw>,
 }
 
 /// `[daemon]`: `state_dir`, `socket`, `http` and `capture_logs` take effect at the next start, not on reload.

@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::error::{Found, nearest};
 use super::guard::{self, GuardKind, GuardRule, Target};
-use super::{Config, raw, response};
+use super::{Config, network, raw, response};
 use crate::host::exec::Program;
 use crate::model::Service;
 use crate::supervisors;
@@ -72,6 +72,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         named: BTreeMap::new(),
         guards: Vec::new(),
         groups: BTreeMap::new(),
+        networks: Vec::new(),
     };
     for wrong in config.journal.mistakes() {
         mistakes.0.push(Found {
@@ -107,6 +108,14 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
             let said = response::named(entry.dry_run, entry.healer.take());
             config.named.insert(entry.name.get_ref().clone(), said);
             process(&entry, &mut config, &mut mistakes);
+        }
+    }
+    for mut entry in root.network {
+        if unique(&entry.name, &mut names, &mut mistakes) {
+            let said = response::named(entry.dry_run, entry.healer.take());
+            config.named.insert(entry.name.get_ref().clone(), said);
+            let way = network::resolve(entry, &config.networks, &mut mistakes);
+            config.networks.push(way);
         }
     }
     response::dependencies(&depends_on, &mut config, &mut mistakes);

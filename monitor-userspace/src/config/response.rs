@@ -274,7 +274,10 @@ fn said_to(spec: &actions::Spec, step: &RawStep, mistakes: &mut Mistakes) {
     }
     if step.undo_after.is_none() && actions::PASSING.contains(&spec.name) {
         let help = "for example `undo_after = \"1m\"`".to_owned();
-        let message = format!("{} needs `undo_after`: it must not last for ever", spec.name);
+        let message = format!(
+            "{} needs `undo_after`: it must not last for ever",
+            spec.name
+        );
         mistakes.add(&step.action, message, Some(help));
     }
     if let Some(at) = step.undo_after.as_ref().filter(|_| !spec.reversible) {

@@ -25,6 +25,7 @@ impl Config {
             groups: self.groups.clone(),
             protected_pids: protected_pids.to_vec(),
             probes_off: probes_off.to_vec(),
+            networks: self.networks.clone(),
         }
     }
 }

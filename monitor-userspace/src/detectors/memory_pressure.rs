@@ -272,7 +272,8 @@ impl Detector for Detect {
                 | Sample::ListenQueues { .. }
                 | Sample::Load { .. }
                 | Sample::Clock { .. }
-                | Sample::Network { .. } => {}
+                | Sample::Network { .. }
+                | Sample::NetworkDiagnosis { .. } => {}
             },
             Signal::Service { service, change } => self.changed(service, change, at, out),
             Signal::Kernel {

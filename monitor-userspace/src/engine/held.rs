@@ -136,9 +136,10 @@ impl Engine {
     /// Whether another incident's act is being carried out on the same target.
     fn is_busy(&self, id: IncidentId, undo: &Plan) -> bool {
         let subject = self.book.get(id).map(|incident| &incident.subject);
-        let mut others = self.acts.iter().filter(|(other, act)| {
-            **other != id && act.effect.is_none()
-        });
+        let mut others = self
+            .acts
+            .iter()
+            .filter(|(other, act)| **other != id && act.effect.is_none());
         others.any(|(other, act)| {
             let on = self.book.get(*other).map(|incident| &incident.subject);
             let process = undo.process();
@@ -157,7 +158,8 @@ impl Engine {
         let line = format!("{}: {}", refusal.guard, refusal.reason);
         let said = self.book.change(id, |incident| {
             let mut steps = incident.steps.iter().rev();
-            let last = steps.find(|step| matches!(step.what, StepKind::Refused | StepKind::Decided));
+            let last =
+                steps.find(|step| matches!(step.what, StepKind::Refused | StepKind::Decided));
             let again = last.is_some_and(|step| step.detail == line);
             if !again {
                 incident.step(now, StepKind::Refused, line.as_str());

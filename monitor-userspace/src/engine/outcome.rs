@@ -41,7 +41,10 @@ impl Engine {
                         detail = format!("{detail}, {took:.1?} after it began");
                     }
                     // Of what a person asked for, that is the proof, and said as such.
-                    let read = effect.verified.as_ref().filter(|_| undo || !is_wish(incident));
+                    let read = effect
+                        .verified
+                        .as_ref()
+                        .filter(|_| undo || !is_wish(incident));
                     if let Some(read) = read.filter(|read| !detail.contains(read.as_str())) {
                         detail = format!("{detail}; read back: {read}");
                     }

@@ -1,9 +1,14 @@
 //! What signals say about the services of the configuration, and about the host.
 
+use std::collections::BTreeMap;
+
 use monitor_common::Event;
 
 use super::Engine;
-use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time};
+use crate::model::way::Way;
+use crate::model::{
+    Network, ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time,
+};
 
 /// Who else kills for lack of memory, as their processes are called.
 const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
@@ -21,6 +26,9 @@ impl Engine {
                 ..
             } if self.world.groups.get(comm) != Some(group) => {
                 Some("the process is no longer configured")
+            }
+            Subject::Network { name } if !self.world.networks.contains_key(name) => {
+                Some("the network is no longer configured")
             }
             _ => None,
         }
@@ -49,6 +57,13 @@ impl Engine {
             Signal::Sample {
                 sample: Sample::Load { load },
             } => self.world.load = Some(*load),
+            Signal::Sample {
+                sample: Sample::NetworkDiagnosis { diagnosis },
+            } => {
+                if let Some(network) = self.world.networks.get_mut(&diagnosis.network) {
+                    network.diagnosis = Some(diagnosis.clone());
+                }
+            }
             Signal::Sample {
                 sample: Sample::Clock { unix_ns },
             } => self.world.wall_ahead = Some(unix_ns.saturating_sub(at.nanos())),
@@ -152,6 +167,22 @@ impl Engine {
         }
         self.changed = true;
     }
+}
+
+/// The networks as configured now; what was seen of one that stays the same still counts.
+pub(super) fn networks(
+    ways: &[Way],
+    before: &mut BTreeMap<String, Network>,
+) -> BTreeMap<String, Network> {
+    let fresh = ways.iter().map(|way| {
+        let known = before.remove(&way.name).filter(|known| known.way == *way);
+        let fresh = || Network {
+            way: way.clone(),
+            diagnosis: None,
+        };
+        (way.name.clone(), known.unwrap_or_else(fresh))
+    });
+    fresh.collect()
 }
 
 fn not_running(service: &mut Service) {

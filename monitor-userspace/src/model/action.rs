@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::connections::ConnectionFilter;
+use super::way::{NetworkStep, NetworkTry, Primary};
 use super::{IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
 
 /// How much an action can destroy.
@@ -150,6 +152,37 @@ pub enum Plan {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         named: bool,
     },
+    /// Repair a network: each try's steps, until one of them has packets get through; what did not help is changed back.
+    RepairNetwork {
+        /// Which.
+        network: String,
+        /// In this order.
+        tries: Vec<NetworkTry>,
+        /// How long a try has to show that it helped.
+        confirm_within: Duration,
+    },
+    /// Change a network back.
+    RevertNetwork {
+        /// Which.
+        network: String,
+        /// In this order.
+        steps: Vec<NetworkStep>,
+        /// Only when this answers again.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        only_if: Option<Primary>,
+    },
+    /// End TCP connections of a process.
+    DropConnections {
+        /// Which.
+        process: ProcessKey,
+        /// Its name, for people.
+        comm: String,
+        /// Which connections.
+        filter: Box<ConnectionFilter>,
+        /// It is meant by its name: a process that has become another program since is not.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        named: bool,
+    },
 }
 
 impl Plan {
@@ -164,10 +197,12 @@ impl Plan {
             | Self::RestoreIoPriority { process, comm, .. }
             | Self::SetOomScore { process, comm, .. }
             | Self::RestoreOomScore { process, comm, .. }
-            | Self::SendSignal { process, comm, .. } => Some((*process, comm)),
+            | Self::SendSignal { process, comm, .. }
+            | Self::DropConnections { process, comm, .. } => Some((*process, comm)),
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => {
                 Some((whole.process, &whole.comm))
             }
+            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
                 service, process, ..
             } => process.map(|process| (process, service.as_str())),
@@ -185,9 +220,11 @@ impl Plan {
             | Self::RestoreIoPriority { process, .. }
             | Self::SetOomScore { process, .. }
             | Self::RestoreOomScore { process, .. }
-            | Self::SendSignal { process, .. } => Some(*process),
+            | Self::SendSignal { process, .. }
+            | Self::DropConnections { process, .. } => Some(*process),
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => Some(whole.process),
             Self::RestartService { process, .. } => *process,
+            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
         }
     }
 }

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::evidence::TopProcess;
+use super::way::{Diagnosis, Way};
 use super::{Answers, HostLoad, ProcessKey, Services, Time};
 
 /// A service's state, in the words that users see.
@@ -151,6 +152,17 @@ pub struct World {
     pub top: Vec<TopProcess>,
     /// Who last killed for lack of memory, other than we.
     pub relieved: Option<Relief>,
+    /// `[[network]]` entries, by name.
+    pub networks: BTreeMap<String, Network>,
+}
+
+/// A `[[network]]`, and what the last look at it found.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Network {
+    /// As configured.
+    pub way: Way,
+    /// The last look; none before the first.
+    pub diagnosis: Option<Box<Diagnosis>>,
 }
 
 /// A kill for lack of memory by somebody else.

@@ -7,6 +7,7 @@ use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::network::NetworkChange;
+use super::way::Diagnosis;
 use super::{Answers, Effect, IncidentId, ProcessKey, Subject, Time};
 
 /// One input.
@@ -196,6 +197,11 @@ pub enum Sample {
     Network {
         /// What.
         change: NetworkChange,
+    },
+    /// A look at a `[[network]]`: the first one, and each that found something else than the one before.
+    NetworkDiagnosis {
+        /// What was found.
+        diagnosis: Box<Diagnosis>,
     },
 }
 

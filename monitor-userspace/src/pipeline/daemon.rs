@@ -8,6 +8,7 @@ use tokio::signal::unix::{Signal as UnixSignal, SignalKind, signal};
 use tokio::task::JoinSet;
 
 use super::budget::{self, Budget};
+use super::diagnosing::Diagnosing;
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
@@ -20,6 +21,7 @@ use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::clock;
 use crate::host::exec::Program;
+use crate::host::network::Ways;
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
 use crate::model::Signal;
 use crate::policy::PROTECTED;
@@ -41,6 +43,8 @@ pub(super) struct Daemon {
     pub(super) recordings: Arc<Recordings>,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
+    pub(super) ways: Arc<Ways>,
+    pub(super) diagnosing: Diagnosing,
     pub(super) journal: Arc<Journal>,
     /// Services that are not started with the daemon, and why; empty once it has started.
     pub(super) held: BTreeMap<String, String>,
@@ -206,6 +210,8 @@ impl Daemon {
             .map(str::to_owned)
             .collect();
         guarding.configure(self.config.guards.clone(), dry_run, &protected);
+        let networks = &self.config.networks;
+        self.diagnosing.configure(networks, &self.ways, &self.inbox);
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;

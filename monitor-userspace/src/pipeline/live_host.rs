@@ -4,9 +4,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::network::Ways;
 use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
-use crate::host::{Ended, Host, HostError, Opened, Restarted, clock, end_cgroup};
+use crate::host::{
+    Dropped, Ended, Host, HostError, NetworkHand, Opened, Restarted, clock, connections, end_cgroup,
+};
+use crate::model::connections::ConnectionFilter;
 use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
@@ -16,6 +20,7 @@ use crate::supervisors::command::Commands;
 pub(super) struct LiveHost {
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
+    pub(super) ways: Arc<Ways>,
     pub(super) called_off: Arc<CalledOff>,
 }
 
@@ -109,6 +114,30 @@ impl Host for LiveHost {
 
     fn is_lifted(&self, process: ProcessKey, lift: &Lift) -> Result<String, HostError> {
         restrain::is_lifted(process, lift)
+    }
+
+    fn drop_connections(
+        &self,
+        process: ProcessKey,
+        tree: bool,
+        spare: &[&str],
+        filter: &ConnectionFilter,
+    ) -> Result<Dropped, HostError> {
+        connections::destroy(process, tree, spare, filter)
+    }
+
+    fn count_connections(
+        &self,
+        process: ProcessKey,
+        tree: bool,
+        spare: &[&str],
+        filter: &ConnectionFilter,
+    ) -> Result<usize, HostError> {
+        connections::count(process, tree, spare, filter)
+    }
+
+    fn network(&self, name: &str) -> Result<Box<dyn NetworkHand>, HostError> {
+        Ok(Box::new(self.ways.turn(name)?))
     }
 
     fn now(&self) -> Time {

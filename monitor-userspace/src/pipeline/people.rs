@@ -58,8 +58,10 @@ pub(super) fn name(subjects: &Subjects, config: &Config) {
     let services = services.map(|service| (service.name.clone(), Target::Service));
     let processes = config.groups.values();
     let processes = processes.map(|entry| (entry.clone(), Target::Process));
+    let networks = config.networks.iter();
+    let networks = networks.map(|way| (way.name.clone(), Target::Network));
     *lock(subjects) = Names {
-        all: services.chain(processes).collect(),
+        all: services.chain(processes).chain(networks).collect(),
         processes: config.groups.clone(),
     };
 }

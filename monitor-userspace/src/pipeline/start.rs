@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 
 use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
+use super::diagnosing::Diagnosing;
 use super::guarding::Guarding;
 use super::hands::Hands;
 use super::hot::{self, Hot};
@@ -31,6 +32,7 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
+use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
@@ -89,6 +91,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     // From here on, an end without a word is a crash.
     journal.append(now, clock::unix_nanos(), vec![started()])?;
 
+    let ways = Arc::new(Ways::new(&folder));
+    // What was changed by halves is changed back at once: by what the configuration says of it.
+    ways.configure(&config.networks)
+        .map_err(system("watch networks"))?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
     let core = Core {
         engine,
@@ -97,6 +103,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         view: &view,
         known: &known,
         teller: &teller,
+        ways: &ways,
         tape,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
@@ -130,6 +137,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         recordings: Arc::clone(&recordings),
         teller,
         commands,
+        ways,
+        diagnosing: Diagnosing::default(),
         journal: Arc::clone(&journal),
         held,
         trouble,
@@ -188,6 +197,7 @@ struct Core<'a> {
     view: &'a Arc<Mutex<View>>,
     known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
+    ways: &'a Arc<Ways>,
     tape: Tape,
 }
 
@@ -216,6 +226,7 @@ fn start_core(
         commands: Arc::clone(commands),
         journal: Arc::clone(core.journal),
         called_off: Arc::clone(&called_off),
+        ways: Arc::clone(core.ways),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;

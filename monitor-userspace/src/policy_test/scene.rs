@@ -83,6 +83,7 @@ impl Scene {
             named: config.named.clone(),
             groups: config.groups.clone(),
             protected_pids: vec![1],
+            networks: config.networks.clone(),
             probes_off: Vec::new(),
         };
         let begin = Time::default().after(test.uptime);

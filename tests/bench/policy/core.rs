@@ -107,6 +107,7 @@ impl Core {
             groups: config.groups,
             protected_pids: vec![1],
             probes_off: Vec::new(),
+            networks: Vec::new(),
         };
         let mut core = Self {
             engine: Engine::new(settings, IncidentId(1)),

@@ -162,8 +162,11 @@ fn what_did_not_help_is_let_go_and_the_next_step_ends_all_of_it() -> Result<()> 
                 .any(|step| step.what == StepKind::Acted && step.detail.contains("have ended: "))
     })?;
     ensure!(
-        incident.steps.iter().any(|step| step.what == StepKind::Undone
-            && step.detail.contains("cgroup.freeze says 0 again")),
+        incident
+            .steps
+            .iter()
+            .any(|step| step.what == StepKind::Undone
+                && step.detail.contains("cgroup.freeze says 0 again")),
         "it was let go before: {incident:#?}"
     );
     let next = daemon.healthy("auth")?;

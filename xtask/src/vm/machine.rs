@@ -128,7 +128,8 @@ fn last_words(console: &str) -> String {
 mod tests {
     use super::*;
 
-    const WHOLE: &str = "{\"kernel\":\"6.12.1\"}\n{\"end\":{\"probes\":0,\"programs\":0,\"scenes\":0}}\n";
+    const WHOLE: &str =
+        "{\"kernel\":\"6.12.1\"}\n{\"end\":{\"probes\":0,\"programs\":0,\"scenes\":0}}\n";
 
     #[test]
     fn a_panic_is_named_even_after_an_answer() {

@@ -91,11 +91,8 @@ impl Scene {
                     set: *score,
                 });
             }
-            Plan::RestorePriority { .. }
-            | Plan::Release { .. }
-            | Plan::RestoreIoPriority { .. }
-            | Plan::RestoreOomScore { .. }
-            | Plan::SendSignal { .. } => {}
+            // Nothing that a made-up host shows.
+            _ => {}
         }
         None
     }
