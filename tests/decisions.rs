@@ -22,8 +22,12 @@ mod frozen;
 mod growth;
 #[path = "decisions/guards.rs"]
 mod guards;
+#[path = "decisions/held.rs"]
+mod held;
 #[path = "decisions/killed.rs"]
 mod killed;
+#[path = "decisions/manual.rs"]
+mod manual;
 #[path = "decisions/network.rs"]
 mod network;
 #[path = "decisions/processes.rs"]

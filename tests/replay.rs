@@ -8,6 +8,8 @@
 mod command;
 #[path = "replay/compare.rs"]
 mod compare;
+#[path = "replay/people.rs"]
+mod people;
 
 use std::path::{Path, PathBuf};
 

@@ -7,7 +7,7 @@
 use serde::de::DeserializeOwned;
 
 use crate::host::{Host, HostError, Opened};
-use crate::model::abilities::Abilities;
+use crate::model::abilities::{Abilities, ActionRow};
 use crate::model::action::Risk;
 use crate::model::{Effect, EffectResult, Incident, Plan, ProcessKey, Subject, Time, World};
 use crate::policy::{Permit, Rung};
@@ -170,6 +170,20 @@ actions! {
     kill_process,
     lower_priority,
     restart_service,
+}
+
+/// Every action, and whether a host with these abilities can do it.
+pub fn rows(abilities: &Abilities) -> Vec<ActionRow> {
+    let row = |spec: &Spec| ActionRow {
+        name: spec.name.to_owned(),
+        summary: spec.summary.to_owned(),
+        risk: spec.risk,
+        on: spec.on.iter().map(|on| on.name().to_owned()).collect(),
+        reversible: spec.reversible,
+        needs: spec.needs.to_owned(),
+        unable: (spec.able)(abilities).err(),
+    };
+    ALL.iter().map(row).collect()
 }
 
 /// The action of this name.

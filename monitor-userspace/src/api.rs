@@ -28,7 +28,7 @@ use crate::metrics::{Exporter, Own};
 use crate::model::{KernelView, View};
 
 pub use bind::{BindError, bind_http, bind_socket};
-pub use people::{Asked, HandOver, Names, People, Subjects};
+pub use people::{Acts, Asked, Find, HandOver, Names, People, Rows, Subjects};
 pub use recording::{
     PATH as RECORDING, Recordings, SIZE as RECORDING_SIZE, Wanted as WantedRecording,
 };

@@ -1,15 +1,18 @@
 //! The command line: a file per subcommand. May see every stage; nothing imports it.
 
 mod ack;
+mod act;
 mod approve;
 mod ask;
 mod audit;
+mod catalogue;
 mod check_config;
 mod demo;
 mod doctor;
 mod events;
 mod explain;
 mod generate_docs;
+mod held;
 mod incidents;
 mod proposal;
 mod record;
@@ -23,7 +26,9 @@ mod simulate;
 mod status;
 mod stored;
 mod test_policy;
+mod undo;
 mod unsilence;
+mod waiting;
 
 use std::process::ExitCode;
 
@@ -63,6 +68,12 @@ enum Command {
     Reject(reject::Args),
     /// Say that you have seen an incident.
     Ack(ack::Args),
+    /// Have an action done now.
+    Act(act::Args),
+    /// Change back what was done about an incident and is still in force.
+    Undo(undo::Args),
+    /// List the actions, and whether this host can do each.
+    Catalogue(catalogue::Args),
     /// Have nothing done to a service, a process or anything for some time.
     Silence(silence::Args),
     /// End a silence before its time.
@@ -97,6 +108,9 @@ pub fn main() -> ExitCode {
         Command::Approve(args) => approve::run(args),
         Command::Reject(args) => reject::run(args),
         Command::Ack(args) => ack::run(args),
+        Command::Act(args) => act::run(args),
+        Command::Undo(args) => undo::run(args),
+        Command::Catalogue(args) => catalogue::run(&args),
         Command::Silence(args) => silence::run(args),
         Command::Unsilence(args) => unsilence::run(args),
         Command::Silences(args) => silences::run(args),

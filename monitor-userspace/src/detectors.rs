@@ -39,8 +39,7 @@ pub trait Detector: Send + std::fmt::Debug {
     }
 }
 
-/// Stands for a detector where a person asked for an act: a `[[remedy]]` for it is used only then.
-pub const MANUAL: &str = "manual";
+pub use crate::model::incident::MANUAL;
 
 /// Whether what a detector sees may just as well be the trouble of something that its subject depends on.
 pub fn is_symptom(detector: &str) -> bool {

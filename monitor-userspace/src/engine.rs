@@ -453,7 +453,10 @@ impl Engine {
             now.since(act.granted)
         );
         self.book.change(id, |incident| {
-            incident.state = State::Escalated;
+            // What is over stays so when the undo of what was done about it hangs.
+            if !incident.is_over() {
+                incident.state = State::Escalated;
+            }
             incident.step(now, StepKind::Escalated, line);
         });
         self.record(id, orders);

@@ -189,6 +189,8 @@ pub struct Undoing<'a> {
     pub action: &'static str,
     /// The rule that allowed it.
     pub rule: &'a str,
+    /// The person who asks for it, if one does.
+    pub by: Option<&'a str>,
     /// What changes it back.
     pub plan: Plan,
     /// The incident it was done for.
@@ -427,7 +429,7 @@ impl Policy {
         guards::may_be_undone(&undoing, &self.config, now)?;
         let grounds = Grounds {
             rule: undoing.rule.to_owned(),
-            by: None,
+            by: undoing.by.map(str::to_owned),
             undo: true,
         };
         Ok(Permit::new(

@@ -200,6 +200,20 @@ impl Scene {
         self.effect_with(permit, result, None);
     }
 
+    /// It was done, and that is what was read back from the host.
+    pub(crate) fn verified(&mut self, permit: &Permit, read: &str) {
+        let effect = Effect {
+            incident: permit.incident(),
+            action: permit.action().to_owned(),
+            acted: Some(self.now),
+            finished: self.now,
+            result: done(),
+            verified: Some(read.to_owned()),
+            undo: None,
+        };
+        self.signal(&Signal::Effect { effect });
+    }
+
     pub(crate) fn effect_with(
         &mut self,
         permit: &Permit,

@@ -3,6 +3,8 @@
 //! Needs root and the binary (`cargo xtask build`, or `SMART_MONITOR_BIN`). Each test has a daemon of its own in a folder of its own,
 //! and touches only processes that came of it.
 
+#[path = "daemon/acts.rs"]
+mod acts;
 #[path = "daemon/answers.rs"]
 mod answers;
 #[path = "daemon/audit.rs"]

@@ -100,7 +100,7 @@ impl Keeper {
     ) -> Result<(), String> {
         let (id, plan) = (permit.incident(), permit.plan());
         must!(
-            incident.id == id && !incident.is_over(),
+            incident.id == id && (!incident.is_over() || permit.grounds().undo),
             "not for an open incident"
         );
         must!(!self.halted, "the journal cannot be written");

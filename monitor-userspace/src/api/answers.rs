@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime};
 use rustix::time::{ClockId, clock_gettime};
 use serde::{Deserialize, Serialize};
 
+use crate::model::abilities::ActionRow;
 use crate::model::kernel_view::ProbeRow;
 use crate::model::{Incident, IncidentId, Plan, ServiceState, Silence, Time, View};
 
@@ -56,7 +57,7 @@ pub struct Status {
     pub uptime_seconds: f64,
     /// What it costs.
     pub own: Cost,
-    /// The core's state, without the incidents that are over.
+    /// The core's state, without the incidents that are over; those about which something was done that is still in force are there.
     pub view: View,
     /// What is less than it should be, though the daemon observes and acts.
     #[serde(default)]
@@ -146,6 +147,32 @@ pub struct Approval {
     /// What exactly is approved; when the incident proposes something else by then, nothing is.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<Plan>,
+    /// Whom root speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
+}
+
+/// `GET /api/v1/actions`
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Actions {
+    /// In the order of the registry.
+    pub actions: Vec<ActionRow>,
+}
+
+/// The body of `POST /api/v1/acts`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NewAct {
+    /// The action's name.
+    pub action: String,
+    /// Whom it is done to: a name that the configuration gives, or `pid:N`.
+    pub subject: String,
+    /// The `[[remedy]]` whose word counts; else the first that allows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Only say what would be done, and what stands in the way.
+    #[serde(default)]
+    pub dry_run: bool,
     /// Whom root speaks for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_behalf: Option<String>,

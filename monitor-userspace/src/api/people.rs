@@ -1,9 +1,10 @@
-//! What people may ask for: a word about an incident, and silences. Over the daemon's own socket alone.
+//! What people may ask for: a word about an incident, acts, and silences. Over the daemon's own socket alone.
 //!
 //! Consumes JSON and the credentials of who connected; hands a [`Request`] to the core, one at a time, and answers when the core has
 //! taken it and the board shows what became of it. Checks before whether it makes sense, so that nothing senseless reaches the journal.
 //! A request whose answer nobody waits for any more is not taken. Decides nothing: that is the core's.
 
+mod acts;
 mod incidents;
 mod silences;
 
@@ -24,7 +25,8 @@ use tokio::time::timeout;
 
 use super::answers::Clock;
 use super::routes::{Shown, failure, unread};
-use crate::model::{Request, Time};
+use crate::model::abilities::ActionRow;
+use crate::model::{Request, Subject, Time};
 
 /// Longest wait for the core.
 const TAKEN: Duration = Duration::from_secs(5);
@@ -36,13 +38,32 @@ const NAME: usize = 64;
 pub type Names = dyn Fn(u32) -> Option<String> + Send + Sync;
 /// What can be silenced: services and `[[process]]` entries, asked for at each request.
 pub type Subjects = dyn Fn() -> BTreeSet<String> + Send + Sync;
+/// Whom a name of the configuration or `pid:N` means; the error says why nobody, and what to say instead.
+pub type Find = dyn Fn(&str) -> Result<Subject, String> + Send + Sync;
+/// Every action and whether this host can do it, asked for at each request.
+pub type Rows = dyn Fn() -> Vec<ActionRow> + Send + Sync;
 /// Hands a request to the core; false when the core has no room for it, or has ended.
 pub type HandOver = dyn Fn(Asked) -> bool + Send + Sync;
+
+/// What is needed to ask for an act.
+pub struct Acts {
+    /// Whom it is done to.
+    pub find: Box<Find>,
+    /// What can be done.
+    pub rows: Box<Rows>,
+}
+
+impl fmt::Debug for Acts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Acts").finish_non_exhaustive()
+    }
+}
 
 /// What the routes need besides the view; the pipeline fills it.
 pub struct People {
     names: Box<Names>,
     subjects: Box<Subjects>,
+    acts: Acts,
     hand_over: Box<HandOver>,
     next_silence: AtomicU64,
     /// One request at a time: what was checked is still so when the core takes it, as far as people go.
@@ -72,12 +93,14 @@ impl People {
     pub fn new(
         names: Box<Names>,
         subjects: Box<Subjects>,
+        acts: Acts,
         hand_over: Box<HandOver>,
         next_silence: u64,
     ) -> Self {
         Self {
             names,
             subjects,
+            acts,
             hand_over,
             next_silence: AtomicU64::new(next_silence),
             turn: Mutex::new(()),
@@ -166,7 +189,9 @@ impl IntoResponse for Denied {
 
 /// What only reads: for everybody who may ask at all.
 pub(super) fn reading() -> Router<Shown> {
-    Router::new().route("/api/v1/silences", get(silences::list))
+    Router::new()
+        .route("/api/v1/silences", get(silences::list))
+        .route("/api/v1/actions", get(acts::list))
 }
 
 /// What changes something: for the socket alone.
@@ -178,6 +203,8 @@ pub(super) fn writing() -> Router<Shown> {
             "/api/v1/incidents/{id}/acknowledge",
             post(incidents::acknowledge),
         )
+        .route("/api/v1/incidents/{id}/undo", post(incidents::undo))
+        .route("/api/v1/acts", post(acts::act))
         .route("/api/v1/silences", post(silences::add))
         .route("/api/v1/silences/{id}", delete(silences::end))
 }
@@ -199,7 +226,11 @@ fn number(text: &str, of: &str) -> Result<u64, Denied> {
 #[cfg(test)]
 pub(super) fn refusing() -> People {
     let none = Box::new(|_| None);
-    People::new(none, Box::new(BTreeSet::new), Box::new(|_| false), 1)
+    let acts = Acts {
+        find: Box::new(|name| Err(format!("nothing is called {name}"))),
+        rows: Box::new(Vec::new),
+    };
+    People::new(none, Box::new(BTreeSet::new), acts, Box::new(|_| false), 1)
 }
 
 #[cfg(test)]

@@ -212,12 +212,12 @@ async fn status(State(shown): State<Shown>) -> Json<Status> {
     })
 }
 
-/// A copy without the incidents that are over: the lock is held only as long as it takes to copy what is shown.
+/// A copy without the incidents that are over and hold nothing: the lock is held only as long as it takes to copy what is shown.
 fn without_finished(view: &View) -> View {
     let open = view
         .incidents
         .iter()
-        .filter(|(_, incident)| !incident.is_over());
+        .filter(|(_, incident)| !incident.is_over() || incident.held.is_some());
     View {
         incidents: open.map(|(id, incident)| (*id, brief(incident))).collect(),
         services: view.services.clone(),

@@ -3,6 +3,7 @@
 //! Works without a daemon and without root; what cannot be known then is said to be unknown. It changes nothing: kernel programs
 //! are loaded for a moment and gone again.
 
+mod abilities;
 mod daemon;
 mod kernel;
 mod pressure;
@@ -102,6 +103,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     rights::check(&mut checks);
     kernel::check(&mut checks);
     pressure::check(&mut checks);
+    abilities::check(&mut checks);
     daemon::check(&mut checks, &daemon);
     probes::check(&mut checks);
     if json {

@@ -2,7 +2,7 @@
 
 mod frozen;
 pub(super) mod story;
-mod verdict;
+pub(super) mod verdict;
 
 use std::process::ExitCode;
 

@@ -101,18 +101,20 @@ fn catalogue() -> String {
         all.collect(),
     );
     let all = actions::ALL.iter().map(|spec| {
-        let risk = format!("{:?}", spec.risk).to_lowercase();
+        let on: Vec<_> = spec.on.iter().map(|on| on.name()).collect();
         let undo = if spec.reversible { "yes" } else { "no" };
         vec![
             code(spec.name),
             spec.summary.to_owned(),
-            risk,
+            spec.risk.name().to_owned(),
+            on.join(", "),
             undo.to_owned(),
+            spec.needs.to_owned(),
         ]
     });
     table(
         "Actions",
-        "action | does | risk | can be undone",
+        "action | does | risk | is done to | can be undone | needs",
         all.collect(),
     );
     let all = supervisors::KINDS

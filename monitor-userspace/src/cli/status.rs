@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::ask::{self, Daemon, NoAnswer};
 use super::render::{self, Cell, Column, Paint, Style, Table};
-use super::{proposal, silences};
+use super::{held, proposal, silences};
 use crate::api::answers::Status;
 use crate::host::procfs;
 use crate::model::view::ServiceView;
@@ -287,7 +287,7 @@ fn incidents(status: &Status, open: &[&Incident], paint: Paint) -> String {
     out
 }
 
-/// What waits for a person's word, and what persons have said.
+/// What waits for a person's word, what is in force until it is undone, and what persons have said.
 fn people(out: &mut String, status: &Status, open: &[&Incident], paint: Paint) {
     let now = status.clock.time();
     let mut lines = Vec::new();
@@ -312,6 +312,11 @@ fn people(out: &mut String, status: &Status, open: &[&Incident], paint: Paint) {
         }
     }
     let view = &status.view;
+    let in_force = view
+        .incidents
+        .values()
+        .filter_map(|it| held::words(it, now));
+    lines.extend(in_force.map(|words| (Style::Warning, words)));
     for silence in &view.silences {
         lines.push((Style::Warning, silences::words(silence, &status.clock)));
     }

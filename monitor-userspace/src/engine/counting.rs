@@ -20,6 +20,9 @@ pub(super) fn zeros() -> Counts {
             .recover
             .insert(spec.name.to_owned(), Durations::default());
     }
+    let manual = detectors::MANUAL.to_owned();
+    counts.opened.insert(manual.clone(), 0);
+    counts.detect.insert(manual, Durations::default());
     for spec in actions::ALL {
         let outcomes = Outcome::ALL.iter().map(|outcome| (*outcome, 0)).collect();
         counts.outcomes.insert(spec.name.to_owned(), outcomes);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::book::Book;
+use super::held::in_force;
 use super::{Act, Engine, Order};
 use crate::actions;
 use crate::detectors;
@@ -100,14 +102,14 @@ fn rung_for<'a>(
     remedy: &'a Remedy,
     place: &mut Place,
     incident: &Incident,
-    world: &World,
+    (world, book): (&World, &Book),
     now: Time,
 ) -> Result<(&'a Rung, &'static actions::Spec, Plan), Option<Found>> {
     let (from, mut passed_over) = ((place.rung, place.tries), None::<Found>);
     while let Some(rung) = remedy.rung(place.rung) {
         let tried_out = rung.attempts.is_some_and(|most| place.tries >= most);
         if !tried_out {
-            match plan_of(rung, incident, world, now)? {
+            match plan_of(rung, incident, (world, book), now)? {
                 Ok((spec, plan)) => return Ok((rung, spec, plan)),
                 // What time may change counts before what it does not: it must be asked again.
                 Err(found)
@@ -150,7 +152,7 @@ pub(super) fn risk_of(spec: &actions::Spec, plan: &Plan, world: &World) -> Risk 
 fn plan_of(
     rung: &Rung,
     incident: &Incident,
-    world: &World,
+    (world, book): (&World, &Book),
     now: Time,
 ) -> Result<Result<(&'static actions::Spec, Plan), Found>, Option<Found>> {
     let holds = match &rung.when {
@@ -167,10 +169,9 @@ fn plan_of(
     let planned = actions::find(&rung.action)
         .ok_or_else(|| format!("no action {}", rung.action))
         .and_then(|spec| Ok((spec, (spec.plan)(incident, world, rung)?)));
-    if let (Ok((spec, _)), Some(held)) = (&planned, &incident.held)
-        && spec.reversible
+    if let Ok((spec, plan)) = &planned
+        && let Err(why) = in_force(book, incident, spec, plan)
     {
-        let why = format!("what {} did is still to be changed back", held.action);
         return Ok(Err(refusal(PLAN, why, Some(now.after(AGAIN)))));
     }
     Ok(planned.map_err(|why| refusal(PLAN, why, None)))
@@ -279,7 +280,8 @@ impl Engine {
             }
             None => {}
         }
-        let (rung, spec, plan) = match rung_for(remedy, &mut place, incident, &self.world, now) {
+        let known = (&self.world, &self.book);
+        let (rung, spec, plan) = match rung_for(remedy, &mut place, incident, known, now) {
             Ok(found) => found,
             Err(Some(found)) => return (Some(place), found),
             Err(None) => {

@@ -6,8 +6,8 @@ use crate::actions;
 use crate::detectors::MANUAL;
 use crate::model::incident::StepKind;
 use crate::model::{
-    Category, Effect, EffectResult, Evidence, Incident, IncidentId, Outcome, Refusal, Severity,
-    State, Subject, Time,
+    Category, Effect, EffectResult, Evidence, Incident, IncidentId, Outcome, Proposed, Refusal,
+    Severity, State, Subject, Time,
 };
 use crate::policy::{Approved, Proposal, Remedy, Rung};
 
@@ -24,8 +24,17 @@ impl Engine {
     /// Takes a wish: it becomes an incident of its own, whose story says what came of it.
     pub(super) fn wish(&mut self, wish: &Wish<'_>, now: Time, orders: &mut Vec<Order>) {
         let mut subject = wish.subject.clone();
-        if let Subject::Process { comm, group, .. } = &mut subject {
+        if let Subject::Process {
+            process,
+            comm,
+            group,
+        } = &mut subject
+        {
             *group = self.world.groups.get(comm).cloned();
+            // The process of a service goes by its name.
+            if let Some(service) = self.world.service_of(*process) {
+                subject = Subject::service(&service.name);
+            }
         }
         if !self.book.has_room(&subject) {
             self.counts.forgotten += 1;
@@ -77,7 +86,21 @@ impl Engine {
             .ok_or_else(|| refusal(super::decide::PLAN, format!("no action {}", wish.action)))?;
         let plan = (spec.plan)(incident, &self.world, rung)
             .map_err(|why| refusal(super::decide::PLAN, why))?;
+        super::held::in_force(&self.book, incident, spec, &plan)
+            .map_err(|why| refusal(super::decide::PLAN, why))?;
         let wanted = plan.clone();
+        // Whatever comes of it: who asked sees what exactly it is about.
+        let proposed = Proposed {
+            action: spec.name.to_owned(),
+            plan: plan.clone(),
+            reason: format!("{} asked for it", wish.by),
+            until: now,
+        };
+        self.book.change(id, |incident| {
+            incident.rule = Some(remedy.name.clone());
+            incident.proposed = Some(Box::new(proposed.clone()));
+        });
+        let incident = self.book.get(id).ok_or_else(gone)?;
         let busy: Vec<(&Subject, IncidentId)> = self
             .acts
             .keys()
@@ -104,15 +127,6 @@ impl Engine {
             let would = self.policy.would(&proposal, now);
             would.map_err(|refusing| refusing.refusal)?;
             let line = format!("would have done {}: no guard stands in the way", spec.name);
-            self.book.change(id, |incident| {
-                incident.rule = Some(remedy.name.clone());
-                incident.proposed = Some(Box::new(crate::model::Proposed {
-                    action: spec.name.to_owned(),
-                    plan: wanted,
-                    reason: "a dry run was asked for".to_owned(),
-                    until: now,
-                }));
-            });
             self.end_wish(id, Outcome::WouldHave, &line, now, orders);
             return Ok(());
         }
@@ -122,9 +136,9 @@ impl Engine {
             .policy
             .decide_for_person(proposal, now)
             .map_err(|refusing| refusing.refusal)?;
-        let rule = remedy.name.clone();
-        self.book.change(id, |incident| incident.rule = Some(rule));
         self.permitted(id, (permit, act), now, orders);
+        self.book
+            .change(id, |incident| incident.proposed = Some(Box::new(proposed)));
         Ok(())
     }
 
@@ -155,7 +169,7 @@ impl Engine {
         effect: &Effect,
         now: Time,
         orders: &mut Vec<Order>,
-    ) {
+    ) -> Outcome {
         let (outcome, line) = match &effect.result {
             EffectResult::Done { detail } => (
                 Outcome::Fixed,
@@ -165,6 +179,7 @@ impl Engine {
             EffectResult::Refused { reason } => (Outcome::Refused, reason.clone()),
         };
         self.end_wish(id, outcome, &line, now, orders);
+        outcome
     }
 
     fn end_wish(

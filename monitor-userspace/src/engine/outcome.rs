@@ -30,17 +30,21 @@ impl Engine {
         let seen = self.book.change(id, |incident| {
             match &effect.result {
                 EffectResult::Done { detail } => {
-                    if !incident.is_over() {
+                    if !undo {
                         incident.state = State::Verifying;
                     }
                     let acted = effect.acted.unwrap_or(effect.finished);
                     // What takes long is dated by its beginning.
                     let took = effect.finished.since(acted);
-                    let detail = if took < LONG {
-                        detail.clone()
-                    } else {
-                        format!("{detail}, {took:.1?} after it began")
-                    };
+                    let mut detail = detail.clone();
+                    if took >= LONG {
+                        detail = format!("{detail}, {took:.1?} after it began");
+                    }
+                    // Of what a person asked for, that is the proof, and said as such.
+                    let read = effect.verified.as_ref().filter(|_| undo || !is_wish(incident));
+                    if let Some(read) = read.filter(|read| !detail.contains(read.as_str())) {
+                        detail = format!("{detail}; read back: {read}");
+                    }
                     let what = if undo {
                         StepKind::Undone
                     } else {
@@ -112,7 +116,7 @@ impl Engine {
             }
         }
         if let Some((seen, because)) = &act.cleared {
-            self.keep_held(id, &act, now);
+            self.keep_held(id, &act, outcome == Outcome::Fixed, now);
             return self.resolve(id, Some(outcome), *seen, because, orders);
         }
         self.not_helped(id, &act, outcome, now, orders);
@@ -129,19 +133,20 @@ impl Engine {
         let Some(act) = self.acts.remove(&id) else {
             return;
         };
-        self.keep_held(id, &act, now);
-        self.wish_done(id, effect, now, orders);
+        self.keep_held(id, &act, done(effect), now);
+        let outcome = self.wish_done(id, effect, now, orders);
+        self.count_outcome(act.action, outcome);
     }
 
-    /// What the act has left in force is changed back in its time; at once where it came to nothing.
-    fn keep_held(&mut self, id: IncidentId, act: &Act, now: Time) {
+    /// What the act has left in force is changed back in its time; at once where it came to nothing, or was not needed.
+    fn keep_held(&mut self, id: IncidentId, act: &Act, helped: bool, now: Time) {
         let Some(effect) = &act.effect else {
             return;
         };
         let Some(undo) = effect.undo.clone() else {
             return;
         };
-        let due = if done(effect) {
+        let due = if helped {
             act.undo_after.map(|after| effect.finished.after(after))
         } else {
             Some(now)
@@ -184,32 +189,8 @@ impl Engine {
         let undo = act.effect.as_ref().and_then(|effect| effect.undo.clone());
         // What did not help is not left behind either, nor is what was done by halves.
         if let Some(plan) = undo.filter(|_| outcome != Outcome::Fixed) {
-            self.undo(id, act, plan, now, orders);
-        }
-    }
-
-    /// Changes back what an action changed that did not help.
-    fn undo(&mut self, id: IncidentId, act: &Act, plan: Plan, now: Time, orders: &mut Vec<Order>) {
-        // Should it not be possible now, it is tried again.
-        self.hold(id, (act.action, &act.rule), plan.clone(), Some(now));
-        let Some(spec) = actions::find(act.action) else {
-            return;
-        };
-        match self.permit_undo(id, spec, &act.rule, plan, now) {
-            Ok((permit, act)) => {
-                let line = format!("undo of {}: it did not help", act.action);
-                self.undoing(id, permit, act, &line, now, orders);
-            }
-            Err(refusal) => {
-                let why = format!("{}: {}", refusal.guard, refusal.reason);
-                let soon = self.retries.get(&id).copied();
-                self.refused(id, refusal, now, orders);
-                // The ladder goes on all the same.
-                if let Some(soon) = soon {
-                    self.retries.entry(id).or_insert(soon);
-                }
-                self.not_lifted(id, &why, now, orders);
-            }
+            self.hold(id, (act.action, &act.rule), plan, Some(now));
+            self.lift_one(id, ("it did not help", None), now, orders);
         }
     }
 
@@ -218,7 +199,7 @@ impl Engine {
         &self,
         id: IncidentId,
         spec: &'static actions::Spec,
-        rule: &str,
+        (rule, by): (&str, Option<&str>),
         plan: Plan,
         now: Time,
     ) -> Result<(Permit, Act), Refusal> {
@@ -231,6 +212,7 @@ impl Engine {
         let undoing = policy::Undoing {
             action: spec.name,
             rule,
+            by,
             plan: plan.clone(),
             incident,
             world: &self.world,
@@ -252,7 +234,8 @@ impl Engine {
     ) {
         self.under_way(&act.plan, true);
         self.book.change(id, |incident| {
-            if !incident.is_over() {
+            // What follows from another failure goes on doing so.
+            if !incident.is_over() && incident.state != State::Suppressed {
                 incident.state = State::Acting;
             }
             incident.step(now, StepKind::Decided, line);
@@ -279,9 +262,17 @@ impl Engine {
         if let Some((seen, because)) = act.cleared {
             return self.resolve(id, None, seen, &because, orders);
         }
-        self.book
-            .change(id, |incident| incident.state = State::Open);
+        let held_back = self.book.change(id, |incident| {
+            let held_back = incident.state == State::Suppressed;
+            if !held_back {
+                incident.state = State::Open;
+            }
+            held_back
+        });
         self.record(id, orders);
+        if held_back == Some(true) {
+            return;
+        }
         self.retries
             .insert(id, now.after(Duration::from_millis(10)));
     }

@@ -55,7 +55,7 @@ impl Engine {
                 };
                 self.wish(&wish, now, orders);
             }
-            Request::Undo { incident } => self.asked_to_undo(*incident, by, now),
+            Request::Undo { incident } => self.asked_to_undo(*incident, by, now, orders),
             Request::Silence { silence } => {
                 self.policy.schedules_mut().add(silence.clone());
                 self.said_anew = true;

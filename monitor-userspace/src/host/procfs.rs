@@ -90,6 +90,13 @@ pub fn real_uid(pid: u32) -> Option<u32> {
     line.split_ascii_whitespace().next()?.parse().ok()
 }
 
+/// Whether this is the number of a process, and not of one of its threads.
+pub fn is_process(pid: u32) -> bool {
+    let text = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let leader = text.lines().find_map(|line| line.strip_prefix("Tgid:"));
+    leader.and_then(|leader| leader.trim().parse().ok()) == Some(pid)
+}
+
 /// Which boot of the machine this is.
 pub fn boot_id() -> String {
     let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();

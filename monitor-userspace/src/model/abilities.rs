@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use super::action::Risk;
 
 /// See the module.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -20,6 +22,25 @@ pub struct Abilities {
     pub controllers1: BTreeSet<String>,
     /// Programs that were looked for and found: their names.
     pub programs: BTreeSet<String>,
+}
+
+/// An action, as listings show it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ActionRow {
+    /// Its name.
+    pub name: String,
+    /// What it does, in one line.
+    pub summary: String,
+    /// How much it can destroy.
+    pub risk: Risk,
+    /// What it can be done to: `service`, `process`, `folder`, `network`.
+    pub on: Vec<String>,
+    /// Whether what it does can be undone.
+    pub reversible: bool,
+    /// The rights and tools that it needs, in words.
+    pub needs: String,
+    /// Why this host cannot do it, and what to do about that; none when it can.
+    pub unable: Option<String>,
 }
 
 /// Programs that actions may need, looked for in `PATH`.

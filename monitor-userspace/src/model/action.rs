@@ -18,6 +18,17 @@ pub enum Risk {
     Destructive,
 }
 
+impl Risk {
+    /// The word that stands in listings.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Restores => "restores",
+            Self::Restrains => "restrains",
+            Self::Destructive => "destructive",
+        }
+    }
+}
+
 /// What exactly is to be done, with the identity of its target: pure data, made without touching the host.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "plan", rename_all = "snake_case")]

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::{Evidence, Outcome, Plan, Severity, Subject, Time};
 
+/// The detector that stands in an incident which a person asked for.
+pub const MANUAL: &str = "manual";
+
 /// Number of an incident, counted up over the whole life of a state folder.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,

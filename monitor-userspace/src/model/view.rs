@@ -12,7 +12,8 @@ pub const INCIDENTS: usize = 512;
 /// Most incidents that are open at one time; beyond it what is found is counted and left out.
 pub const OPEN: usize = 2048;
 
-/// Most incidents about which something was done that is still in force; beyond it, the oldest is changed back.
+/// Most incidents about which something was done that is still in force. Beyond it, the oldest is changed back, and nothing more is done
+/// that must be.
 pub const HELD: usize = 128;
 
 /// Most silences in force at a time.
@@ -24,7 +25,7 @@ pub const OPEN_NAMED: usize = 1024;
 /// The core's state.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct View {
-    /// Incidents, oldest first; at most [`OPEN`], [`OPEN_NAMED`] and [`INCIDENTS`].
+    /// Incidents, oldest first; at most [`OPEN`], [`OPEN_NAMED`], [`INCIDENTS`] and those that hold something: [`HELD`] and a few.
     pub incidents: BTreeMap<IncidentId, Incident>,
     /// Services of the configuration.
     pub services: BTreeMap<String, ServiceView>,

@@ -29,6 +29,7 @@ use super::watched::Watching;
 use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
+use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
 use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
@@ -490,7 +491,9 @@ fn restored(settings: Settings, recovered: Recovered) -> Engine {
         if let Some(incident) = incident {
             let policy = engine.policy_mut();
             policy.remember(&past.action, &past.rule, incident, past.at);
-            if let Some((outcome, at)) = past.judged {
+            // What a person asked for says nothing about whether the rule helps.
+            let judged = past.judged.filter(|_| incident.detector != MANUAL);
+            if let Some((outcome, at)) = judged {
                 policy.judged(&past.action, &past.rule, incident, outcome, at);
             }
         }

@@ -92,6 +92,8 @@ step! {
     approve: String,
     reject: String,
     acknowledge: String,
+    asked: String,
+    lifted: String,
     silence: String,
     unsilence: String,
     expect: String,

@@ -142,6 +142,19 @@ pub(super) enum Input {
         detector: Option<String>,
         by: String,
     },
+    /// A person wants it done.
+    Asked {
+        action: String,
+        on: On,
+        rule: Option<String>,
+        by: String,
+    },
+    /// A person wants what is in force changed back.
+    Lifted {
+        on: On,
+        detector: Option<String>,
+        by: String,
+    },
     Silence {
         on: String,
         time: Duration,

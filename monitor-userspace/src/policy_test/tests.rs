@@ -42,6 +42,13 @@ on = ["batch"]
 action = "kill_process"
 approval = "10m"
 
+[[remedy]]
+name = "by-hand"
+detector = "manual"
+on = ["batch"]
+action = "lower_priority"
+undo_after = "10m"
+
 [[maintenance]]
 name = "backup"
 on = ["db"]
@@ -137,6 +144,26 @@ fn people_allow_forbid_and_silence() {
         { at = "31m", expect = "act", on = "web" },
         "#,
     );
+}
+
+#[test]
+fn a_person_has_something_done_and_changed_back() {
+    let text = r#"
+        [[test]]
+        name = "it"
+        steps = [
+            { at = "1m", asked = "restart_service", on = "batch" },
+            { at = "1m", expect = "refused", guard = "consent", on = "batch" },
+            { at = "2m", asked = "lower_priority", on = "batch", rule = "by-hand", by = "ann" },
+            { at = "2m", expect = "act", on = "batch", rule = "by-hand" },
+            { at = "3m", expect = "state", on = "batch", detector = "manual", outcome = "fixed" },
+            { at = "3m", lifted = "batch" },
+            { at = "4m", expect = "act", undo = true, on = "batch" },
+            { at = "20m", expect = "none" },
+        ]
+    "#;
+    let verdicts = suite(text).expect("it is good").run();
+    assert!(verdicts.iter().all(|verdict| verdict.ok), "{verdicts:#?}");
 }
 
 #[test]

@@ -72,8 +72,12 @@ pub fn restated(silences: &[Silence], held: impl Iterator<Item = Incident>) -> V
             silence: silence.clone(),
         },
     });
-    let held = held.map(|incident| Entry::Incident {
-        incident: Box::new(incident),
+    // How the host was then is not needed to change it back, and is long.
+    let held = held.map(|mut incident| {
+        incident.evidence.frozen = None;
+        Entry::Incident {
+            incident: Box::new(incident),
+        }
     });
     again.chain(held).collect()
 }
@@ -175,7 +179,8 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             } => changed.will(id, action, undo),
             Entry::Effect { effect } => {
                 pending.remove(&effect.incident);
-                changed.effect(effect);
+                let known = incidents.get_mut(&effect.incident);
+                changed.effect(effect, known.map(|(_, incident)| incident));
             }
             Entry::Incident { incident } => {
                 let id = incident.id;
@@ -200,7 +205,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
             | Entry::Resumed => {}
         }
         // Bounded while reading, too.
-        forget_oldest(&mut incidents);
+        forget_oldest(&mut incidents, &changed.left);
         if actions.len() > 2 * INCIDENTS {
             actions.drain(..INCIDENTS);
         }
@@ -247,7 +252,8 @@ impl Changed {
         }
     }
 
-    fn effect(&mut self, effect: Effect) {
+    /// `known` is the incident, as the lines before have it.
+    fn effect(&mut self, effect: Effect, known: Option<&mut Incident>) {
         let id = effect.incident;
         let undoes = self.rules.get(&id).is_some_and(|(_, undo)| *undo);
         match effect.undo {
@@ -255,6 +261,10 @@ impl Changed {
             _ if undoes => {
                 if !matches!(effect.result, EffectResult::Failed { .. }) {
                     self.left.remove(&id);
+                    // The line that says so may be missing.
+                    if let Some(incident) = known {
+                        incident.held = None;
+                    }
                 }
             }
             Some(undo) => self.will(id, effect.action, undo),
@@ -281,10 +291,14 @@ impl Changed {
 }
 
 /// Those that hold nothing go first.
-fn forget_oldest(incidents: &mut BTreeMap<IncidentId, (i64, Incident)>) {
+fn forget_oldest(
+    incidents: &mut BTreeMap<IncidentId, (i64, Incident)>,
+    left: &BTreeMap<IncidentId, Held>,
+) {
     while incidents.len() > INCIDENTS + HELD {
         let mut all = incidents.iter();
-        let oldest = all.find(|(_, (_, incident))| incident.held.is_none());
+        let oldest =
+            all.find(|(id, (_, incident))| incident.held.is_none() && !left.contains_key(id));
         let Some(oldest) = oldest.map(|(id, _)| *id) else {
             return;
         };

@@ -1,4 +1,4 @@
-//! A word about an incident: do it, do not do it, I have seen it.
+//! A word about an incident: do it, do not do it, undo it, I have seen it.
 
 use axum::Extension;
 use axum::Json;
@@ -27,27 +27,25 @@ pub(super) async fn approve(
     say(&shown, peer, &id, on_behalf, plan, ask).await
 }
 
-pub(super) async fn reject(
-    State(shown): State<Shown>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
-    body: Body,
-) -> Answer {
-    let Word { on_behalf } = read(body)?;
-    let ask = |incident| Request::Reject { incident };
-    say(&shown, peer, &id, on_behalf, None, ask).await
+/// A word that needs no more than its incident.
+macro_rules! word {
+    ($name:ident, $request:ident) => {
+        pub(super) async fn $name(
+            State(shown): State<Shown>,
+            Extension(peer): Extension<Peer>,
+            Path(id): Path<String>,
+            body: Body,
+        ) -> Answer {
+            let Word { on_behalf } = read(body)?;
+            let ask = |incident| Request::$request { incident };
+            say(&shown, peer, &id, on_behalf, None, ask).await
+        }
+    };
 }
 
-pub(super) async fn acknowledge(
-    State(shown): State<Shown>,
-    Extension(peer): Extension<Peer>,
-    Path(id): Path<String>,
-    body: Body,
-) -> Answer {
-    let Word { on_behalf } = read(body)?;
-    let ask = |incident| Request::Acknowledge { incident };
-    say(&shown, peer, &id, on_behalf, None, ask).await
-}
+word!(reject, Reject);
+word!(acknowledge, Acknowledge);
+word!(undo, Undo);
 
 async fn say(
     shown: &Shown,
@@ -88,6 +86,13 @@ fn makes_sense(
     now: Time,
 ) -> Result<(), Denied> {
     let id = incident.id;
+    if matches!(request, Request::Undo { .. }) {
+        return incident.held.as_ref().map(|_| ()).ok_or_else(|| {
+            Denied::conflict(format!(
+                "nothing that was done about incident {id} is in force and can be undone"
+            ))
+        });
+    }
     if incident.is_over() {
         return Err(Denied::conflict(format!("incident {id} is over")));
     }
@@ -121,6 +126,7 @@ fn came_of(request: &Request, after: &Incident, asked: Time) -> Result<(), Denie
     let (done, step) = match request {
         Request::Approve { .. } => ("approved", StepKind::Approved),
         Request::Reject { .. } => ("rejected", StepKind::Rejected),
+        Request::Undo { .. } => ("to be undone", StepKind::Approved),
         _ if after.acknowledged_by.is_some() => return Ok(()),
         _ => ("acknowledged", StepKind::Acknowledged),
     };

@@ -8,7 +8,8 @@ use super::*;
 use crate::api::client::{self, ClientError};
 use crate::api::{Sources, bind_socket, serve};
 use crate::metrics::Own;
-use crate::model::incident::StepKind;
+use crate::model::action::Risk;
+use crate::model::incident::{Held, StepKind};
 use crate::model::kernel_view::NoKernel;
 use crate::model::view::{DetectorView, SILENCES};
 use crate::model::{
@@ -90,12 +91,61 @@ fn obey(view: &mut View, by: &str, request: Request) {
         }
     };
     match request {
-        Request::Approve { incident } => step(&incident, StepKind::Approved),
+        Request::Approve { incident } | Request::Undo { incident } => {
+            step(&incident, StepKind::Approved);
+        }
         Request::Reject { incident } => step(&incident, StepKind::Rejected),
         Request::Acknowledge { incident } => step(&incident, StepKind::Acknowledged),
-        Request::Act { .. } | Request::Undo { .. } => {}
+        Request::Act {
+            action,
+            subject,
+            dry_run,
+            ..
+        } => {
+            let id = view.incidents.keys().next_back().map_or(0, |id| id.0) + 1;
+            let at = Evidence::at(now);
+            let mut made = Incident::new(
+                IncidentId(id),
+                "manual",
+                subject,
+                Severity::Warning,
+                at,
+                now,
+            );
+            let line = format!("{action}, dry run: {dry_run}");
+            made.step(now, StepKind::Detected, line);
+            view.incidents.insert(IncidentId(id), made);
+        }
         Request::Silence { silence } => view.silences.push(silence),
         Request::Unsilence { id } => view.silences.retain(|silence| silence.id != id),
+    }
+}
+
+/// One that can be done to services, and one to folders, that this host cannot do.
+fn acts() -> Acts {
+    let row = |name: &str, on: &str, unable: Option<&str>| ActionRow {
+        name: name.to_owned(),
+        summary: String::new(),
+        risk: Risk::Restores,
+        on: vec![on.to_owned()],
+        reversible: false,
+        needs: String::new(),
+        unable: unable.map(str::to_owned),
+    };
+    Acts {
+        find: Box::new(|name| match name {
+            "auth" => Ok(Subject::service("auth")),
+            "spool" => Ok(Subject::Folder {
+                name: "spool".to_owned(),
+            }),
+            other => Err(format!("nothing is called {other:?}")),
+        }),
+        rows: Box::new(move || {
+            vec![
+                row("restart_service", "service", None),
+                row("clean", "folder", Some("there is no broom: buy one")),
+            ]
+        }),
     }
 }
 
@@ -126,6 +176,7 @@ impl Server {
             People::new(
                 Box::new(|user| Some(format!("user-{user}"))),
                 Box::new(|| ["auth", "batch"].map(str::to_owned).into()),
+                acts(),
                 Box::new(move |asked| {
                     let Asked { by, request, taken } = asked;
                     if core == Core::Full {
@@ -373,7 +424,13 @@ async fn a_silence_that_cannot_be_meant_is_refused() {
 #[test]
 fn only_root_speaks_for_others_and_who_has_no_name_is_a_number() {
     let names = Box::new(|user| (user == 0).then(|| "root".to_owned()));
-    let people = People::new(names, Box::new(BTreeSet::new), Box::new(|_| false), 1);
+    let people = People::new(
+        names,
+        Box::new(BTreeSet::new),
+        acts(),
+        Box::new(|_| false),
+        1,
+    );
     let who = |user, on_behalf| people.who(Peer { user }, on_behalf);
     assert_eq!(who(0, None).unwrap(), "root");
     assert_eq!(who(0, Some("alice")).unwrap(), "root (alice)");
@@ -389,4 +446,113 @@ fn only_root_speaks_for_others_and_who_has_no_name_is_a_number() {
             "{bad:?}"
         );
     }
+}
+
+#[tokio::test]
+async fn what_somebody_wants_done_becomes_an_incident_and_that_is_the_answer() {
+    let server = Server::start("act", Core::Obeys);
+    let body = json!({"action": "restart_service", "subject": "auth", "dry_run": true});
+    let answer = server
+        .post("/api/v1/acts", body)
+        .await
+        .expect("it is taken");
+    assert_eq!(answer["incident"]["id"], 5);
+    assert_eq!(answer["incident"]["detector"], "manual");
+    let story = &answer["incident"]["steps"][0]["detail"];
+    assert_eq!(story, "restart_service, dry run: true");
+    let request = Request::Act {
+        action: "restart_service".to_owned(),
+        subject: Subject::service("auth"),
+        rule: None,
+        dry_run: true,
+    };
+    assert_eq!(server.heard(), [(own_name(), request)]);
+}
+
+#[tokio::test]
+async fn an_act_that_makes_no_sense_never_reaches_the_core() {
+    let server = Server::start("no-act", Core::Obeys);
+    let ask = |action: &str, subject: &str| json!({"action": action, "subject": subject});
+    for (body, code, why) in [
+        (
+            ask("dance", "auth"),
+            400,
+            "there are restart_service, clean",
+        ),
+        (
+            ask("restart_service", "shop"),
+            400,
+            "nothing is called \"shop\"",
+        ),
+        (ask("restart_service", "spool"), 400, "is done to a service"),
+        (ask("clean", "spool"), 409, "there is no broom: buy one"),
+        (json!({"action": "clean"}), 400, "missing field `subject`"),
+        (
+            json!({"action": "clean", "subject": "spool", "now": true}),
+            400,
+            "`now`",
+        ),
+    ] {
+        let (found, said) = server.refused("/api/v1/acts", body).await;
+        assert_eq!(found, code, "{said}");
+        assert!(said.contains(why), "{said}");
+    }
+    assert_eq!(server.heard(), []);
+}
+
+#[tokio::test]
+async fn an_act_that_the_core_made_nothing_of_is_no_success() {
+    let server = Server::start("lost-act", Core::Ignores);
+    // One that somebody asked for before is not the answer to this.
+    {
+        let mut view = server.view.lock().unwrap();
+        let mut old = incident(5, None);
+        old.detector = "manual".to_owned();
+        view.incidents.insert(IncidentId(5), old);
+    }
+    let body = json!({"action": "restart_service", "subject": "auth"});
+    let (code, said) = server.refused("/api/v1/acts", body).await;
+    assert_eq!(code, 409, "{said}");
+    assert!(said.contains("nothing was done"), "{said}");
+}
+
+#[tokio::test]
+async fn only_what_is_in_force_can_be_undone_and_an_incident_that_is_over_too() {
+    let server = Server::start("undo", Core::Obeys);
+    let path = "/api/v1/incidents/3/undo";
+    let (code, said) = server.refused(path, json!({})).await;
+    assert_eq!(code, 409, "{said}");
+    assert!(
+        said.contains("nothing that was done about incident 3 is in force"),
+        "{said}"
+    );
+    assert_eq!(server.heard(), []);
+    {
+        let mut view = server.view.lock().unwrap();
+        let held = Held {
+            action: "restart_service".to_owned(),
+            rule: "calm".to_owned(),
+            undo: incident(1, Some(Time::default())).proposed.unwrap().plan,
+            due: None,
+            tries: 0,
+        };
+        view.incidents.get_mut(&IncidentId(3)).unwrap().held = Some(Box::new(held));
+    }
+    let status = client::get_json(&server.socket, "/api/v1/status").await;
+    let status = status.expect("it answers");
+    assert!(
+        status["view"]["incidents"]["3"]["held"].is_object(),
+        "{status}"
+    );
+    server.post(path, json!({})).await.expect("it is taken");
+    let request = Request::Undo {
+        incident: IncidentId(3),
+    };
+    assert_eq!(server.heard(), [(own_name(), request)]);
+    let actions = client::get_json(&server.socket, "/api/v1/actions").await;
+    let actions = actions.expect("it answers");
+    assert_eq!(
+        actions["actions"][1]["unable"],
+        "there is no broom: buy one"
+    );
 }

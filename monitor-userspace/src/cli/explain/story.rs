@@ -1,6 +1,7 @@
 //! The parts of an incident's story, as text.
 
 use crate::api::answers::OneIncident;
+use crate::cli::held;
 use crate::cli::proposal;
 use crate::cli::render::{self, Paint, Style, WIDTH};
 use crate::model::incident::StepKind;
@@ -108,7 +109,8 @@ fn numbers(ids: &[IncidentId]) -> String {
 /// Columns of a line before its words: time of day, time since the start, what.
 const BEFORE: usize = 2 + 15 + 2 + 12 + 2 + 12 + 2;
 
-fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
+/// Every step, a line each.
+pub(in crate::cli) fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
     let incident = &one.incident;
     let start = incident.evidence.seen;
     for step in &incident.steps {
@@ -212,9 +214,12 @@ fn evidence(out: &mut String, incident: &Incident, paint: Paint) {
 }
 
 fn ending(out: &mut String, one: &OneIncident, paint: Paint) {
-    let (words, style) = verdict::of(&one.incident, one.clock.time());
-    for line in render::wrap(&render::clean(&words), WIDTH) {
-        out.push_str(&paint.apply(style, &line));
-        out.push('\n');
+    let now = one.clock.time();
+    let held = held::words(&one.incident, now).map(|words| (words, Style::Warning));
+    for (words, style) in [verdict::of(&one.incident, now)].into_iter().chain(held) {
+        for line in render::wrap(&render::clean(&words), WIDTH) {
+            out.push_str(&paint.apply(style, &line));
+            out.push('\n');
+        }
     }
 }

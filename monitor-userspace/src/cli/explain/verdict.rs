@@ -2,14 +2,15 @@
 
 use crate::cli::proposal;
 use crate::cli::render::{Style, duration};
-use crate::model::incident::StepKind;
+use crate::model::incident::{MANUAL, StepKind};
 use crate::model::{Incident, Outcome, State, Time};
 
 /// The words, and how they should look.
-pub(super) fn of(incident: &Incident, now: Time) -> (String, Style) {
+pub(in crate::cli) fn of(incident: &Incident, now: Time) -> (String, Style) {
     let seen = incident.evidence.seen;
     let age = duration(now.since(seen));
     match incident.state {
+        State::Resolved if incident.detector == MANUAL => wish(incident),
         State::Resolved => resolved(incident),
         State::Escalated => (
             format!(
@@ -45,6 +46,27 @@ pub(super) fn of(incident: &Incident, now: Time) -> (String, Style) {
         ),
         State::Open => (
             format!("Open for {age}: {}.", nothing_done(incident)),
+            Style::Warning,
+        ),
+    }
+}
+
+/// What a person asked for.
+fn wish(incident: &Incident) -> (String, Style) {
+    let words = |what, kind| format!("{what}: {}.", last_word(incident, kind));
+    match incident.outcome {
+        Some(Outcome::Fixed) => (words("Done as asked", StepKind::Recovered), Style::Good),
+        Some(Outcome::WouldHave) => (words("Nothing was done", StepKind::Proposed), Style::Good),
+        Some(Outcome::Failed) => (words("It failed", StepKind::Failed), Style::Bad),
+        Some(Outcome::Refused) => {
+            let mut steps = incident.steps.iter().rev();
+            let kinds = [StepKind::Refused, StepKind::Failed];
+            let last = steps.find(|step| kinds.contains(&step.what));
+            let kind = last.map_or(StepKind::Refused, |step| step.what);
+            (words("Refused, nothing was done", kind), Style::Bad)
+        }
+        _ => (
+            words("Whether it was done is not known", StepKind::Interrupted),
             Style::Warning,
         ),
     }

@@ -19,6 +19,8 @@ const INPUTS: &[(&str, &[&str])] = &[
     ("approve", &["detector", "by"]),
     ("reject", &["detector", "by"]),
     ("acknowledge", &["detector", "by"]),
+    ("asked", &["on", "rule", "by"]),
+    ("lifted", &["detector", "by"]),
     ("silence", &["for", "detector", "by", "reason"]),
     ("unsilence", &["by"]),
 ];

@@ -28,7 +28,9 @@ impl Reader<'_> {
         let Some(name) = name else {
             return Some(None);
         };
-        let known = detectors::ALL.iter().map(|spec| (spec.name, spec.name));
+        let known = detectors::ALL.iter().map(|spec| spec.name);
+        // What a person asked for stands where a detector does.
+        let known = known.chain([detectors::MANUAL]).map(|name| (name, name));
         let meant = self.mistakes.one_of("detector", name, known)?;
         Some(Some(meant.to_owned()))
     }

@@ -7,6 +7,7 @@ use monitor_common::Kind;
 use toml::Spanned;
 
 use super::{Mistakes, keys};
+use crate::actions;
 use crate::config::{Config, units::Span};
 use crate::detectors::service_down::SIGNALS;
 use crate::model::{CheckFailure, HostLoad, Severity};
@@ -119,6 +120,22 @@ impl Reader<'_> {
                     by,
                 });
             }
+        }
+        if let Some(action) = &step.asked {
+            let known = actions::ALL.iter().map(|spec| (spec.name, spec.name));
+            return Some(Input::Asked {
+                action: self.mistakes.one_of("action", action, known)?.to_owned(),
+                on: self.on(step.on.as_ref())??,
+                rule: self.rule()?,
+                by,
+            });
+        }
+        if step.lifted.is_some() {
+            return Some(Input::Lifted {
+                on: self.on(step.lifted.as_ref())??,
+                detector: self.detector(step.detector.as_ref())?,
+                by,
+            });
         }
         if let Some(name) = &step.unsilence {
             return Some(Input::Unsilence(self.silenced(name)?, by));

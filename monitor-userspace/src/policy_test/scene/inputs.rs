@@ -64,6 +64,21 @@ impl Scene {
                 detector,
                 by,
             } => return self.word(*word, on, detector.as_deref(), by),
+            Input::Asked {
+                action,
+                on,
+                rule,
+                by,
+            } => {
+                let request = Request::Act {
+                    action: action.clone(),
+                    subject: self.subject(on),
+                    rule: rule.clone(),
+                    dry_run: false,
+                };
+                self.person(by, request);
+            }
+            Input::Lifted { on, detector, by } => return self.lift(on, detector.as_deref(), by),
             Input::Silence {
                 on,
                 time,
@@ -144,6 +159,20 @@ impl Scene {
             Word::Acknowledge => Request::Acknowledge { incident },
         };
         self.person(by, request);
+        Ok(())
+    }
+
+    fn lift(&mut self, on: &On, detector: Option<&str>, by: &str) -> Result<(), Wrong> {
+        let about = |incident: &Incident| {
+            on.is(&incident.subject) && detector.is_none_or(|name| name == incident.detector)
+        };
+        let held = self.engine.held().filter(about);
+        let incident = held.map(|incident| incident.id).max();
+        let incident = incident.ok_or_else(|| Wrong {
+            expected: format!("something done to {on} that is in force"),
+            happened: self.last_word(on, detector),
+        })?;
+        self.person(by, Request::Undo { incident });
         Ok(())
     }
 

@@ -233,3 +233,223 @@ fn a_journal_that_was_changed_is_said_with_file_and_line() {
     );
     std::fs::remove_dir_all(folder).expect("it goes");
 }
+
+/// A journal of its own, at whose times the monotonic clock is 1000 s behind the other.
+struct Written {
+    folder: std::path::PathBuf,
+    journal: Journal,
+}
+
+impl Drop for Written {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.folder);
+    }
+}
+
+fn seconds(seconds: i64) -> Time {
+    Time::from_nanos(seconds * 1_000_000_000)
+}
+
+impl Written {
+    fn new(name: &str) -> Self {
+        let name = format!("smart-monitor-left-{name}-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = std::fs::remove_dir_all(&folder);
+        let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
+        let written = Self { folder, journal };
+        written.write(1, vec![started()]);
+        written
+    }
+
+    fn write(&self, at: i64, entries: Vec<Entry>) {
+        let unix_ns = (at + 1000) * 1_000_000_000;
+        let written = self.journal.append(seconds(at), unix_ns, entries);
+        written.expect("it writes");
+    }
+
+    /// What incident 7 holds at a start at this time, and whether it is over.
+    fn held(&self, at: i64) -> Option<Held> {
+        let unix_ns = (at + 1000) * 1_000_000_000;
+        let recovered = recover(&self.folder, seconds(at), unix_ns).expect("it reads");
+        let seven = recovered.incidents.into_iter().find(|it| it.id.0 == 7);
+        let seven = seven.expect("it is known");
+        assert!(seven.is_over(), "{seven:#?}");
+        seven.held.map(|held| *held)
+    }
+}
+
+fn seven(state: State) -> Incident {
+    Incident {
+        state,
+        ..Incident::new(
+            IncidentId(7),
+            "runaway_cpu",
+            Subject::service("web"),
+            Severity::Warning,
+            Evidence::at(seconds(2)),
+            seconds(2),
+        )
+    }
+}
+
+fn undo_plan(nice: i32) -> Plan {
+    Plan::RestorePriority {
+        process: crate::model::ProcessKey {
+            pid: 41,
+            start_ticks: 9,
+        },
+        comm: "web".to_owned(),
+        nice: vec![(41, nice)],
+    }
+}
+
+fn intent_of(incident: Incident, undo: bool) -> Entry {
+    Entry::Intent {
+        incident: Box::new(incident),
+        action: "lower_priority".to_owned(),
+        plan: undo_plan(0),
+        rule: "calm".to_owned(),
+        by: None,
+        undo,
+    }
+}
+
+fn will_change() -> Entry {
+    Entry::WillChange {
+        incident: IncidentId(7),
+        action: "lower_priority".to_owned(),
+        undo: undo_plan(0),
+    }
+}
+
+fn effect_of(result: EffectResult, undo: Option<Plan>) -> Entry {
+    Entry::Effect {
+        effect: Effect {
+            incident: IncidentId(7),
+            action: "lower_priority".to_owned(),
+            acted: None,
+            finished: seconds(5),
+            result,
+            verified: None,
+            undo,
+        },
+    }
+}
+
+fn was_done() -> EffectResult {
+    EffectResult::Done {
+        detail: String::new(),
+    }
+}
+
+fn was_not() -> EffectResult {
+    EffectResult::Failed {
+        reason: String::new(),
+    }
+}
+
+fn holding(mut incident: Incident, due: Option<i64>) -> Entry {
+    incident.held = Some(Box::new(Held {
+        action: "lower_priority".to_owned(),
+        rule: "calm".to_owned(),
+        undo: undo_plan(0),
+        due: due.map(seconds),
+        tries: 0,
+    }));
+    Entry::Incident {
+        incident: Box::new(incident),
+    }
+}
+
+#[test]
+fn what_was_begun_when_the_daemon_died_is_changed_back_at_once() {
+    let open = || seven(State::Acting);
+    // Announced only: nothing was changed yet.
+    let written = Written::new("begun");
+    written.write(3, vec![intent_of(open(), false)]);
+    assert_eq!(written.held(100), None);
+    // About to be changed, or changed: nobody knows.
+    written.write(4, vec![will_change()]);
+    let held = written.held(100).expect("it is changed back");
+    assert_eq!((held.due, held.undo), (Some(seconds(100)), undo_plan(0)));
+    assert_eq!(
+        (held.action.as_str(), held.rule.as_str()),
+        ("lower_priority", "calm")
+    );
+    // Another start that dies as early knows it still.
+    written.write(101, vec![started()]);
+    assert!(written.held(200).is_some());
+    // Done, and the core had not said yet what is to become of it; what was really changed counts.
+    let changed = Some(undo_plan(3));
+    written.write(202, vec![effect_of(was_done(), changed)]);
+    assert_eq!(written.held(300).map(|held| held.undo), Some(undo_plan(3)));
+    // Or it came to nothing, and left nothing.
+    written.write(303, vec![effect_of(was_not(), None)]);
+    assert_eq!(written.held(400), None);
+}
+
+#[test]
+fn an_undo_in_whose_midst_the_daemon_died_is_done_again_until_it_is_known_to_be_done() {
+    let written = Written::new("undo");
+    let over = || seven(State::Resolved);
+    written.write(
+        3,
+        vec![intent_of(seven(State::Acting), false), will_change()],
+    );
+    written.write(5, vec![effect_of(was_done(), Some(undo_plan(0)))]);
+    written.write(6, vec![holding(over(), Some(600))]);
+    let held = written.held(100).expect("it is in force");
+    assert_eq!(
+        held.due,
+        Some(seconds(600)),
+        "in its time, not at the start"
+    );
+    let mut incident = over();
+    incident.held = Some(Box::new(held));
+    written.write(600, vec![intent_of(incident, true)]);
+    assert!(written.held(601).is_some(), "begun is not done");
+    written.write(602, vec![effect_of(was_not(), None)]);
+    assert!(written.held(603).is_some(), "failed is not done");
+    // Done, and it died before the line about the incident.
+    written.write(604, vec![effect_of(was_done(), None)]);
+    assert_eq!(written.held(605), None);
+}
+
+#[test]
+fn what_is_in_force_is_restated_in_a_new_file_and_outlives_the_one_that_had_it() {
+    let written = Written::new("restated");
+    let mut incident = seven(State::Resolved);
+    incident.evidence.frozen = Some(Box::default());
+    incident.held = Some(Box::new(Held {
+        action: "lower_priority".to_owned(),
+        rule: "calm".to_owned(),
+        undo: undo_plan(0),
+        due: None,
+        tries: 2,
+    }));
+    let again = restated(&[], std::iter::once(incident));
+    assert!(
+        matches!(&again[..], [Entry::Incident { incident }] if incident.evidence.frozen.is_none()),
+        "how the host was is long: {again:?}"
+    );
+    written.write(3, again);
+    let held = written.held(100).expect("it is in force");
+    assert_eq!((held.due, held.tries), (None, 2));
+}
+
+#[test]
+fn what_is_to_be_changed_back_is_not_pushed_out_by_other_incidents() {
+    let written = Written::new("pushed");
+    written.write(
+        3,
+        vec![intent_of(seven(State::Acting), false), will_change()],
+    );
+    let many = (8..8 + 2 * INCIDENTS as u64).map(|id| Entry::Incident {
+        incident: Box::new(Incident {
+            id: IncidentId(id),
+            ..seven(State::Resolved)
+        }),
+    });
+    written.write(4, many.collect());
+    assert!(written.held(100).is_some());
+}
