@@ -125,31 +125,35 @@ fn done(command: &mut Command) -> Result<String> {
 pub struct Resolver {
     silent: Arc<AtomicBool>,
     ending: Arc<AtomicBool>,
-    thread: Option<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Resolver {
-    fn new(space: &Space, at: &str) -> Result<Self> {
+    /// It is on the far side, and so reached by either router.
+    fn new(routers: &[Space; 2], at: &str) -> Result<Self> {
         let address: IpAddr = at.parse()?;
-        let socket = space.inside(|| UdpSocket::bind((address, 53)))?;
-        socket.set_read_timeout(Some(Duration::from_millis(50)))?;
         let (silent, ending) = (Arc::<AtomicBool>::default(), Arc::<AtomicBool>::default());
-        let (quiet, end) = (Arc::clone(&silent), Arc::clone(&ending));
-        let thread = std::thread::spawn(move || {
-            let mut question = [0; 512];
-            while !end.load(Ordering::Relaxed) {
-                if let Ok((length, from)) = socket.recv_from(&mut question)
-                    && !quiet.load(Ordering::Relaxed)
-                    && let Some(answer) = answer(&question[..length])
-                {
-                    let _ = socket.send_to(&answer, from);
+        let mut threads = Vec::new();
+        for space in routers {
+            let socket = space.inside(|| UdpSocket::bind((address, 53)))?;
+            socket.set_read_timeout(Some(Duration::from_millis(50)))?;
+            let (quiet, end) = (Arc::clone(&silent), Arc::clone(&ending));
+            threads.push(std::thread::spawn(move || {
+                let mut question = [0; 512];
+                while !end.load(Ordering::Relaxed) {
+                    if let Ok((length, from)) = socket.recv_from(&mut question)
+                        && !quiet.load(Ordering::Relaxed)
+                        && let Some(answer) = answer(&question[..length])
+                    {
+                        let _ = socket.send_to(&answer, from);
+                    }
                 }
-            }
-        });
+            }));
+        }
         Ok(Self {
             silent,
             ending,
-            thread: Some(thread),
+            threads,
         })
     }
 
@@ -162,7 +166,9 @@ impl Resolver {
 impl Drop for Resolver {
     fn drop(&mut self) {
         self.ending.store(true, Ordering::Relaxed);
-        let _ = self.thread.take().map(JoinHandle::join);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
     }
 }
 
@@ -213,7 +219,7 @@ impl Lab {
                 add(router, "lo", &format!("{far}/{bits}"))?;
             }
         }
-        let resolver = |at: usize| Resolver::new(&routers[0], plan.resolvers[at]);
+        let resolver = |at: usize| Resolver::new(&routers, plan.resolvers[at]);
         let resolvers = [resolver(0)?, resolver(1)?];
         let lab = Self {
             resolvers,

@@ -176,7 +176,7 @@ fn is_reached(neighbour: &Neighbour) -> bool {
 fn provoke(netlink: &Netlink, device: u32, of: IpAddr) {
     let known = tables::neighbour(netlink, device, of).ok().flatten();
     let valid = known.as_ref().is_some_and(|it| !it.entry.link.is_empty());
-    if known.is_some_and(|it| it.entry.permanent) {
+    if known.as_ref().is_some_and(|it| it.entry.permanent) {
         return;
     }
     if valid {
@@ -184,6 +184,11 @@ fn provoke(netlink: &Netlink, device: u32, of: IpAddr) {
         // Without the right to, a ping must do.
         let _ = netlink.change(probe);
         return;
+    }
+    if known.is_some() {
+        // It was asked for a moment ago, in vain, and the kernel would wait for a second before it asks again.
+        let forget = change::neighbour(tables::RTM_DELNEIGH, 0, device, of, 0);
+        let _ = netlink.change(forget);
     }
     let any = if of.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
     if let Ok(socket) = UdpSocket::bind(any) {
