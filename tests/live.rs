@@ -1,5 +1,7 @@
 //! What needs root and a real kernel: `cargo xtask test --live`, or `cargo test --test live` as root.
 
+#[path = "live/actions.rs"]
+mod actions;
 #[path = "live/daemon.rs"]
 mod daemon;
 #[path = "live/events.rs"]

@@ -7,6 +7,7 @@ pub mod abilities;
 pub mod capture;
 pub mod cgroupfs;
 pub mod clock;
+pub mod command;
 pub mod disks;
 pub mod exec;
 pub mod listeners;
@@ -90,6 +91,14 @@ pub enum HostError {
         /// What was tried, and the kernel's answer.
         why: String,
     },
+    /// A command was not started.
+    #[error("{program} is not run: {why}")]
+    NotRun {
+        /// The program.
+        program: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// It would not end.
     #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]
     Undying {
@@ -134,6 +143,11 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// Why what is being done about an incident is not to go on; none while it is. Asked before each further step of an act that waits.
     fn called_off(&self, _incident: IncidentId) -> Option<String> {
         None
+    }
+
+    /// Runs a program to its end, with what it started.
+    fn run_command(&self, _order: &command::Order) -> Result<command::Finished, HostError> {
+        Err(HostError::Unable("run commands"))
     }
 
     /// `CLOCK_MONOTONIC`.

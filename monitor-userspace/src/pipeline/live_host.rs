@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::command::{Finished, Order, Runner};
 use crate::host::signals::Held;
 use crate::host::{Host, HostError, Opened, Restarted, clock};
 use crate::model::{IncidentId, Plan, ProcessKey, Time};
@@ -16,6 +17,7 @@ pub(super) struct LiveHost {
     pub(super) commands: Arc<Commands>,
     pub(super) journal: Arc<Journal>,
     pub(super) called_off: Arc<CalledOff>,
+    pub(super) runner: Runner,
 }
 
 /// Acts that are not to go on, by incident, while they are under way.
@@ -77,6 +79,10 @@ impl Host for LiveHost {
 
     fn called_off(&self, incident: IncidentId) -> Option<String> {
         self.called_off.lock().get(&incident).cloned()
+    }
+
+    fn run_command(&self, order: &Order) -> Result<Finished, HostError> {
+        self.runner.run(order)
     }
 
     fn now(&self) -> Time {

@@ -30,6 +30,7 @@ use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::engine::{Engine, Settings};
+use crate::host::command::Runner;
 use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
 use crate::metrics::Own;
@@ -215,6 +216,7 @@ fn start_core(
         commands: Arc::clone(commands),
         journal: Arc::clone(core.journal),
         called_off: Arc::clone(&called_off),
+        runner: Runner::new(commands.instance()),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;

@@ -84,6 +84,11 @@ impl Commands {
         commands
     }
 
+    /// The daemon's state folder.
+    pub fn instance(&self) -> &Path {
+        &self.instance
+    }
+
     /// The folder of the files that services write to; none where they write to what the daemon does.
     pub fn logs(&self) -> Option<PathBuf> {
         self.logs.clone()

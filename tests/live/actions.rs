@@ -1,0 +1,4 @@
+//! Actions on the real kernel and the real software.
+
+#[path = "actions/commands.rs"]
+mod commands;
