@@ -89,7 +89,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("samplers", &["config", "host", "kernel"]),
     ("identity", &["host"]),
     ("supervisors", &["host"]),
-    ("actions", &["host", "policy"]),
+    ("actions", &["config", "host", "policy"]),
     ("engine", &["actions", "detectors", "policy", "verify"]),
     ("replay", &["config", "engine", "record"]),
     (

@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use crate::host::{Host, HostError, Opened};
 use crate::model::abilities::Abilities;
 use crate::model::action::Risk;
-use crate::model::{Effect, EffectResult, Incident, Plan, ProcessKey, Subject, Time, World};
+use crate::model::{
+    Effect, EffectResult, Incident, Plan, ProcessKey, Service, Subject, Time, World,
+};
 use crate::policy::{Permit, Rung};
 
 /// What an action declares of itself.
@@ -169,7 +171,11 @@ macro_rules! actions {
 actions! {
     kill_process,
     lower_priority,
+    reload_service,
     restart_service,
+    run_command,
+    start_service,
+    stop_service,
 }
 
 /// The action of this name.
@@ -255,6 +261,15 @@ fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String)
     }
 }
 
+/// The service that an incident is about.
+fn service_of<'a>(incident: &Incident, world: &'a World) -> Result<&'a Service, String> {
+    let Subject::Service { name } = &incident.subject else {
+        return Err(format!("{} is not a service", incident.subject));
+    };
+    let service = world.services.get(name);
+    service.ok_or_else(|| format!("no service {name}"))
+}
+
 /// A target that is not the one that was meant is a refusal; anything else is a failure.
 fn refused(error: &HostError) -> EffectResult {
     let reason = error.to_string();
@@ -263,6 +278,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Reused(_)
         | HostError::Replaced { .. }
         | HostError::Renamed { .. }
+        | HostError::Runs { .. }
+        | HostError::Stopped(_)
         | HostError::OtherCommand(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },

@@ -22,6 +22,7 @@ mod spawn;
 
 use std::time::Duration;
 
+use crate::model::command::Reload;
 use crate::model::{IncidentId, Plan, ProcessKey, Time};
 pub use priority::Reniced;
 
@@ -60,6 +61,17 @@ pub enum HostError {
         service: String,
         /// Its process now.
         found: ProcessKey,
+    },
+    /// The service was stopped, and is to stay so.
+    #[error("service {0} is stopped, and stays so until start_service starts it")]
+    Stopped(String),
+    /// The service runs, so it is not started.
+    #[error("service {service} runs already, as {process}")]
+    Runs {
+        /// Which.
+        service: String,
+        /// Its process.
+        process: ProcessKey,
     },
     /// What would be started is not what was allowed.
     #[error("the command of service {0} has changed since this was decided")]
@@ -124,6 +136,32 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         command: &[String],
     ) -> Result<Restarted, HostError>;
 
+    /// Stops a service, which then stays stopped. `process` is the one that it is known to have: refused when it has another one by now.
+    /// When this began.
+    fn stop_service(
+        &self,
+        _service: &str,
+        _process: Option<ProcessKey>,
+        _term_grace: Duration,
+    ) -> Result<Time, HostError> {
+        Err(HostError::Unable("stop services"))
+    }
+
+    /// Starts a service that does not run; `command` is what was allowed to be started.
+    fn start_service(&self, _service: &str, _command: &[String]) -> Result<Restarted, HostError> {
+        Err(HostError::Unable("start services"))
+    }
+
+    /// Has a service read its configuration again; refused when it is another process by now.
+    fn reload_service(
+        &self,
+        _service: &str,
+        _process: ProcessKey,
+        _how: &Reload,
+    ) -> Result<Reloaded, HostError> {
+        Err(HostError::Unable("have services reload"))
+    }
+
     /// The main process of a service, as its supervisor says; none when it does not run.
     fn running(&self, _service: &str) -> Result<Option<ProcessKey>, HostError> {
         Err(HostError::Unable("say what a service runs as"))
@@ -150,6 +188,15 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         Err(HostError::Unable("run commands"))
     }
 
+    /// The same, for what is done about an incident: it is ended when that is called off.
+    fn run_command_about(
+        &self,
+        _incident: IncidentId,
+        order: &command::Order,
+    ) -> Result<command::Finished, HostError> {
+        self.run_command(order)
+    }
+
     /// `CLOCK_MONOTONIC`.
     fn now(&self) -> Time;
 }
@@ -161,6 +208,15 @@ pub struct Restarted {
     pub process: ProcessKey,
     /// When the first thing about the old one was changed, or the new one was started.
     pub acted: Time,
+}
+
+/// A service that was told to read its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// When.
+    pub acted: Time,
+    /// What went wrong: it ended of that, or its command failed.
+    pub refused: Option<String>,
 }
 
 /// A process held by a pidfd: it can end, but its PID cannot come to mean another one.

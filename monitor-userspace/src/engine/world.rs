@@ -141,12 +141,14 @@ impl Engine {
                     service.starts += u64::from(!*adopted);
                     // From here on, its end is news again.
                     service.in_action = false;
+                    service.stopped = false;
                 });
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
                 self.change_service(name, |service| {
                     not_running(service);
                     service.cgroup_id = 0;
+                    service.stopped = *change == ServiceSignal::Stopped;
                 });
             }
         }

@@ -21,6 +21,7 @@ use super::service_cgroup::{Cgroups, ServiceCgroup};
 use super::signals::Held;
 use super::{HostError, Opened, clock, own, procfs};
 use crate::model::Time;
+pub use crate::model::command::{Confined, Order};
 pub use kept::Kept;
 use leftover::Leftover;
 
@@ -32,34 +33,6 @@ pub const PROCESSES: usize = 512;
 const LOOK: Duration = Duration::from_millis(50);
 /// How long a process may take to die of SIGKILL.
 const DYING: Duration = Duration::from_secs(10);
-
-/// What is to be run, and how.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Order {
-    /// Program and arguments. The program is an absolute path, or looked up in `PATH`.
-    pub command: Vec<String>,
-    /// How long it may run before it is ended.
-    pub timeout: Duration,
-    /// Numeric user and group that it becomes, with no other group, no capability, and no way to any; who the daemon is when none.
-    pub user: Option<(u32, u32)>,
-    /// What of the file system it is kept to; all of it when none.
-    pub confined: Option<Confined>,
-    /// It gets a network of its own, with nothing in it.
-    pub no_network: bool,
-    /// Beside `PATH` and `LANG`, which are the daemon's.
-    pub environment: Vec<(String, String)>,
-    /// Where it starts; `/` when none.
-    pub folder: Option<PathBuf>,
-}
-
-/// What a program can reach, beside the system's own programs and libraries (see `confine`), which it can read.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Confined {
-    /// Files and folders to read, and to execute from.
-    pub read: Vec<PathBuf>,
-    /// Files and folders to read and change.
-    pub write: Vec<PathBuf>,
-}
 
 /// What came of a program that was started.
 #[derive(Debug)]
@@ -83,12 +56,14 @@ pub struct Finished {
 }
 
 /// Why a program was ended.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Ended {
     /// Its time was up.
     Time,
     /// It was more than [`PROCESSES`] processes.
     Processes,
+    /// It was not to go on, and why.
+    CalledOff(String),
 }
 
 /// Runs programs, several at a time where several ask.
@@ -110,6 +85,15 @@ impl Runner {
 
     /// Runs a program to its end. An error is one that kept it from being started, or from being ended.
     pub fn run(&self, order: &Order) -> Result<Finished, HostError> {
+        self.run_unless(order, &|| None)
+    }
+
+    /// The same; it is ended when it is called off: `called_off` is asked now and then why.
+    pub fn run_unless(
+        &self,
+        order: &Order,
+        called_off: &dyn Fn() -> Option<String>,
+    ) -> Result<Finished, HostError> {
         let program = order.command.first().cloned().unwrap_or_default();
         let not_run = |why: String| HostError::NotRun {
             program: program.clone(),
@@ -144,7 +128,7 @@ impl Runner {
                 (Some(child.errors), Kept::default()),
             ],
         };
-        let ended = run.watch(began + order.timeout);
+        let ended = run.watch(began + order.timeout, called_off);
         let took = began.elapsed();
         let (status, left) = run.end()?;
         // Those who could write more are gone: what is left is what the pipes hold.
@@ -182,23 +166,31 @@ struct Run<'a> {
 
 impl Run<'_> {
     /// Reads what it writes until it has ended or has to be. Why it has to be, if so.
-    fn watch(&mut self, deadline: Instant) -> Option<Ended> {
-        let mut told = None;
+    fn watch(
+        &mut self,
+        deadline: Instant,
+        called_off: &dyn Fn() -> Option<String>,
+    ) -> Option<Ended> {
+        // Since when it has been asked to leave, and why.
+        let mut told: Option<(Instant, Ended)> = None;
         let mut looked = Instant::now();
         loop {
             // A program that writes without end does not keep us from its time limit.
             self.read(AT_ONCE);
             let now = Instant::now();
             if self.held.wait(Duration::ZERO).unwrap_or(true) {
-                return told.map(|_| Ended::Time);
+                return told.map(|(_, why)| why);
             }
-            match told {
-                None if now >= deadline => {
-                    let _ended_just_now = self.held.terminate();
-                    told = Some(now);
+            if let Some((since, why)) = &told {
+                if now.duration_since(*since) >= GRACE {
+                    return Some(why.clone());
                 }
-                Some(since) if now.duration_since(since) >= GRACE => return Some(Ended::Time),
-                _ => {}
+            } else if let Some(why) = (now >= deadline)
+                .then_some(Ended::Time)
+                .or_else(|| called_off().map(Ended::CalledOff))
+            {
+                let _ended_just_now = self.held.terminate();
+                told = Some((now, why));
             }
             if now.duration_since(looked) >= LOOK {
                 looked = now;
@@ -207,7 +199,7 @@ impl Run<'_> {
                     return Some(Ended::Processes);
                 }
             }
-            let next = told.map_or(deadline, |since| since + GRACE);
+            let next = told.as_ref().map_or(deadline, |(since, _)| *since + GRACE);
             self.wait(next.saturating_duration_since(now).min(LOOK));
         }
     }

@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::host::command::{Finished, Order, Runner};
 use crate::host::signals::Held;
-use crate::host::{Host, HostError, Opened, Restarted, clock};
+use crate::host::{Host, HostError, Opened, Reloaded, Restarted, clock};
+use crate::model::command::Reload;
 use crate::model::{IncidentId, Plan, ProcessKey, Time};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
@@ -54,6 +55,29 @@ impl Host for LiveHost {
         self.commands.restart(service, process, term_grace, command)
     }
 
+    fn stop_service(
+        &self,
+        service: &str,
+        process: Option<ProcessKey>,
+        term_grace: Duration,
+    ) -> Result<Time, HostError> {
+        self.commands.stop_asked(service, process, term_grace)
+    }
+
+    fn start_service(&self, service: &str, command: &[String]) -> Result<Restarted, HostError> {
+        self.commands.start_asked(service, command)
+    }
+
+    fn reload_service(
+        &self,
+        service: &str,
+        process: ProcessKey,
+        how: &Reload,
+    ) -> Result<Reloaded, HostError> {
+        self.commands
+            .reload_asked(service, process, how, &self.runner)
+    }
+
     fn running(&self, service: &str) -> Result<Option<ProcessKey>, HostError> {
         self.commands.running(service)
     }
@@ -83,6 +107,14 @@ impl Host for LiveHost {
 
     fn run_command(&self, order: &Order) -> Result<Finished, HostError> {
         self.runner.run(order)
+    }
+
+    fn run_command_about(
+        &self,
+        incident: IncidentId,
+        order: &Order,
+    ) -> Result<Finished, HostError> {
+        self.runner.run_unless(order, &|| self.called_off(incident))
     }
 
     fn now(&self) -> Time {

@@ -67,7 +67,11 @@ fn shell(script: &str) -> Order {
 
 /// Until this process has ended; it has no parent of ours.
 fn gone(pid: u32) {
-    let ended = || procfs::stat(pid).is_none_or(|stat| stat.exiting).then_some(());
+    let ended = || {
+        procfs::stat(pid)
+            .is_none_or(|stat| stat.exiting)
+            .then_some(())
+    };
     wait_until(PATIENCE, "a process is gone", ended).expect("it is ended");
 }
 
@@ -166,7 +170,7 @@ fn its_time_is_limited_whatever_it_ignores() {
     endless.timeout = Duration::from_millis(200);
     let done = place.run(&endless);
     assert_eq!(
-        (done.ended, code(&done)),
+        (done.ended.clone(), code(&done)),
         (Some(Ended::Time), Ending::Signal(9))
     );
     assert!(done.took >= endless.timeout + GRACE, "{:?}", done.took);
@@ -176,7 +180,7 @@ fn its_time_is_limited_whatever_it_ignores() {
     polite.timeout = Duration::from_millis(200);
     let done = place.run(&polite);
     assert_eq!(
-        (done.ended, code(&done)),
+        (done.ended.clone(), code(&done)),
         (Some(Ended::Time), Ending::Code(7))
     );
     assert!(done.output.to_string().ends_with("bye\\n") && done.took < GRACE);
@@ -202,7 +206,7 @@ fn forks_that_escape_are_ended_with_it() {
     let mut late = shell("setsid sh -c 'echo $$; exec sleep 1000' & wait");
     late.timeout = Duration::from_millis(300);
     let done = place.run(&late);
-    assert_eq!((done.ended, done.left), (Some(Ended::Time), true));
+    assert_eq!((done.ended.clone(), done.left), (Some(Ended::Time), true));
     let escaped = pid_in(&done.output);
     gone(escaped);
 }
