@@ -327,6 +327,7 @@ impl Engine {
         self.handle(&mut found, now, orders);
         self.found = found;
         match signal {
+            Signal::Service { .. } => self.started_again(signal, now, orders),
             Signal::Effect { effect } => self.take_effect(effect, now, orders),
             Signal::Person { by, request } => self.person(by, request, now, orders),
             _ => {}

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use smart_monitor::model::command::{Reload, ReloadSignal};
 use smart_monitor::model::{
-    CheckFailure, EffectResult, Plan, Request, ServiceSignal, ServiceState, Signal, Subject,
+    CheckFailure, EffectResult, Plan, Request, ServiceSignal, ServiceState, Signal, Subject, View,
 };
 
 use super::{RESTART, SERVICE, Scene, done, key};
@@ -41,8 +41,10 @@ fn refused(scene: &mut Scene, id: u64, action: &str) -> String {
     words.join("; ")
 }
 
-fn state(scene: &Scene) -> ServiceState {
-    scene.engine.view(scene.now).services["shop"].state
+fn state(scene: &mut Scene) -> ServiceState {
+    let mut view = View::default();
+    scene.engine.show(&mut view);
+    view.services["shop"].state
 }
 
 /// A service that runs as 600 is stopped, as incident 1.
@@ -82,7 +84,7 @@ fn a_service_that_was_stopped_is_not_down() {
     }
     assert!(scene.permits.is_empty(), "{:#?}", scene.permits);
     assert!(scene.engine.open_incidents().next().is_none());
-    assert_eq!(state(&scene), ServiceState::Stopped);
+    assert_eq!(state(&mut scene), ServiceState::Stopped);
     let why = refused(&mut scene, 2, "restart_service");
     assert!(why.contains("start_service starts it"), "{why}");
     let why = refused(&mut scene, 3, "stop_service");
@@ -104,11 +106,28 @@ fn its_undo_starts_it_and_its_end_is_news_again() {
     scene.starts(601);
     scene.effect(&permit, done());
     scene.answers();
-    assert_eq!(state(&scene), ServiceState::Healthy);
+    assert_eq!(state(&mut scene), ServiceState::Healthy);
     let why = refused(&mut scene, 2, "start_service");
     assert!(why.contains("runs already, as pid 601"), "{why}");
     scene.exits(601, 9);
     scene.restarts(602);
+}
+
+#[test]
+fn who_starts_it_leaves_nothing_to_undo() {
+    let mut scene = stopped("");
+    assert!(scene.incident(1).held.is_some());
+    scene.person(wish("start_service"));
+    let permit = scene.permit();
+    scene.runs(601);
+    scene.effect(&permit, done());
+    assert!(scene.incident(1).held.is_none(), "{:#?}", scene.incident(1));
+    scene.person(wish("stop_service"));
+    let permit = scene.permit();
+    assert!(
+        matches!(permit.plan(), Plan::StopService { .. }),
+        "{permit:?}"
+    );
 }
 
 #[test]
@@ -124,7 +143,7 @@ fn a_start_that_fails_makes_it_one_that_is_down() {
         },
     });
     scene.effect(&permit, EffectResult::Failed { reason });
-    assert_eq!(state(&scene), ServiceState::Down);
+    assert_eq!(state(&mut scene), ServiceState::Down);
     scene.pass(Duration::from_secs(1));
     scene.restarts(603);
 }

@@ -2,8 +2,11 @@
 
 use monitor_common::Event;
 
-use super::Engine;
-use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time};
+use super::{Engine, Order};
+use crate::model::incident::StepKind;
+use crate::model::{
+    Plan, ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time,
+};
 
 /// Who else kills for lack of memory, as their processes are called.
 const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
@@ -87,6 +90,31 @@ impl Engine {
                 }
             }
             _ => {}
+        }
+    }
+
+    /// A service runs again that was stopped: nothing is left to be changed back, whoever has started it.
+    pub(super) fn started_again(&mut self, signal: &Signal, now: Time, orders: &mut Vec<Order>) {
+        let Signal::Service {
+            service,
+            change: ServiceSignal::Started { .. },
+        } = signal
+        else {
+            return;
+        };
+        let starts =
+            |plan: &Plan| matches!(plan, Plan::StartService { service: own, .. } if own == service);
+        let held = self.book.held().filter(|incident| {
+            let undo = incident.held.as_ref().map(|held| &held.undo);
+            undo.is_some_and(starts) && !self.acts.contains_key(&incident.id)
+        });
+        for id in held.map(|incident| incident.id).collect::<Vec<_>>() {
+            self.book.change(id, |incident| {
+                incident.held = None;
+                let line = format!("{service} was started otherwise: nothing is left to undo");
+                incident.step(now, StepKind::Undone, line);
+            });
+            self.record(id, orders);
         }
     }
 

@@ -1,5 +1,7 @@
 //! Commands by way of the daemon: what they are told, what the journal has of them, and what becomes of them when it dies.
 
+use std::process::Stdio;
+
 use anyhow::{Context as _, Result, ensure};
 use serde_json::Value;
 use smart_monitor::host::procfs;
@@ -126,6 +128,8 @@ fn a_command_ends_with_the_daemon_and_what_it_left_at_the_next_start() -> Result
     let mut asking = program(smart_monitor_tests::binary()?)
         .args(["act", "run_command", "calm", "--socket"])
         .arg(site.socket())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
         .spawn()?;
     let both = ["escaped", "main"];
     daemon.wait_for("it runs", |_| {
