@@ -42,6 +42,8 @@ mod repairs;
 mod routes;
 #[path = "decisions/scene.rs"]
 mod scene;
+#[path = "decisions/services.rs"]
+mod services;
 #[path = "decisions/storms.rs"]
 mod storms;
 

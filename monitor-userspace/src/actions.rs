@@ -9,7 +9,9 @@ use serde::de::DeserializeOwned;
 use crate::host::{Host, HostError, Opened};
 use crate::model::abilities::{Abilities, ActionRow};
 use crate::model::action::Risk;
-use crate::model::{Effect, EffectResult, Incident, Plan, ProcessKey, Subject, Time, World};
+use crate::model::{
+    Effect, EffectResult, Incident, Plan, ProcessKey, Service, Subject, Time, World,
+};
 use crate::policy::{Permit, Rung};
 
 /// What an action declares of itself.
@@ -176,9 +178,13 @@ actions! {
     lower_io_priority,
     set_oom_score,
     send_signal,
-    restart_service,
     drop_connections,
     repair_network,
+    reload_service,
+    restart_service,
+    run_command,
+    start_service,
+    stop_service,
 }
 
 /// Every action, and whether a host with these abilities can do it.
@@ -283,6 +289,15 @@ fn process_of(incident: &Incident, world: &World) -> Result<(ProcessKey, String)
     }
 }
 
+/// The service that an incident is about.
+fn service_of<'a>(incident: &Incident, world: &'a World) -> Result<&'a Service, String> {
+    let Subject::Service { name } = &incident.subject else {
+        return Err(format!("{} is not a service", incident.subject));
+    };
+    let service = world.services.get(name);
+    service.ok_or_else(|| format!("no service {name}"))
+}
+
 /// A target that is not the one that was meant is a refusal; anything else is a failure.
 fn refused(error: &HostError) -> EffectResult {
     let reason = error.to_string();
@@ -292,6 +307,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Replaced { .. }
         | HostError::Renamed { .. }
         | HostError::OtherCgroup(_)
+        | HostError::Runs { .. }
+        | HostError::Stopped(_)
         | HostError::OtherCommand(_)
         | HostError::OtherNetwork(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },

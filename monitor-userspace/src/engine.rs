@@ -276,6 +276,7 @@ impl Engine {
             known.checked = service.checked;
             known.depends_on.clone_from(&service.depends_on);
             known.command.clone_from(&service.command);
+            known.reload.clone_from(&service.reload);
             self.unshown.insert(service.name.clone());
             self.world.services.insert(known);
         }
@@ -334,6 +335,7 @@ impl Engine {
         self.handle(&mut found, now, orders);
         self.found = found;
         match signal {
+            Signal::Service { .. } => self.started_again(signal, now, orders),
             Signal::Effect { effect } => self.take_effect(effect, now, orders),
             Signal::Person { by, request } => self.person(by, request, now, orders),
             _ => {}
@@ -567,6 +569,7 @@ impl Engine {
         let troubled = self.book.open_on(&subject).next().is_some();
         let never_ran = service.starts == 0 && service.last_process.is_none();
         match (service.process, service.answers) {
+            (None, _) if service.stopped => ServiceState::Stopped,
             (None, _) if never_ran && !troubled => ServiceState::Starting,
             (None, _) => ServiceState::Down,
             (Some(_), Some(false)) => ServiceState::Degraded,

@@ -8,6 +8,7 @@ pub mod capture;
 pub mod cgroup;
 pub mod cgroupfs;
 pub mod clock;
+pub mod command;
 pub mod connections;
 pub mod disks;
 pub mod end_cgroup;
@@ -29,6 +30,7 @@ pub mod whole;
 
 use std::time::Duration;
 
+use crate::model::command::Reload;
 use crate::model::connections::{Connection, ConnectionFilter};
 use crate::model::way::{Diagnosis, NetworkStep, Primary};
 use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
@@ -71,6 +73,17 @@ pub enum HostError {
         service: String,
         /// Its process now.
         found: ProcessKey,
+    },
+    /// The service was stopped, and is to stay so.
+    #[error("service {0} is stopped, and stays so until start_service starts it")]
+    Stopped(String),
+    /// The service runs, so it is not started.
+    #[error("service {service} runs already, as {process}")]
+    Runs {
+        /// Which.
+        service: String,
+        /// Its process.
+        process: ProcessKey,
     },
     /// What would be started is not what was allowed.
     #[error("the command of service {0} has changed since this was decided")]
@@ -124,6 +137,14 @@ pub enum HostError {
         /// The capability.
         right: &'static str,
     },
+    /// A command was not started.
+    #[error("{program} is not run: {why}")]
+    NotRun {
+        /// The program.
+        program: String,
+        /// Why, and what to do.
+        why: String,
+    },
     /// It would not end.
     #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]
     Undying {
@@ -148,6 +169,32 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         term_grace: Duration,
         command: &[String],
     ) -> Result<Restarted, HostError>;
+
+    /// Stops a service, which then stays stopped. `process` is the one that it is known to have: refused when it has another one by now.
+    /// When this began.
+    fn stop_service(
+        &self,
+        _service: &str,
+        _process: Option<ProcessKey>,
+        _term_grace: Duration,
+    ) -> Result<Time, HostError> {
+        Err(HostError::Unable("stop services"))
+    }
+
+    /// Starts a service that does not run; `command` is what was allowed to be started.
+    fn start_service(&self, _service: &str, _command: &[String]) -> Result<Restarted, HostError> {
+        Err(HostError::Unable("start services"))
+    }
+
+    /// Has a service read its configuration again; refused when it is another process by now.
+    fn reload_service(
+        &self,
+        _service: &str,
+        _process: ProcessKey,
+        _how: &Reload,
+    ) -> Result<Reloaded, HostError> {
+        Err(HostError::Unable("have services reload"))
+    }
 
     /// The main process of a service, as its supervisor says; none when it does not run.
     fn running(&self, _service: &str) -> Result<Option<ProcessKey>, HostError> {
@@ -235,6 +282,20 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         Err(HostError::Unable("change networks"))
     }
 
+    /// Runs a program to its end, with what it started.
+    fn run_command(&self, _order: &command::Order) -> Result<command::Finished, HostError> {
+        Err(HostError::Unable("run commands"))
+    }
+
+    /// The same, for what is done about an incident: it is ended when that is called off.
+    fn run_command_about(
+        &self,
+        _incident: IncidentId,
+        order: &command::Order,
+    ) -> Result<command::Finished, HostError> {
+        self.run_command(order)
+    }
+
     /// `CLOCK_MONOTONIC`.
     fn now(&self) -> Time;
 }
@@ -275,6 +336,15 @@ pub struct Restarted {
     pub process: ProcessKey,
     /// When the first thing about the old one was changed, or the new one was started.
     pub acted: Time,
+}
+
+/// A service that was told to read its configuration again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reloaded {
+    /// When.
+    pub acted: Time,
+    /// What went wrong: it ended of that, or its command failed.
+    pub refused: Option<String>,
 }
 
 /// A process held by a pidfd: it can end, but its PID cannot come to mean another one.

@@ -5,6 +5,7 @@
 pub mod abilities;
 pub mod action;
 mod answers;
+pub mod command;
 pub mod connections;
 pub mod evidence;
 pub mod identity;

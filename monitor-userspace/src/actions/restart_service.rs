@@ -6,7 +6,7 @@
 use super::{Executed, NoSettings, Spec, Struck, Target, anywhere, check, refused};
 use crate::host::Host;
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, Subject, World};
+use crate::model::{EffectResult, Incident, Plan, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -26,15 +26,15 @@ pub const SPEC: Spec = Spec {
 };
 
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
-    let Subject::Service { name } = &incident.subject else {
-        return Err(format!("{} is not a service", incident.subject));
-    };
-    let service = world
-        .services
-        .get(name)
-        .ok_or_else(|| format!("no service {name}"))?;
+    let service = super::service_of(incident, world)?;
+    if service.stopped {
+        return Err(format!(
+            "service {} was stopped, and stays so until start_service starts it",
+            service.name
+        ));
+    }
     Ok(Plan::RestartService {
-        service: name.clone(),
+        service: service.name.clone(),
         process: service.last_process,
         term_grace: rung.term_grace,
         command: service.command.clone(),

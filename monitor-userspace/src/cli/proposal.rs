@@ -7,6 +7,7 @@ use super::render::{self, Cell, Style};
 use crate::actions::lower_io_priority;
 use crate::api::answers::OneIncident;
 use crate::config::units::Bytes;
+use crate::model::command::Order;
 use crate::model::incident::{Step, StepKind};
 use crate::model::{Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole};
 
@@ -106,6 +107,33 @@ pub(super) fn plan(plan: &Plan) -> String {
             };
             format!("start service {service} anew{what}{old}")
         }
+        Plan::StopService {
+            service,
+            process,
+            term_grace,
+            ..
+        } => {
+            let how = process.map_or_else(
+                || "it does not run".to_owned(),
+                |process| format!("its process {}: {}", process.pid, grace(term_grace)),
+            );
+            format!("stop service {service} until it is started ({how}); the undo starts it again")
+        }
+        Plan::StartService { service, command } => {
+            format!(
+                "start service {service}, which does not run, as `{}`",
+                command.join(" ")
+            )
+        }
+        Plan::ReloadService {
+            service,
+            process,
+            how,
+        } => format!(
+            "have {} read its configuration again: {how}",
+            name(service, process)
+        ),
+        Plan::RunCommand { order, .. } => run(order),
         Plan::LowerPriority {
             process,
             comm,
@@ -241,6 +269,39 @@ fn belongings(whole: &Whole) -> String {
         0 => "all its descendants".to_owned(),
         id => format!("all in its service's cgroup (number {id})"),
     }
+}
+
+/// A command, word for word, and what it is kept to.
+fn run(order: &Order) -> String {
+    let mut text = format!(
+        "run {:?} for at most {}",
+        order.command,
+        render::duration(order.timeout)
+    );
+    match order.user {
+        Some((user, group)) => {
+            let who = format!(", as user {user} and group {group} with no capability");
+            text.push_str(&who);
+        }
+        None => text.push_str(", as the daemon's user with all its rights"),
+    }
+    if let Some(confined) = &order.confined {
+        let reach = format!(
+            ", reading {:?} and changing {:?} and no other files",
+            confined.read, confined.write
+        );
+        text.push_str(&reach);
+    }
+    if order.no_network {
+        text.push_str(", without a network");
+    }
+    if let Some(folder) = &order.folder {
+        text.push_str(&format!(", in {}", folder.display()));
+    }
+    if !order.environment.is_empty() {
+        text.push_str(&format!(", with {:?}", order.environment));
+    }
+    text
 }
 
 /// The time that is left for a word.

@@ -9,6 +9,7 @@ use toml::Spanned;
 
 use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
+use crate::model::command::Reload;
 use crate::policy::calendar;
 use crate::record::journal;
 use crate::{checks, detectors, policy, samplers};
@@ -175,6 +176,8 @@ pub struct Service {
     /// Names of services, and addresses, without which it does not work.
     #[serde(default)]
     pub depends_on: Vec<Spanned<String>>,
+    /// How it is told to read its configuration again.
+    pub reload: Option<Spanned<Reload>>,
     /// Only say what would have been done to it.
     #[serde(default)]
     pub dry_run: bool,

@@ -11,6 +11,7 @@ use super::guard::{self, GuardKind, GuardRule, Target};
 use super::{Config, network, raw, response};
 use crate::host::exec::Program;
 use crate::model::Service;
+use crate::model::command::Reload;
 use crate::supervisors;
 
 /// Longest process name the kernel keeps.
@@ -299,6 +300,17 @@ fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
             "`memory_max` of 0 would end it at every start".to_owned(),
             None,
         );
+    }
+    if let Some(reload) = raw.reload {
+        if let Reload::Command(command) = reload.get_ref()
+            && command.first().is_none_or(String::is_empty)
+        {
+            let help =
+                "for example `reload = { command = [\"/usr/sbin/nginx\", \"-s\", \"reload\"] }`";
+            let what = "the command that reloads it is empty".to_owned();
+            mistakes.add(&reload, what, Some(help.to_owned()));
+        }
+        service.reload = Some(reload.into_inner());
     }
     if let Some(check) = raw.check {
         service.checked = true;

@@ -386,7 +386,10 @@ impl Engine {
 
     /// While a service is ended or started by us, its exit is no surprise.
     pub(super) fn under_way(&mut self, plan: &Plan, begins: bool) {
-        if let Plan::RestartService { service, .. } = plan {
+        if let Plan::RestartService { service, .. }
+        | Plan::StopService { service, .. }
+        | Plan::StartService { service, .. } = plan
+        {
             self.change_service(service, |service| service.in_action = begins);
         }
     }

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 
 use monitor_common::Event;
 
-use super::Engine;
+use super::{Engine, Order};
+use crate::model::incident::StepKind;
 use crate::model::way::Way;
 use crate::model::{
-    Network, ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time,
+    Network, Plan, ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time,
 };
 
 /// Who else kills for lack of memory, as their processes are called.
@@ -105,6 +106,31 @@ impl Engine {
         }
     }
 
+    /// A service runs again that was stopped: nothing is left to be changed back, whoever has started it.
+    pub(super) fn started_again(&mut self, signal: &Signal, now: Time, orders: &mut Vec<Order>) {
+        let Signal::Service {
+            service,
+            change: ServiceSignal::Started { .. },
+        } = signal
+        else {
+            return;
+        };
+        let starts =
+            |plan: &Plan| matches!(plan, Plan::StartService { service: own, .. } if own == service);
+        let held = self.book.held().filter(|incident| {
+            let undo = incident.held.as_ref().map(|held| &held.undo);
+            undo.is_some_and(starts) && !self.acts.contains_key(&incident.id)
+        });
+        for id in held.map(|incident| incident.id).collect::<Vec<_>>() {
+            self.book.change(id, |incident| {
+                incident.held = None;
+                let line = format!("{service} was started otherwise: nothing is left to undo");
+                incident.step(now, StepKind::Undone, line);
+            });
+            self.record(id, orders);
+        }
+    }
+
     /// Somebody else has killed for lack of memory.
     fn notice_relief(&mut self, event: &Event, at: Time) {
         let (by, task) = match event {
@@ -156,12 +182,14 @@ impl Engine {
                     service.starts += u64::from(!*adopted);
                     // From here on, its end is news again.
                     service.in_action = false;
+                    service.stopped = false;
                 });
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
                 self.change_service(name, |service| {
                     not_running(service);
                     service.cgroup_id = 0;
+                    service.stopped = *change == ServiceSignal::Stopped;
                 });
             }
         }

@@ -72,6 +72,15 @@ impl Cgroups {
         Ok(Self { folder })
     }
 
+    /// The same for commands, which the services' `sweep` must not take for services. Nothing is made yet.
+    pub(super) fn of_commands(instance: &Path) -> Result<Self, HostError> {
+        let folder = own()?.join("smart-monitor");
+        let name = format!("{:016x}.run", hash(instance.as_os_str().as_bytes()));
+        Ok(Self {
+            folder: folder.join(name),
+        })
+    }
+
     /// A service has two names in turn: removing a folder that has a pressure alarm takes the kernel some 15 ms, which no start is
     /// to wait for. No service's name has a `+`.
     fn paths(&self, service: &str) -> [PathBuf; 2] {
@@ -217,6 +226,19 @@ impl ServiceCgroup {
             .file("cgroup.events", OFlags::RDONLY)
             .and_then(|mut file| file.read_to_string(&mut text));
         read.is_ok() && text.lines().any(|line| line == "populated 1")
+    }
+
+    /// How many processes are in it and below it, `most` at most.
+    pub(super) fn count(&self, most: usize) -> usize {
+        let mut count = 0;
+        for folder in std::iter::once(self.path.clone()).chain(tree(&self.path)) {
+            let text = std::fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default();
+            count += text.lines().take(most).count();
+            if count >= most {
+                return most;
+            }
+        }
+        count
     }
 
     /// Ends everything in it with SIGKILL, and waits until it is gone. Whether there was anything.

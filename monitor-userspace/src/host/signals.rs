@@ -10,6 +10,7 @@ use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
 use super::{Disposition, HostError, Opened, Reniced, io_priority, oom_score, priority, procfs};
 use crate::model::ProcessKey;
+use crate::model::command::ReloadSignal;
 
 /// A process that cannot be mistaken for another.
 #[derive(Debug)]
@@ -57,6 +58,16 @@ impl Held {
         self.pidfd.try_clone().map_err(|source| HostError::System {
             what: format!("watch {}", self.process),
             source,
+        })
+    }
+
+    /// Tells it to read its configuration again.
+    pub fn reload(&self, signal: ReloadSignal) -> Result<(), HostError> {
+        self.signal(match signal {
+            ReloadSignal::Hup => Signal::HUP,
+            ReloadSignal::Usr1 => Signal::USR1,
+            ReloadSignal::Usr2 => Signal::USR2,
+            ReloadSignal::Winch => Signal::WINCH,
         })
     }
 

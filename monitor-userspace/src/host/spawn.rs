@@ -193,8 +193,8 @@ unsafe fn clone_sharing(how: &mut libc::clone_args, part: &Part<'_>) -> c_long {
 }
 
 /// `include/uapi/linux/sched.h`; libc has them as signed numbers too small for them.
-const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
-const CLONE_INTO_CGROUP: u64 = 1 << 33;
+pub(super) const CLONE_CLEAR_SIGHAND: u64 = 1 << 32;
+pub(super) const CLONE_INTO_CGROUP: u64 = 1 << 33;
 
 /// Becomes the program, or says the error's number and ends.
 ///
@@ -278,11 +278,11 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
     }
 }
 
-fn text(word: &OsStr) -> Result<CString, Error> {
+pub(super) fn text(word: &OsStr) -> Result<CString, Error> {
     CString::new(word.as_bytes()).map_err(Error::from)
 }
 
-fn pointers(strings: &[CString]) -> Vec<*const c_char> {
+pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     let pointers = strings.iter().map(|string| string.as_ptr());
     pointers.chain([std::ptr::null()]).collect()
 }

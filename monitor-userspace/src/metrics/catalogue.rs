@@ -102,7 +102,7 @@ labels! {
     Rule, "rule", "the name of a `[[remedy]]`; the 1,024 used last";
     Service, "service", "a service of the configuration";
     Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect`, `person` or `loss`";
-    State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`)";
+    State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`, `STOPPED`)";
     Version, "version", "the daemon's version";
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::{Order, Reload};
 use super::connections::ConnectionFilter;
 use super::way::{NetworkStep, NetworkTry, Primary};
 use super::{IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
@@ -58,6 +59,42 @@ pub enum Plan {
         /// What is started: program and arguments.
         #[serde(default, skip_serializing_if = "Vec::is_empty")]
         command: Vec<String>,
+    },
+    /// Stop a service, which then stays stopped.
+    StopService {
+        /// Which.
+        service: String,
+        /// The process it has, if any; a different one running by now is a reason to refuse.
+        process: Option<ProcessKey>,
+        /// Time between SIGTERM and SIGKILL.
+        term_grace: Duration,
+        /// What would be started again: program and arguments.
+        command: Vec<String>,
+    },
+    /// Start a service that does not run.
+    StartService {
+        /// Which.
+        service: String,
+        /// What is started: program and arguments.
+        command: Vec<String>,
+    },
+    /// Have a service read its configuration again.
+    ReloadService {
+        /// Which.
+        service: String,
+        /// Its process.
+        process: ProcessKey,
+        /// By what.
+        how: Reload,
+    },
+    /// Run a program to its end.
+    RunCommand {
+        /// What, and how.
+        order: Box<Order>,
+        /// Exit statuses that are good.
+        accept_exit: Vec<u8>,
+        /// What it is about, for its environment.
+        subject: String,
     },
     /// Let a process wait behind the others for the CPU (`nice`, every thread of it).
     LowerPriority {
@@ -205,7 +242,14 @@ impl Plan {
             Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
                 service, process, ..
+            }
+            | Self::StopService {
+                service, process, ..
             } => process.map(|process| (process, service.as_str())),
+            Self::ReloadService {
+                service, process, ..
+            } => Some((*process, service)),
+            Self::StartService { .. } | Self::RunCommand { .. } => None,
         }
     }
 
@@ -221,10 +265,14 @@ impl Plan {
             | Self::SetOomScore { process, .. }
             | Self::RestoreOomScore { process, .. }
             | Self::SendSignal { process, .. }
-            | Self::DropConnections { process, .. } => Some(*process),
+            | Self::DropConnections { process, .. }
+            | Self::ReloadService { process, .. } => Some(*process),
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => Some(whole.process),
-            Self::RestartService { process, .. } => *process,
-            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
+            Self::RestartService { process, .. } | Self::StopService { process, .. } => *process,
+            Self::RepairNetwork { .. }
+            | Self::RevertNetwork { .. }
+            | Self::StartService { .. }
+            | Self::RunCommand { .. } => None,
         }
     }
 }

@@ -306,6 +306,8 @@ impl Incident {
 
     /// Most lines that a story keeps.
     pub const STEPS: usize = 64;
+    /// Most bytes of the words of a step.
+    const WORDS: usize = 2048;
 
     /// Whether it is over.
     pub fn is_over(&self) -> bool {
@@ -314,14 +316,17 @@ impl Incident {
 
     /// Adds a line to the story. A story that grows too long loses a line in its middle, not its beginning.
     pub fn step(&mut self, at: Time, what: StepKind, detail: impl Into<String>) {
+        let mut detail: String = detail.into();
+        if detail.len() > Self::WORDS {
+            let cut = detail.floor_char_boundary(Self::WORDS);
+            let left_out = detail.len() - cut;
+            detail.truncate(cut);
+            detail += &format!(" [... {left_out} bytes more: in the journal's effect]");
+        }
         if self.steps.len() >= Self::STEPS {
             self.steps.remove(Self::STEPS / 2);
         }
-        self.steps.push(Step {
-            at,
-            what,
-            detail: detail.into(),
-        });
+        self.steps.push(Step { at, what, detail });
     }
 
     /// When this kind of step last happened.

@@ -5,6 +5,7 @@ use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::command::Reload;
 use super::evidence::TopProcess;
 use super::way::{Diagnosis, Way};
 use super::{Answers, HostLoad, ProcessKey, Services, Time};
@@ -21,12 +22,19 @@ pub enum ServiceState {
     Degraded,
     /// Does not run.
     Down,
+    /// Does not run, and is not to: it was stopped.
+    Stopped,
 }
 
 impl ServiceState {
     /// All of them, for a bounded set of labels.
-    pub const ALL: &'static [ServiceState] =
-        &[Self::Starting, Self::Healthy, Self::Degraded, Self::Down];
+    pub const ALL: &'static [ServiceState] = &[
+        Self::Starting,
+        Self::Healthy,
+        Self::Degraded,
+        Self::Down,
+        Self::Stopped,
+    ];
 
     /// The word that stands in listings and labels.
     pub const fn name(self) -> &'static str {
@@ -35,6 +43,7 @@ impl ServiceState {
             Self::Healthy => "HEALTHY",
             Self::Degraded => "DEGRADED",
             Self::Down => "DOWN",
+            Self::Stopped => "STOPPED",
         }
     }
 }
@@ -61,6 +70,9 @@ pub struct Service {
     pub started: Option<Time>,
     /// Whether an action is under way that ends or starts it, so that its exit is no surprise.
     pub in_action: bool,
+    /// It was stopped, and is to stay so until it is started.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stopped: bool,
     /// Whether the last check since it started was well; none before the first one.
     pub answers: Option<bool>,
     /// Starts since the daemon began.
@@ -68,6 +80,9 @@ pub struct Service {
     /// What is started for it: program and arguments.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub command: Vec<String>,
+    /// How it is told to read its configuration again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reload: Option<Reload>,
     /// What it cannot work without, as configured.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub depends_on: Vec<Dependency>,
@@ -89,9 +104,11 @@ impl Service {
             cgroup_id: 0,
             started: None,
             in_action: false,
+            stopped: false,
             answers: None,
             starts: 0,
             command: Vec::new(),
+            reload: None,
             depends_on: Vec::new(),
             latency: None,
         }

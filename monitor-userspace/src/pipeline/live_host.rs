@@ -4,12 +4,15 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::command::{Finished, Order, Runner};
 use crate::host::network::Ways;
 use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
 use crate::host::{
-    Dropped, Ended, Host, HostError, NetworkHand, Opened, Restarted, clock, connections, end_cgroup,
+    Dropped, Ended, Host, HostError, NetworkHand, Opened, Reloaded, Restarted, clock, connections,
+    end_cgroup,
 };
+use crate::model::command::Reload;
 use crate::model::connections::ConnectionFilter;
 use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
 use crate::record::{Entry, Journal};
@@ -22,6 +25,7 @@ pub(super) struct LiveHost {
     pub(super) journal: Arc<Journal>,
     pub(super) ways: Arc<Ways>,
     pub(super) called_off: Arc<CalledOff>,
+    pub(super) runner: Runner,
 }
 
 /// Acts that are not to go on, by incident, while they are under way.
@@ -56,6 +60,29 @@ impl Host for LiveHost {
         command: &[String],
     ) -> Result<Restarted, HostError> {
         self.commands.restart(service, process, term_grace, command)
+    }
+
+    fn stop_service(
+        &self,
+        service: &str,
+        process: Option<ProcessKey>,
+        term_grace: Duration,
+    ) -> Result<Time, HostError> {
+        self.commands.stop_asked(service, process, term_grace)
+    }
+
+    fn start_service(&self, service: &str, command: &[String]) -> Result<Restarted, HostError> {
+        self.commands.start_asked(service, command)
+    }
+
+    fn reload_service(
+        &self,
+        service: &str,
+        process: ProcessKey,
+        how: &Reload,
+    ) -> Result<Reloaded, HostError> {
+        self.commands
+            .reload_asked(service, process, how, &self.runner)
     }
 
     fn running(&self, service: &str) -> Result<Option<ProcessKey>, HostError> {
@@ -138,6 +165,18 @@ impl Host for LiveHost {
 
     fn network(&self, name: &str) -> Result<Box<dyn NetworkHand>, HostError> {
         Ok(Box::new(self.ways.turn(name)?))
+    }
+
+    fn run_command(&self, order: &Order) -> Result<Finished, HostError> {
+        self.runner.run(order)
+    }
+
+    fn run_command_about(
+        &self,
+        incident: IncidentId,
+        order: &Order,
+    ) -> Result<Finished, HostError> {
+        self.runner.run_unless(order, &|| self.called_off(incident))
     }
 
     fn now(&self) -> Time {

@@ -32,6 +32,7 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
+use crate::host::command::Runner;
 use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
@@ -226,6 +227,7 @@ fn start_core(
         commands: Arc::clone(commands),
         journal: Arc::clone(core.journal),
         called_off: Arc::clone(&called_off),
+        runner: Runner::new(commands.instance()),
         ways: Arc::clone(core.ways),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));

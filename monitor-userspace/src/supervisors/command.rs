@@ -5,6 +5,7 @@
 //! where there can be none, it runs without, and `Commands::limitation` says so.
 
 mod adoption;
+mod asked;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -53,6 +54,8 @@ struct Managed {
     /// The one before, empty: removed when that costs no start its time.
     last_cgroup: Option<ServiceCgroup>,
     wanted: bool,
+    /// A person or a rule wants it so, until it is started.
+    stopped: bool,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -82,6 +85,11 @@ impl Commands {
             commands.limited(&error);
         }
         commands
+    }
+
+    /// The daemon's state folder.
+    pub fn instance(&self) -> &Path {
+        &self.instance
     }
 
     /// The folder of the files that services write to; none where they write to what the daemon does.
@@ -147,6 +155,7 @@ impl Commands {
             .collect();
         for name in gone {
             self.stop(&name, stop_grace);
+            self.adoption.keep_stopped(&name, false);
             lock(&self.services).remove(&name);
         }
         if let Some(cgroups) = &self.cgroups {
@@ -169,6 +178,7 @@ impl Commands {
                 cgroup: None,
                 last_cgroup: None,
                 wanted: true,
+                stopped: false,
             };
             let managed = Arc::new(Mutex::new(managed));
             lock(&self.services).insert(name.clone(), Arc::clone(&managed));
@@ -189,6 +199,12 @@ impl Commands {
                     // Started without one, it stays without one until its next start.
                     managed.cgroup = managed.cgroup.take().filter(|cgroup| cgroup.holds(pid));
                     self.hold(name, &mut managed, held, true);
+                    self.adoption.keep_stopped(name, false);
+                }
+                None if self.adoption.is_stopped(name) => {
+                    tracing::info!(service = %name, "it was stopped, and stays so");
+                    managed.stopped = true;
+                    self.notify.service(name, ServiceSignal::Stopped);
                 }
                 None => match may_start(name, program) {
                     Ok(()) => {
@@ -292,9 +308,11 @@ impl Commands {
         term_grace: Duration,
         command: &[String],
     ) -> Result<Restarted, HostError> {
-        let managed = lock(&self.services).get(name).cloned();
-        let managed = managed.ok_or_else(|| HostError::NoService(name.to_owned()))?;
+        let managed = self.managed(name)?;
         let mut managed = lock(&managed);
+        if managed.stopped {
+            return Err(HostError::Stopped(name.to_owned()));
+        }
         if !managed.wanted {
             return Err(HostError::NoService(name.to_owned()));
         }
@@ -318,10 +336,14 @@ impl Commands {
         Ok(Restarted { acted, ..started })
     }
 
+    fn managed(&self, name: &str) -> Result<Arc<Mutex<Managed>>, HostError> {
+        let managed = lock(&self.services).get(name).cloned();
+        managed.ok_or_else(|| HostError::NoService(name.to_owned()))
+    }
+
     /// The main process of a service; none when it does not run.
     pub fn running(&self, name: &str) -> Result<Option<ProcessKey>, HostError> {
-        let managed = lock(&self.services).get(name).cloned();
-        let managed = managed.ok_or_else(|| HostError::NoService(name.to_owned()))?;
+        let managed = self.managed(name)?;
         let process = lock(&managed).held.as_ref().map(Held::process);
         Ok(process.filter(|process| procfs::runs(*process)))
     }

@@ -55,7 +55,10 @@ impl Host for Real<'_> {
         if self.full {
             return Err(HostError::Journal("no space left".to_owned()));
         }
-        self.journal.lock().expect("nobody panics with it").push(undo.clone());
+        self.journal
+            .lock()
+            .expect("nobody panics with it")
+            .push(undo.clone());
         (self.before)();
         Ok(())
     }
@@ -90,7 +93,11 @@ impl Stage {
             "the live tests need root: cargo xtask test --live, or sudo"
         );
         let lab = Lab::new(plan)?;
-        let folder = std::env::temp_dir().join(format!("sm-way-{}-{:?}", std::process::id(), std::thread::current().id()));
+        let folder = std::env::temp_dir().join(format!(
+            "sm-way-{}-{:?}",
+            std::process::id(),
+            std::thread::current().id()
+        ));
         std::fs::create_dir_all(&folder)?;
         let resolv_conf = folder.join("resolv.conf");
         std::fs::write(&resolv_conf, format!("nameserver {}\n", plan.resolvers[0]))?;
@@ -155,7 +162,10 @@ impl Stage {
 
     fn execute(&self, host: &Real<'_>) -> Result<Effect> {
         let permit = self.permit()?.context("it was not permitted")?;
-        Ok(self.lab.host.inside(|| actions::execute(permit, None, host)))
+        Ok(self
+            .lab
+            .host
+            .inside(|| actions::execute(permit, None, host)))
     }
 
     fn resolv_conf(&self) -> PathBuf {
@@ -164,7 +174,8 @@ impl Stage {
 }
 
 fn failed(effect: &Effect, why: &str) -> Result<()> {
-    let (EffectResult::Failed { reason } | EffectResult::Refused { reason }) = &effect.result else {
+    let (EffectResult::Failed { reason } | EffectResult::Refused { reason }) = &effect.result
+    else {
         anyhow::bail!("it was done: {effect:?}");
     };
     ensure!(reason.contains(why), "{reason}");
@@ -192,7 +203,11 @@ fn every_fault_is_repaired_in_both_families_and_its_way_back_is_known_before() -
             if let Some(undo) = &effect.undo {
                 undone(&stage, undo, *fault)?;
             }
-            ensure!(stage.lab.state()? == before, "{fault:?}: {before}\n{}", stage.lab.state()?);
+            ensure!(
+                stage.lab.state()? == before,
+                "{fault:?}: {before}\n{}",
+                stage.lab.state()?
+            );
         }
     }
     Ok(())
@@ -205,10 +220,18 @@ fn undone(stage: &Stage, undo: &Plan, fault: Fault) -> Result<()> {
     };
     let primary = only_if.as_ref().context("it is a stopgap")?;
     let turn = stage.ways.turn("uplink")?;
-    ensure!(!stage.lab.host.inside(|| turn.answers(primary))?, "{fault:?}");
+    ensure!(
+        !stage.lab.host.inside(|| turn.answers(primary))?,
+        "{fault:?}"
+    );
     fault.lift(&stage.lab)?;
     smart_monitor_tests::wait_until(smart_monitor_tests::PATIENCE, "it answers again", || {
-        stage.lab.host.inside(|| turn.answers(primary)).ok()?.then_some(())
+        stage
+            .lab
+            .host
+            .inside(|| turn.answers(primary))
+            .ok()?
+            .then_some(())
     })?;
     for step in steps {
         ensure!(stage.lab.host.inside(|| turn.apply(step))?, "{step:?}");
@@ -225,7 +248,10 @@ fn what_is_no_fault_is_not_called_one() -> Result<()> {
     let lab = &stage.lab;
     lab.routers[0].sysctl("net.ipv4.icmp_echo_ignore_all", "1")?;
     let found = stage.look()?;
-    ensure!(found.fault.is_none(), "a gateway that drops pings: {found:#?}");
+    ensure!(
+        found.fault.is_none(),
+        "a gateway that drops pings: {found:#?}"
+    );
     lab.routers[0].ip(&format!("addr del {}/32 dev lo", V4.far[0]))?;
     let found = stage.look()?;
     ensure!(found.fault.is_none(), "one anchor of two: {found:#?}");
@@ -273,13 +299,23 @@ fn a_repair_that_does_not_help_is_changed_back_by_itself() -> Result<()> {
         let broken = lab.state()?;
         let effect = stage.execute(&stage.host())?;
         failed(&effect, "nothing is left changed")?;
-        ensure!(effect.acted.is_some() && effect.undo.is_none(), "{effect:?}");
-        ensure!(lab.state()? == broken, "{fault:?}: {broken}\n{}", lab.state()?);
+        ensure!(
+            effect.acted.is_some() && effect.undo.is_none(),
+            "{effect:?}"
+        );
+        ensure!(
+            lab.state()? == broken,
+            "{fault:?}: {broken}\n{}",
+            lab.state()?
+        );
         for port in ["r0", "r1"] {
             lab.switch.ip(&format!("link set {port} up"))?;
         }
         let effect = stage.execute(&stage.host())?;
-        ensure!(matches!(effect.result, EffectResult::Done { .. }), "{fault:?}: {effect:#?}");
+        ensure!(
+            matches!(effect.result, EffectResult::Done { .. }),
+            "{fault:?}: {effect:#?}"
+        );
     }
     Ok(())
 }
@@ -292,16 +328,24 @@ fn a_device_that_vanishes_or_gets_another_name_meanwhile_is_left_alone() -> Resu
     // Between the plan and the first change.
     let mut host = stage.host();
     host.before = Box::new(|| {
-        lab.host.ip(&format!("link set {DEVICE} name other")).expect("it can be renamed");
+        lab.host
+            .ip(&format!("link set {DEVICE} name other"))
+            .expect("it can be renamed");
     });
     let effect = stage.execute(&host)?;
     failed(&effect, "is called other by now")?;
-    ensure!(matches!(effect.result, EffectResult::Refused { .. }), "{effect:?}");
+    ensure!(
+        matches!(effect.result, EffectResult::Refused { .. }),
+        "{effect:?}"
+    );
     // It is followed by its number, and repaired by its new name.
     let found = stage.look()?;
     ensure!(found.seen.device.name == "other", "{found:#?}");
     let effect = stage.execute(&stage.host())?;
-    ensure!(matches!(effect.result, EffectResult::Done { .. }), "{effect:#?}");
+    ensure!(
+        matches!(effect.result, EffectResult::Done { .. }),
+        "{effect:#?}"
+    );
     lab.host.ip("link set other down")?;
     host.before = Box::new(|| {
         lab.host.ip("link del other").expect("it can be removed");
@@ -335,7 +379,10 @@ fn a_device_that_vanishes_before_it_is_changed_back_needs_nothing_back() -> Resu
         effect
     })?;
     failed(&effect, "")?;
-    ensure!(effect.undo.is_none(), "nothing is left to change back: {effect:?}");
+    ensure!(
+        effect.undo.is_none(),
+        "nothing is left to change back: {effect:?}"
+    );
     Ok(())
 }
 
@@ -358,7 +405,10 @@ fn without_the_right_to_nothing_is_changed_and_the_right_is_named() -> Result<()
         Ok(actions::execute(permit, None, &host))
     })?;
     failed(&effect, "CAP_NET_ADMIN is missing")?;
-    ensure!(effect.acted.is_none() && effect.undo.is_none(), "{effect:?}");
+    ensure!(
+        effect.acted.is_none() && effect.undo.is_none(),
+        "{effect:?}"
+    );
     Ok(())
 }
 
@@ -374,15 +424,24 @@ fn what_cannot_be_written_down_is_not_done_and_one_repairs_at_a_time() -> Result
     let turn = stage.ways.turn("uplink")?;
     let effect = stage.execute(&host)?;
     failed(&effect, "is being changed by another act")?;
-    ensure!(matches!(effect.result, EffectResult::Refused { .. }), "{effect:?}");
+    ensure!(
+        matches!(effect.result, EffectResult::Refused { .. }),
+        "{effect:?}"
+    );
     ensure!(stage.lab.state()? == broken);
     drop(turn);
-    ensure!(matches!(stage.execute(&host)?.result, EffectResult::Done { .. }));
+    ensure!(matches!(
+        stage.execute(&host)?.result,
+        EffectResult::Done { .. }
+    ));
     // Well by now: what was planned before is not begun.
     stage.lab.host.ip(&format!("link set {DEVICE} down"))?;
     let permit = stage.permit()?.context("it was not permitted")?;
     stage.execute(&host)?;
-    let late = stage.lab.host.inside(|| actions::execute(permit, None, &host));
+    let late = stage
+        .lab
+        .host
+        .inside(|| actions::execute(permit, None, &host));
     failed(&late, "gets packets through by now")
 }
 

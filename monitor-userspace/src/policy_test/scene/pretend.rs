@@ -12,6 +12,8 @@ use crate::model::{Effect, EffectResult, Lift, Plan, ProcessKey, ServiceSignal, 
 const TICK: u64 = 10_000_000;
 /// A wait status.
 const SIGKILL: u32 = 9;
+/// Another.
+const SIGTERM: u32 = 15;
 
 impl Scene {
     /// The act that is due next comes to its end.
@@ -52,6 +54,23 @@ impl Scene {
                 }
                 self.start(service);
             }
+            Plan::StopService {
+                service,
+                process,
+                command,
+                ..
+            } => {
+                self.service(service, ServiceSignal::Stopped);
+                if let Some(process) = process {
+                    self.end(*process, service, SIGTERM);
+                }
+                return Some(Plan::StartService {
+                    service: service.clone(),
+                    command: command.clone(),
+                });
+            }
+            Plan::StartService { service, .. } => self.start(service),
+            Plan::ReloadService { .. } | Plan::RunCommand { .. } => {}
             Plan::LowerPriority { process, comm, .. } => {
                 return Some(Plan::RestorePriority {
                     process: *process,

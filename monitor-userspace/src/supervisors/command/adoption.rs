@@ -6,7 +6,7 @@
 //! group, as what the daemon starts does and an orphaned child of it does not.
 //! A worker that leads a group of its own is told by the cgroup that it shares with the noted process.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
@@ -36,6 +36,9 @@ struct Noted {
     /// The daemon may be started in another cgroup next time: theirs are found all the same.
     #[serde(default)]
     cgroups: BTreeMap<String, Place>,
+    /// Those that were stopped, and are to stay so.
+    #[serde(default)]
+    stopped: BTreeSet<String>,
 }
 
 /// A process that carries the mark of a service.
@@ -59,6 +62,7 @@ impl Adoption {
             boot,
             services: BTreeMap::new(),
             cgroups: BTreeMap::new(),
+            stopped: BTreeSet::new(),
         });
         Self {
             folder: folder.to_owned(),
@@ -77,8 +81,31 @@ impl Adoption {
             Some(place) => noted.cgroups.insert(service.to_owned(), place),
             None => noted.cgroups.remove(service),
         };
+        self.write(service, &noted);
+    }
+
+    /// Notes whether a service is to stay stopped.
+    pub(super) fn keep_stopped(&self, service: &str, stopped: bool) {
+        let mut noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        let news = if stopped {
+            noted.stopped.insert(service.to_owned())
+        } else {
+            noted.stopped.remove(service)
+        };
+        if news {
+            self.write(service, &noted);
+        }
+    }
+
+    /// Whether a service is to stay stopped.
+    pub(super) fn is_stopped(&self, service: &str) -> bool {
+        let noted = self.noted.lock().unwrap_or_else(PoisonError::into_inner);
+        noted.stopped.contains(service)
+    }
+
+    fn write(&self, service: &str, noted: &Noted) {
         let new = self.folder.join("services.json.new");
-        let written = serde_json::to_vec(&*noted)
+        let written = serde_json::to_vec(noted)
             .map_err(std::io::Error::from)
             .and_then(|text| std::fs::write(&new, text))
             .and_then(|()| std::fs::rename(&new, self.folder.join("services.json")));

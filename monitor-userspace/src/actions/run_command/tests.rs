@@ -1,0 +1,208 @@
+//! What a rung can say, and what comes of it on a made-up host.
+
+use std::path::Path;
+use std::sync::Mutex;
+
+use super::*;
+use crate::actions;
+use crate::config::Config;
+use crate::detectors::MANUAL;
+use crate::engine::{self, Engine};
+use crate::host::command::Kept;
+use crate::host::{HostError, Opened, Restarted};
+use crate::model::{IncidentId, ProcessKey, Request, Signal, Subject, Time};
+
+fn mistake(with: &str) -> String {
+    let table: toml::Table = with.parse().expect("it is TOML");
+    (SPEC.check)(&table).expect_err(with)
+}
+
+#[test]
+fn what_makes_no_sense_is_refused_with_what_to_do() {
+    let long = format!("command = [\"x\", \"{}\"]", "y".repeat(BYTES));
+    let many = format!("command = [{}]", "\"x\", ".repeat(WORDS + 1));
+    let cases = [
+        ("", "missing field `command`"),
+        ("command = []", "`command` is empty"),
+        ("command = [\"\"]", "`command` is empty"),
+        ("command = [\"bin/x\"]", "absolute path, or a name"),
+        ("command = \"x\"", "invalid type: string"),
+        (
+            "command = [\"x\"]\ntimeot = \"1s\"",
+            "unknown field `timeot`",
+        ),
+        ("command = [\"x\"]\ntimeout = \"0s\"", "`timeout` must be"),
+        ("command = [\"x\"]\ntimeout = \"601s\"", "at most 10m"),
+        ("command = [\"x\"]\nuser = 5", "need each other"),
+        ("command = [\"x\"]\naccept_exit = []", "must name a status"),
+        ("command = [\"x\"]\naccept_exit = [256]", "`with`"),
+        (
+            "command = [\"x\"]\nread = [\"etc\"]",
+            "`etc` is not an absolute path",
+        ),
+        (
+            "command = [\"x\"]\nfolder = \"etc\"",
+            "`etc` is not an absolute path",
+        ),
+        (
+            "command = [\"x\"]\nenvironment = { \"A=B\" = \"c\" }",
+            "can be called `A=B`",
+        ),
+        (
+            "command = [\"x\"]\nenvironment = { SMART_MONITOR_RULE = \"c\" }",
+            "can be called `SMART_MONITOR_RULE`",
+        ),
+        ("command = [\"x\", \"a\\u0000b\"]", "NUL"),
+        (&long, "put it into a script"),
+        (&many, "put it into a script"),
+    ];
+    for (with, expected) in cases {
+        let said = mistake(with);
+        assert!(said.contains(expected), "{with}: {said}");
+    }
+    let good = "command = [\"/bin/x\", \"-y\"]\ntimeout = \"10m\"\nuser = 5\ngroup = 6\nread = []\nwrite = [\"/tmp\"]\nnetwork = false\n\
+                environment = { A = \"b=c\" }\nfolder = \"/tmp\"\naccept_exit = [0, 255]";
+    let table: toml::Table = good.parse().expect("it is TOML");
+    assert_eq!((SPEC.check)(&table), Ok(()));
+}
+
+/// A host on which every program ends so.
+#[derive(Debug)]
+struct Ends {
+    status: u32,
+    ended: Option<Ended>,
+    asked: Mutex<Vec<Order>>,
+}
+
+impl Host for Ends {
+    fn open(&self, process: ProcessKey) -> Result<Box<dyn Opened>, HostError> {
+        Err(HostError::Gone(process))
+    }
+
+    fn restart_service(
+        &self,
+        service: &str,
+        _: Option<ProcessKey>,
+        _: Duration,
+        _: &[String],
+    ) -> Result<Restarted, HostError> {
+        Err(HostError::NoService(service.to_owned()))
+    }
+
+    fn run_command(&self, order: &Order) -> Result<Finished, HostError> {
+        self.asked
+            .lock()
+            .expect("nobody panics")
+            .push(order.clone());
+        let mut output = Kept::default();
+        output.take(b"hello\n");
+        Ok(Finished {
+            status: self.status,
+            ended: self.ended.clone(),
+            started: Time::from_nanos(5),
+            took: Duration::from_millis(20),
+            output,
+            errors: Kept::default(),
+            left: true,
+            limitation: None,
+        })
+    }
+
+    fn now(&self) -> Time {
+        Time::from_nanos(9)
+    }
+}
+
+/// What a person gets who asks for it, on this host.
+fn asked_for(with: &str, host: &Ends) -> crate::model::Effect {
+    let text = format!(
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\n[[remedy]]\nname = \"by-hand\"\n\
+         detector = \"{MANUAL}\"\non = [\"a\"]\naction = \"run_command\"\nwith = {{ {with} }}\n"
+    );
+    let config = Config::parse(&text, Path::new("test.toml"));
+    let config = config.unwrap_or_else(|error| panic!("{}", error.render()));
+    let settings = config.settings(false, &[], &[]);
+    let mut engine = Engine::new(settings, IncidentId(7));
+    let mut orders = Vec::new();
+    let request = Request::Act {
+        action: SPEC.name.to_owned(),
+        subject: Subject::service("a"),
+        rule: None,
+        dry_run: false,
+    };
+    let at = Time::from_nanos(1_000_000_000_000);
+    let by = "root".to_owned();
+    engine.observe(&Signal::Person { by, request }, at, at, &mut orders);
+    let permit = orders.into_iter().find_map(|order| match order {
+        engine::Order::Execute { permit, .. } => Some(permit),
+        engine::Order::Record(_) => None,
+    });
+    actions::execute(permit.expect("it is permitted"), None, host)
+}
+
+fn ends(status: u32, ended: Option<Ended>) -> Ends {
+    let asked = Mutex::default();
+    Ends {
+        status,
+        ended,
+        asked,
+    }
+}
+
+#[test]
+fn only_an_accepted_exit_of_its_own_is_good() {
+    let with = "command = [\"x\"], accept_exit = [0, 3]";
+    let cases = [
+        (
+            0x000,
+            None,
+            true,
+            "x: exit status 0 after 20.0ms; what it left behind was ended; output (6 bytes): hello\\n",
+        ),
+        (0x300, None, true, "exit status 3"),
+        (0x100, None, false, "exit status 1"),
+        (9, None, false, "ended by signal 9"),
+        (
+            0,
+            Some(Ended::Time),
+            false,
+            "its time limit of 30s was over",
+        ),
+        (0, Some(Ended::Processes), false, "more than 512 processes"),
+        (
+            0,
+            Some(Ended::CalledOff("halted".to_owned())),
+            false,
+            "called off: halted",
+        ),
+    ];
+    for (status, ended, good, expected) in cases {
+        let effect = asked_for(with, &ends(status, ended));
+        let (done, text) = match &effect.result {
+            EffectResult::Done { detail } => (true, detail),
+            EffectResult::Failed { reason } | EffectResult::Refused { reason } => (false, reason),
+        };
+        assert_eq!(done, good, "{effect:?}");
+        assert!(text.contains(expected), "{text}");
+        assert_eq!(effect.acted, Some(Time::from_nanos(5)));
+        assert_eq!(effect.verified.is_some(), good);
+    }
+}
+
+#[test]
+fn it_is_told_what_it_is_about() {
+    let host = ends(0, None);
+    asked_for("command = [\"x\"], environment = { A = \"b\" }", &host);
+    let asked = host.asked.lock().expect("nobody panics");
+    let has = |name: &str| {
+        let all = &asked[0].environment;
+        all.iter()
+            .find(|(own, _)| own == name)
+            .map(|(_, value)| value.as_str())
+    };
+    assert_eq!(has("A"), Some("b"));
+    assert_eq!(has("SMART_MONITOR_INCIDENT"), Some("7"));
+    assert_eq!(has("SMART_MONITOR_SUBJECT"), Some("service a"));
+    assert_eq!(has("SMART_MONITOR_RULE"), Some("by-hand"));
+    assert!(asked[0].confined.is_none() && !asked[0].no_network && asked[0].user.is_none());
+}
