@@ -228,6 +228,7 @@ impl Engine {
         }
         self.world.groups.clone_from(&settings.groups);
         self.world.named.clone_from(&settings.named);
+        self.world.expendable = world::expendable(&settings);
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
         let counted = &mut self.counts.services;

@@ -11,6 +11,7 @@ pub mod disks;
 pub mod exec;
 pub mod listeners;
 pub mod logs;
+pub mod meminfo;
 pub mod own;
 pub mod priority;
 pub mod procfs;

@@ -9,6 +9,7 @@ pub mod evidence;
 pub mod identity;
 pub mod incident;
 pub mod kernel_view;
+pub mod memory;
 pub mod network;
 pub mod service;
 mod services;
@@ -23,6 +24,7 @@ pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use identity::{ProcessKey, Subject};
 pub use incident::{Category, Held, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
+pub use memory::{CgroupClaim, Claims, MemoryClaim, MemoryShare};
 pub use service::{Dependency, Healer, Named, Relief, Service, ServiceState, World};
 pub use services::Services;
 pub use signal::{

@@ -138,6 +138,8 @@ fn memory(scene: &mut Scene, processes: &[(u32, &str, u64)], available: u64, pre
     let sample = Sample::Memory {
         total: 1000 << 20,
         available: available << 20,
+        swap_total: 0,
+        swap_free: 0,
     };
     scene.signal(&Signal::Sample { sample });
     scene.pass(Duration::from_secs(1));
@@ -292,7 +294,10 @@ impl Host for Stubborn {
 #[test]
 fn a_process_is_asked_first_and_killed_only_when_it_stays() {
     for (grace, expected) in [
-        ("5s", vec!["TERM", "wait", "KILL", "release", "wait", "wait"]),
+        (
+            "5s",
+            vec!["TERM", "wait", "KILL", "release", "wait", "wait"],
+        ),
         ("0s", vec!["KILL", "release", "wait", "wait"]),
     ] {
         let mut scene = Scene::new(&RUNAWAY.replace(

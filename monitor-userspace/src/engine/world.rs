@@ -2,11 +2,33 @@
 
 use monitor_common::Event;
 
-use super::Engine;
+use std::collections::BTreeSet;
+
+use super::{Engine, Settings};
+use crate::detectors::memory_pressure;
 use crate::model::{ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time};
 
 /// Who else kills for lack of memory, as their processes are called.
 const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
+
+/// Whom a `[[remedy]]` for lack of memory names.
+pub(super) fn expendable(settings: &Settings) -> BTreeSet<String> {
+    let remedies = settings.remedies.iter();
+    let mut names = BTreeSet::new();
+    for on in remedies
+        .filter(|remedy| remedy.detector == memory_pressure::SPEC.name)
+        .flat_map(|remedy| &remedy.on)
+    {
+        if on == "*" {
+            let services = settings.services.iter();
+            names.extend(services.map(|service| service.name.clone()));
+            names.extend(settings.groups.values().cloned());
+        } else {
+            names.insert(on.clone());
+        }
+    }
+    names
+}
 
 impl Engine {
     /// Why an incident whose subject the configuration named is nobody's by now. What it never named stays observed.
