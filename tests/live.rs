@@ -2,6 +2,8 @@
 
 #[path = "live/daemon.rs"]
 mod daemon;
+#[path = "live/emergency.rs"]
+mod emergency;
 #[path = "live/events.rs"]
 mod events;
 #[path = "live/identity.rs"]

@@ -129,10 +129,7 @@ impl Engine {
                 self.book.change(id, |incident| incident.held = None);
             }
             EffectResult::Failed { reason } => {
-                let over = self
-                    .book
-                    .get(id)
-                    .is_some_and(|incident| incident.held.is_some());
+                let over = self.book.get(id).is_some_and(|incident| incident.held.is_some());
                 if over {
                     self.not_lifted(id, reason, now, orders);
                 }

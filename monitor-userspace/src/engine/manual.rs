@@ -137,7 +137,8 @@ impl Engine {
             .decide_for_person(proposal, now)
             .map_err(|refusing| refusing.refusal)?;
         let rule = remedy.name.clone();
-        self.book.change(id, |incident| incident.rule = Some(rule));
+        self.book
+            .change(id, |incident| incident.rule = Some(rule));
         self.permitted(id, (permit, act), now, orders);
         Ok(())
     }

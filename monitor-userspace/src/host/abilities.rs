@@ -83,10 +83,7 @@ mod tests {
 
     #[test]
     fn the_kernels_files_are_read_as_they_are() {
-        assert_eq!(
-            capabilities("Name:\tx\nCapEff:\t000001feffffffff\n"),
-            0x1fe_ffff_ffff
-        );
+        assert_eq!(capabilities("Name:\tx\nCapEff:\t000001feffffffff\n"), 0x1fe_ffff_ffff);
         assert_eq!(capabilities("nothing"), 0);
         let mounts = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\n";
         assert_eq!(
