@@ -64,14 +64,25 @@ fn warm_up() {
 /// it may not be real-time, it gets the priority of [`hurry`].
 pub fn come_first() {
     warm_up();
-    let first = libc::sched_param { sched_priority: 1 };
-    let class = libc::SCHED_RR | libc::SCHED_RESET_ON_FORK;
-    // SAFETY: it reads one structure of ours; 0 is the calling thread.
-    let set = unsafe { libc::sched_setscheduler(0, class, &raw const first) };
-    if set != 0 {
-        let error = std::io::Error::last_os_error();
+    if let Err(error) = rush(true) {
         tracing::debug!(%error, "the memory thread is not real-time (needs CAP_SYS_NICE, and where the CPU controller of cgroup v1 is used, cpu.rt_runtime_us)");
         renice();
+    }
+}
+
+/// Makes the calling thread real-time, or no longer. Its nice value stays.
+pub fn rush(on: bool) -> std::io::Result<()> {
+    let (class, sched_priority) = if on {
+        (libc::SCHED_RR, 1)
+    } else {
+        (libc::SCHED_OTHER, 0)
+    };
+    let first = libc::sched_param { sched_priority };
+    let class = class | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: it reads one structure of ours; 0 is the calling thread.
+    match unsafe { libc::sched_setscheduler(0, class, &raw const first) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error()),
     }
 }
 
