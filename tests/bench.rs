@@ -9,6 +9,8 @@ mod cost;
 mod daemon;
 #[path = "bench/down.rs"]
 mod down;
+#[path = "bench/emergency.rs"]
+mod emergency;
 #[path = "bench/kernel.rs"]
 mod kernel;
 #[path = "bench/memory.rs"]
@@ -47,6 +49,9 @@ struct Args {
     /// Leaks over a memory ceiling.
     #[arg(long, default_value_t = 20)]
     memory_rounds: usize,
+    /// Hogs that take the host's memory, under each memory killer.
+    #[arg(long, default_value_t = 15)]
+    emergency_rounds: usize,
     /// Starts of the daemon.
     #[arg(long, default_value_t = 10)]
     start_rounds: usize,
@@ -69,7 +74,7 @@ struct Args {
     #[arg(long, default_value_t = 30)]
     seconds: u64,
     /// Install what is compared with and missing: PM2 (npm) and supervisord (pip) into a temporary folder, for `kernel`
-    /// libbpf-tools and bpftrace (apt) into the system.
+    /// libbpf-tools and bpftrace (apt) into the system, for `emergency` earlyoom and nohang (apt) into a temporary folder.
     #[arg(long)]
     peers: bool,
     /// Print JSON and no table.
@@ -83,6 +88,8 @@ enum What {
     Down,
     /// A service leaks over its ceiling: time until it is dead and its memory back.
     Memory,
+    /// A hog takes the host's memory at full speed: time until it is killed, by us and by other memory killers.
+    Emergency,
     /// CPU and memory of the daemon with nothing to do.
     Idle,
     /// Time from the start of the daemon until it observes.
@@ -107,6 +114,12 @@ enum Hidden {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// What is killed in `emergency`.
+    #[command(hide = true)]
+    Hog {
+        #[arg(long)]
+        report: PathBuf,
+    },
     /// A part of `kernel` that must be a process of its own.
     #[command(hide = true)]
     KernelPart {
@@ -119,6 +132,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.hidden {
         Some(Hidden::Service { report, listen }) => return service::be(report, *listen),
+        Some(Hidden::Hog { report }) => return emergency::be(report),
         Some(Hidden::KernelPart { part }) => return kernel::be(part),
         None => {}
     }
@@ -167,6 +181,10 @@ fn measure(
     }
     if wanted(What::Memory) {
         memory::measure(binary, args.memory_rounds, report).context("memory")?;
+    }
+    if wanted(What::Emergency) {
+        let rounds = args.emergency_rounds;
+        emergency::measure(binary, rounds, args.peers, report).context("emergency")?;
     }
     if wanted(What::Policy) {
         policy::measure(binary, args.policy_rounds, args.rounds, report).context("policy")?;

@@ -16,6 +16,8 @@ mod connections;
 mod disks;
 #[path = "decisions/dns.rs"]
 mod dns;
+#[path = "decisions/emergencies.rs"]
+mod emergencies;
 #[path = "decisions/frozen.rs"]
 mod frozen;
 #[path = "decisions/growth.rs"]

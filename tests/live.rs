@@ -4,6 +4,8 @@
 mod actions;
 #[path = "live/daemon.rs"]
 mod daemon;
+#[path = "live/emergency.rs"]
+mod emergency;
 #[path = "live/events.rs"]
 mod events;
 #[path = "live/identity.rs"]

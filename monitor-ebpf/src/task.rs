@@ -174,23 +174,35 @@ pub(crate) fn resident(task: KernelPtr) -> Resident {
 /// Resident pages of an address space. The kernel must have its counters.
 #[inline(always)]
 pub(crate) fn resident_in(mm: KernelPtr) -> Resident {
-    // The order of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES has been the same since 4.5. A counter can be below
-    // zero for a moment, since the CPUs add to it in batches.
-    let stride = MM_RSS_STRIDE.load() as usize;
-    let pages = |index: usize| -> u64 {
-        let counter: i64 = if stride == size_of::<i64>() {
-            // Plain atomics, before 6.2: their verifier does not look through an array of a typedef.
-            mm.load_checked(&MM_RSS, index * stride)
-        } else {
-            mm.load_past(&MM_RSS, index * stride)
-        };
-        counter.max(0).cast_unsigned()
-    };
+    // The order of MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES has been the same since 4.5.
     Resident {
-        file: pages(0),
-        anon: pages(1),
-        shmem: pages(3),
+        file: pages(mm, 0),
+        anon: pages(mm, 1),
+        shmem: pages(mm, 3),
     }
+}
+
+/// Pages of a process that were swapped out; 0 where [`resident`] knows nothing either.
+#[inline(always)]
+pub(crate) fn swapped(task: KernelPtr) -> u64 {
+    if !known([&TASK_MM, &MM_RSS, &MM_RSS_STRIDE]) {
+        return 0;
+    }
+    let mm = task.follow(&TASK_MM);
+    if mm.is_null() { 0 } else { pages(mm, 2) }
+}
+
+/// One counter of pages. It can be below zero for a moment, since the CPUs add to it in batches.
+#[inline(always)]
+fn pages(mm: KernelPtr, index: usize) -> u64 {
+    let stride = MM_RSS_STRIDE.load() as usize;
+    let counter: i64 = if stride == size_of::<i64>() {
+        // Plain atomics, before 6.2: their verifier does not look through an array of a typedef.
+        mm.load_checked(&MM_RSS, index * stride)
+    } else {
+        mm.load_past(&MM_RSS, index * stride)
+    };
+    counter.max(0).cast_unsigned()
 }
 
 /// Its real user; `u32::MAX` when unknown.

@@ -284,6 +284,7 @@ impl Engine {
         let mut networks = std::mem::take(&mut self.world.networks);
         self.world.networks = world::networks(&settings.networks, &mut networks);
         self.world.named.clone_from(&settings.named);
+        self.world.expendable = world::expendable(&settings);
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
         let counted = &mut self.counts.services;

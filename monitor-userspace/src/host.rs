@@ -16,6 +16,7 @@ pub mod exec;
 pub mod io_priority;
 pub mod listeners;
 pub mod logs;
+pub mod meminfo;
 pub mod network;
 pub mod oom_score;
 pub mod own;

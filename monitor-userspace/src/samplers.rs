@@ -46,6 +46,11 @@ pub trait Sampler: Send + std::fmt::Debug {
         None
     }
 
+    /// Whether it must not wait behind the others: it gets a thread of its own.
+    fn is_urgent(&self) -> bool {
+        false
+    }
+
     /// What it cannot do on this host, if anything.
     fn limitation(&self) -> Option<String> {
         None
@@ -57,6 +62,10 @@ pub trait Sampler: Send + std::fmt::Debug {
 pub struct Sources {
     /// The task iterator; none where it is off, and `/proc` is read.
     pub snapshot: Option<Snapshot>,
+    /// The same once more, for the host's memory.
+    pub claims: Option<Snapshot>,
+    /// What is little memory, and who has most of it.
+    pub shortage: memory::Shortage,
     /// The cgroups with figures of their own; none without a kernel half.
     pub cgroups: Option<CgroupWatch>,
     /// Services with a memory ceiling.
@@ -108,6 +117,7 @@ samplers! {
     memory_pressure,
     processes,
     memory,
+    memory_shares,
     service_latency,
     service_memory,
     service_pressure,

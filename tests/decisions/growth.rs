@@ -13,6 +13,8 @@ fn minute(scene: &mut Scene, pid: u32, second: &mut u64, mib: impl Fn(u64) -> u6
         let sample = Sample::Memory {
             total: host << 20,
             available: (host << 20).saturating_sub(resident),
+            swap_total: 0,
+            swap_free: 0,
         };
         scene.signal(&Signal::Sample { sample });
         let usage = ProcessUsage {
@@ -131,6 +133,8 @@ fn pages_of_files_that_the_host_can_take_back_use_nothing_up() {
         let sample = Sample::Memory {
             total: 1_000 << 20,
             available: 700 << 20,
+            swap_total: 0,
+            swap_free: 0,
         };
         scene.signal(&Signal::Sample { sample });
         let usage = ProcessUsage {
@@ -171,6 +175,8 @@ fn a_thousand_large_processes_and_strange_sizes_do_no_harm() {
         let sample = Sample::Memory {
             total: 0,
             available: u64::MAX / (turn + 1),
+            swap_total: 0,
+            swap_free: 0,
         };
         scene.signal(&Signal::Sample { sample });
         let sample = Sample::Processes {

@@ -138,6 +138,8 @@ fn memory(scene: &mut Scene, processes: &[(u32, &str, u64)], available: u64, pre
     let sample = Sample::Memory {
         total: 1000 << 20,
         available: available << 20,
+        swap_total: 0,
+        swap_free: 0,
     };
     scene.signal(&Signal::Sample { sample });
     scene.pass(Duration::from_secs(1));

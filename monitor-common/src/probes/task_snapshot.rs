@@ -35,6 +35,7 @@ pub const SPEC: ProbeSpec = ProbeSpec {
             offsets::TASK_CREDENTIALS,
             offsets::CREDENTIALS_UID,
             offsets::SIGNAL_DEAD_CPU_TIME,
+            offsets::SIGNAL_OOM_SCORE_ADJ,
             offsets::TASK_MM,
             offsets::MM_RSS,
             offsets::MM_RSS_STRIDE,
@@ -95,6 +96,18 @@ pub struct TaskSnapshot {
     /// How often this thread was switched away from, for whatever reason: the same number twice means that it has not run in between.
     #[cfg_attr(feature = "serde", serde(default))]
     pub switches: u64,
+    /// Resident shared memory (tmpfs, System V, shared anonymous), pages (leader).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub shmem_pages: u64,
+    /// Memory that was swapped out, pages (leader).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub swap_pages: u64,
+    /// What the kernel's OOM killer is told to add, -1000 (never) to 1000 (leader).
+    #[cfg_attr(feature = "serde", serde(default))]
+    pub oom_score_adj: i32,
+    /// Nothing.
+    #[cfg_attr(feature = "serde", serde(default, skip_serializing))]
+    pub padding: u32,
 }
 
 /// [`TaskSnapshot::state`] of a thread that waits and cannot be woken by a signal (`TASK_UNINTERRUPTIBLE`).
@@ -109,4 +122,4 @@ impl TaskSnapshot {
     }
 }
 
-const _: () = assert!(size_of::<TaskSnapshot>() == 144);
+const _: () = assert!(size_of::<TaskSnapshot>() == 168);

@@ -9,12 +9,12 @@ use monitor_common::{Header, Kind};
 
 use crate::offsets::{
     KernelPtr, SIGNAL_DEAD_CPU_TIME, SIGNAL_DEAD_MAJOR_FAULTS, SIGNAL_DEAD_MINOR_FAULTS,
-    SIGNAL_DEAD_READ_BYTES, SIGNAL_DEAD_WRITE_BYTES, TASK_CPU_TIME, TASK_FLAGS,
-    TASK_INVOLUNTARY_SWITCHES, TASK_MAJOR_FAULTS, TASK_MINOR_FAULTS, TASK_READ_BYTES,
+    SIGNAL_DEAD_READ_BYTES, SIGNAL_DEAD_WRITE_BYTES, SIGNAL_OOM_SCORE_ADJ, TASK_CPU_TIME,
+    TASK_FLAGS, TASK_INVOLUNTARY_SWITCHES, TASK_MAJOR_FAULTS, TASK_MINOR_FAULTS, TASK_READ_BYTES,
     TASK_RUN_DELAY, TASK_SIGNAL, TASK_STATE, TASK_VOLUNTARY_SWITCHES, TASK_WRITE_BYTES, known,
 };
 use crate::settings::refuse_if_asked;
-use crate::task::{Resident, describe, parent_pid, resident, uid};
+use crate::task::{Resident, describe, parent_pid, resident, swapped, uid};
 
 /// `PF_KTHREAD`
 const KERNEL_THREAD: u32 = 0x0020_0000;
@@ -95,6 +95,14 @@ fn try_task_snapshot(ctx: &Context) {
         } else {
             0
         },
+        shmem_pages: pages.shmem,
+        swap_pages: if leads { swapped(task) } else { 0 },
+        oom_score_adj: if leads && known([&SIGNAL_OOM_SCORE_ADJ]) {
+            i32::from(signal.load::<i16>(&SIGNAL_OOM_SCORE_ADJ))
+        } else {
+            0
+        },
+        padding: 0,
     };
     // A record that does not fit is asked for again by the kernel, in the next piece of the file.
     // SAFETY: `meta` begins with the file, and the record is as long as said.

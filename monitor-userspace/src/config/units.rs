@@ -17,6 +17,15 @@ pub struct Bytes(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, PartialOrd)]
 pub struct Percent(pub f64);
 
+/// A level of something that has a whole, written as a share of it (`4%`) or as a size (`500MiB`).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Level {
+    /// So much of the whole.
+    Share(Percent),
+    /// So much, whatever the whole is.
+    Size(Bytes),
+}
+
 /// An address to listen on, written `127.0.0.1:9464`; an empty text for none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Listen(pub Option<std::net::SocketAddr>);
@@ -124,6 +133,36 @@ impl fmt::Display for Percent {
     }
 }
 
+impl Level {
+    /// In bytes, of a whole of so many; never more than that.
+    pub fn of(self, whole: u64) -> u64 {
+        match self {
+            #[expect(
+                clippy::cast_precision_loss,
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "a level needs no exact bytes, and a cast of a float stays within the type"
+            )]
+            Self::Share(share) => ((whole as f64 * share.share()) as u64).min(whole),
+            Self::Size(size) => size.0.min(whole),
+        }
+    }
+
+    fn parse(text: &str) -> Option<Self> {
+        let share = Percent::parse(text).map(Self::Share);
+        share.or_else(|| Bytes::parse(text).map(Self::Size))
+    }
+}
+
+impl fmt::Display for Level {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Share(share) => share.fmt(f),
+            Self::Size(size) => size.fmt(f),
+        }
+    }
+}
+
 macro_rules! written_as_text {
     ($($name:ident: $example:literal,)*) => {$(
         impl<'de> Deserialize<'de> for $name {
@@ -157,6 +196,7 @@ written_as_text! {
     Span: "a duration in quotes, such as \"250ms\", \"5s\" or \"1h 30m\" (days are written \"24h\")",
     Bytes: "a size in quotes, such as \"512KiB\" or \"256MiB\"",
     Listen: "an address in quotes, such as \"127.0.0.1:9464\", or \"\" for none",
+    Level: "a share or a size in quotes, such as \"4%\" or \"500MiB\"",
     Percent: "a share in quotes, such as \"85%\"",
 }
 
@@ -176,6 +216,12 @@ mod tests {
                 Some(text)
             );
         }
+        for text in ["4%", "500MiB"] {
+            let level = Level::parse(text).map(|level| level.to_string());
+            assert_eq!(level.as_deref(), Some(text));
+        }
+        assert_eq!(Level::parse("4%").map(|level| level.of(1000)), Some(40));
+        assert_eq!(Level::parse("2KiB").map(|level| level.of(1000)), Some(1000));
         assert_eq!(Bytes::parse("3MB"), Some(Bytes(3_000_000)));
         assert_eq!(Percent::parse("85%").map(Percent::share), Some(0.85));
     }

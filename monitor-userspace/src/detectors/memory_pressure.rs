@@ -1,7 +1,8 @@
 //! Memory is running out: a service crossed its ceiling, or the host stalls for lack of memory. See `ceiling` for what the kernel
 //! itself tells, and does, at the crossing.
 //!
-//! Ceiling: resident memory of a service's main process over its `memory_max`. The host: see `host`. A service that stalls by the alarm of its own cgroup: see `stalls`.
+//! Ceiling: resident memory of a service's main process over its `memory_max`. The host runs out, and who should go: see `host`. A
+//! service that stalls by the alarm of its own cgroup: see `stalls`.
 
 mod ceiling;
 mod host;
@@ -14,7 +15,7 @@ use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
 use super::{Detector, Spec, service_of_task};
-use crate::config::units::{Bytes, Percent, Span};
+use crate::config::units::{Bytes, Level, Percent, Span};
 use crate::model::{
     Category, Evidence, Finding, ProcessKey, Sample, ServiceSignal, Severity, Signal, Subject,
     Time, World,
@@ -37,18 +38,40 @@ pub const SPEC: Spec = Spec {
 pub struct Config {
     /// Whether to look at all.
     pub enabled: bool,
-    /// Share of the host's memory that must be available; below it, and under pressure, the host is in trouble.
-    pub available_min: Percent,
+    /// Memory of the host that should be available, as a share or a size. Below it the host is in trouble when the kernel's pressure
+    /// alarm fires, or when all will be used up `exhaust_within`.
+    pub available_min: Level,
     /// How long a pressure trigger counts.
     pub window: Span,
+    /// Memory below which the host is in trouble whatever the alarm says, as a share or a size.
+    pub least: Level,
+    /// ... as long as less of the swap is free than this, where there is swap.
+    pub least_swap: Level,
+    /// How soon all must be used up, at the speed of the last half second, for that alone to be trouble; `0s` for never.
+    pub exhaust_within: Span,
+    /// What a victim should bring back beyond what is wanted, as a share of that.
+    pub margin: Percent,
+    /// How long the memory of a victim that is gone may take to come back, before another one is named.
+    pub relief_within: Span,
+    /// Names (of services, of `[[process]]` entries, or of processes) that should go first, if their end suffices.
+    pub prefer: Vec<String>,
+    /// Names that should go only if nobody else's end suffices.
+    pub avoid: Vec<String>,
 }
 
 impl Default for Config {
     fn default() -> Self {
         Self {
             enabled: true,
-            available_min: Percent(10.0),
+            available_min: Level::Share(Percent(10.0)),
             window: Span::seconds(3),
+            least: Level::Share(Percent(3.0)),
+            least_swap: Level::Share(Percent(10.0)),
+            exhaust_within: Span::seconds(1),
+            margin: Percent(10.0),
+            relief_within: Span::millis(500),
+            prefer: Vec::new(),
+            avoid: Vec::new(),
         }
     }
 }
@@ -246,6 +269,7 @@ impl Detector for Detect {
                     full_avg10,
                     alarm,
                 } => {
+                    self.host.service_stalls(service, *some_avg10, world);
                     let now = stalls::Reading {
                         at,
                         some_avg10: *some_avg10,
@@ -261,11 +285,26 @@ impl Detector for Detect {
                     let below = self.crossings.table(processes);
                     self.below(below, at, out);
                 }
-                Sample::MemoryPressure { some_avg10, .. } => {
-                    self.host.triggered(at, *some_avg10);
+                Sample::MemoryPressure {
+                    some_avg10,
+                    full_avg10,
+                } => {
+                    self.host.triggered(at, *some_avg10, *full_avg10);
                 }
-                Sample::Memory { total, available } => {
-                    let memory = (*total, *available);
+                Sample::MemoryClaims { claims } => self.host.claims(claims, at),
+                Sample::MemoryShares { shares } => self.host.shares(shares),
+                Sample::Memory {
+                    total,
+                    available,
+                    swap_total,
+                    swap_free,
+                } => {
+                    let memory = host::Memory {
+                        total: *total,
+                        available: *available,
+                        swap_total: *swap_total,
+                        swap_free: *swap_free,
+                    };
                     self.host.memory(memory, at, &self.config, world, out);
                 }
                 Sample::ServiceLatency { .. }
@@ -275,7 +314,12 @@ impl Detector for Detect {
                 | Sample::Network { .. }
                 | Sample::NetworkDiagnosis { .. } => {}
             },
-            Signal::Service { service, change } => self.changed(service, change, at, out),
+            Signal::Service { service, change } => {
+                if let ServiceSignal::Exited { process, .. } = change {
+                    self.host.ended(*process, at);
+                }
+                self.changed(service, change, at, out);
+            }
             Signal::Kernel {
                 event: Event::MemoryCeiling(event),
             } => self.crossed(event, world, out),
@@ -283,7 +327,9 @@ impl Detector for Detect {
                 event: Event::ProcessExit(exit),
             } => {
                 let seen = Time::from_kernel(exit.header.time_ns);
-                let ended = self.crossings.ended(ProcessKey::from_task(&exit.task));
+                let process = ProcessKey::from_task(&exit.task);
+                self.host.ended(process, seen);
+                let ended = self.crossings.ended(process);
                 self.below(ended, seen, out);
             }
             _ => {}

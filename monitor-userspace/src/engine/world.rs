@@ -1,10 +1,11 @@
 //! What signals say about the services of the configuration, and about the host.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use monitor_common::Event;
 
-use super::{Engine, Order};
+use super::{Engine, Order, Settings};
+use crate::detectors::memory_pressure;
 use crate::model::incident::StepKind;
 use crate::model::way::Way;
 use crate::model::{
@@ -13,6 +14,25 @@ use crate::model::{
 
 /// Who else kills for lack of memory, as their processes are called.
 const HEALERS: [&str; 3] = ["systemd-oomd", "earlyoom", "nohang"];
+
+/// Whom a `[[remedy]]` for lack of memory names.
+pub(super) fn expendable(settings: &Settings) -> BTreeSet<String> {
+    let remedies = settings.remedies.iter();
+    let mut names = BTreeSet::new();
+    for on in remedies
+        .filter(|remedy| remedy.detector == memory_pressure::SPEC.name)
+        .flat_map(|remedy| &remedy.on)
+    {
+        if on == "*" {
+            let services = settings.services.iter();
+            names.extend(services.map(|service| service.name.clone()));
+            names.extend(settings.groups.values().cloned());
+        } else {
+            names.insert(on.clone());
+        }
+    }
+    names
+}
 
 impl Engine {
     /// Why an incident whose subject the configuration named is nobody's by now. What it never named stays observed.

@@ -42,6 +42,13 @@ impl Snapshot {
         }
     }
 
+    /// A reader of its own for another thread.
+    pub fn another(&self) -> std::io::Result<Self> {
+        let info = self.program.info().map_err(std::io::Error::other)?;
+        let program = Iter::from_program_info(info, "task_snapshot".into());
+        Ok(Self::new(program.map_err(std::io::Error::other)?))
+    }
+
     /// Replaces the contents of `into` by a record for each thread on the host. `header.time_ns` of all is the instant at
     /// which the walk began.
     pub fn read(&mut self, into: &mut Vec<TaskSnapshot>) -> std::io::Result<()> {

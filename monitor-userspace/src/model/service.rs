@@ -1,6 +1,6 @@
 //! What is known of the services and processes that the configuration names. Detectors and policy read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
@@ -155,6 +155,8 @@ pub struct World {
     pub services: Services,
     /// `[[process]]` entries: process name (`comm`) to the entry's name.
     pub groups: BTreeMap<String, String>,
+    /// Names that may be ended for lack of memory on the host: a `[[remedy]]` for that names them.
+    pub expendable: BTreeSet<String>,
     /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
     pub protected_pids: Vec<u32>,
     /// Never acted upon, by name: what `[policy] protected` says.

@@ -6,6 +6,7 @@ use std::time::Duration;
 use monitor_common::{Event, Kind};
 use serde::{Deserialize, Serialize};
 
+use super::memory::{Claims, MemoryShare};
 use super::network::NetworkChange;
 use super::way::Diagnosis;
 use super::{Answers, Effect, IncidentId, ProcessKey, Subject, Time};
@@ -143,6 +144,22 @@ pub enum Sample {
         total: u64,
         /// `MemAvailable`.
         available: u64,
+        /// `SwapTotal`; 0 where there is none.
+        #[serde(default)]
+        swap_total: u64,
+        /// `SwapFree`.
+        #[serde(default)]
+        swap_free: u64,
+    },
+    /// Who has the memory of the host, read when there is little left.
+    MemoryClaims {
+        /// Those with most of it.
+        claims: Claims,
+    },
+    /// What would come back if the largest processes ended, page by page.
+    MemoryShares {
+        /// Each of them.
+        shares: Vec<MemoryShare>,
     },
     /// The kernel's pressure trigger fired: tasks were stalled for lack of memory.
     MemoryPressure {

@@ -26,6 +26,7 @@ use crate::kernel::{self, DnsWatch, KernelLog, Programs};
 use crate::model::Signal;
 use crate::policy::PROTECTED;
 use crate::record::{Entry, Journal};
+use crate::samplers::memory::Shortage;
 use crate::supervisors::command::Commands;
 
 /// Everything that lives as long as the daemon.
@@ -40,6 +41,8 @@ pub(super) struct Daemon {
     pub(super) inbox: Inbox,
     /// What people may silence.
     pub(super) subjects: Subjects,
+    /// What is little memory, for who watches it.
+    pub(super) shortage: Shortage,
     pub(super) recordings: Arc<Recordings>,
     pub(super) teller: Arc<Teller>,
     pub(super) commands: Arc<Commands>,
@@ -201,6 +204,9 @@ impl Daemon {
     async fn start_services(&mut self) {
         people::name(&self.subjects, &self.config);
         self.teller.configure(self.memory_max());
+        let memory = &self.config.detectors.memory_pressure;
+        let levels = (memory.available_min, memory.least);
+        self.shortage.set(memory.enabled.then_some(levels));
         let dry_run = self.options.dry_run || self.config.policy.dry_run;
         let guarding = self.teller.guarding();
         let own = self.config.policy.protected.iter().map(String::as_str);

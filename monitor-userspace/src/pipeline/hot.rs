@@ -29,7 +29,9 @@ use crate::host::signals::Held;
 use crate::host::{Host, clock, own};
 use crate::kernel::{CounterReader, Guards, Rings};
 use crate::model::incident::State as Phase;
-use crate::model::{Effect, EffectResult, Incident, IncidentId, ServiceSignal, Signal, Time, View};
+use crate::model::{
+    Effect, EffectResult, Incident, IncidentId, Sample, ServiceSignal, Signal, Time, View,
+};
 use crate::policy::Permit;
 use crate::record::recording::Note;
 use crate::record::recovery;
@@ -43,6 +45,8 @@ const SOONEST: Duration = Duration::from_millis(1);
 const SHOW_AGAIN: Duration = Duration::from_millis(5);
 /// How often counters are shown when nothing else changed.
 const SHOW: Duration = Duration::from_secs(1);
+/// How long after memory was low this thread stays real-time.
+const RUSH: Duration = Duration::from_secs(5);
 /// How often a journal that could not be written is tried again.
 const RETRY: Duration = Duration::from_secs(5);
 /// Most records taken from a ring, and messages from the inbox, before everything else gets its turn.
@@ -86,6 +90,8 @@ struct State {
     lost: BTreeMap<Kind, u64>,
     shown: Time,
     halted: Option<Time>,
+    /// Real-time since then, for memory is low.
+    rushed: Option<Time>,
     quiet: bool,
     stop: bool,
 }
@@ -104,6 +110,7 @@ pub(super) fn run(hot: Hot) {
         lost: BTreeMap::new(),
         shown: Time::default(),
         halted: None,
+        rushed: None,
         quiet: false,
         stop: false,
     };
@@ -175,12 +182,33 @@ impl State {
 
     fn observe(&mut self, signal: &Signal, at: Time) {
         let now = clock::now();
+        if let Signal::Sample {
+            sample: Sample::MemoryClaims { .. },
+        } = signal
+        {
+            self.rush(now);
+        }
         self.hot.tape.signal(signal, at, now);
         self.hot.engine.observe(signal, at, now, &mut self.orders);
         self.carry_out();
         while let Some(effect) = self.effects.pop_front() {
             let at = effect.finished;
             self.observe(&Signal::Effect { effect }, at);
+        }
+    }
+
+    /// Memory is about to run out: from here on, this thread waits for no ordinary work. Where it may not be real-time, it stays as it is.
+    fn rush(&mut self, now: Time) {
+        if self.rushed.replace(now).is_none() {
+            let _ = own::rush(true);
+        }
+    }
+
+    /// Memory has not been low for a while.
+    fn slow_down(&mut self, now: Time) {
+        if self.rushed.is_some_and(|since| now.since(since) > RUSH) {
+            self.rushed = None;
+            let _ = own::rush(false);
         }
     }
 
@@ -471,6 +499,7 @@ impl State {
             tracing::info!("the journal can be written again");
             self.halt_core(None);
         }
+        self.slow_down(now);
         self.restate();
         self.hot.engine.tick(now, &mut self.orders);
         self.carry_out();

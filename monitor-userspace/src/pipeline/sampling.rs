@@ -1,4 +1,4 @@
-//! Runs the samplers: one thread, which sleeps until the next is due or the kernel's alarm goes off.
+//! Runs the samplers: a thread that sleeps until the next is due or the kernel's alarm goes off, and one more for what is urgent.
 
 use std::os::fd::OwnedFd;
 use std::thread::{Builder, JoinHandle};
@@ -7,32 +7,50 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 use super::inbox::Inbox;
-use crate::host::clock;
+use crate::host::{clock, own};
 use crate::model::{Sample, Signal, Time};
 use crate::samplers::Sampler;
 
-/// The running thread.
+/// The running threads: one for those that can wait for each other, one for those that cannot.
 #[derive(Debug)]
 pub(super) struct Sampling {
     stop: OwnedFd,
-    thread: JoinHandle<()>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl Sampling {
-    pub(super) fn start(samplers: Vec<Box<dyn Sampler>>, inbox: Inbox) -> std::io::Result<Self> {
+    pub(super) fn start(samplers: Vec<Box<dyn Sampler>>, inbox: &Inbox) -> std::io::Result<Self> {
         let stop = eventfd(0, EventfdFlags::CLOEXEC)?;
-        let stopped = stop.try_clone()?;
-        let thread = Builder::new()
-            .name("sampler".to_owned())
-            .stack_size(512 << 10)
-            .spawn(move || run(samplers, &inbox, &stopped))?;
-        Ok(Self { stop, thread })
+        let (urgent, others) = samplers
+            .into_iter()
+            .partition::<Vec<_>, _>(|sampler| sampler.is_urgent());
+        let mut threads = Vec::new();
+        for (name, samplers, urgent) in [("sampler", others, false), ("memory", urgent, true)] {
+            if samplers.is_empty() {
+                continue;
+            }
+            let (stopped, inbox) = (stop.try_clone()?, inbox.clone());
+            let thread = Builder::new()
+                .name(name.to_owned())
+                .stack_size(512 << 10)
+                .spawn(move || {
+                    if urgent {
+                        own::come_first();
+                    }
+                    run(samplers, &inbox, &stopped);
+                });
+            threads.push(thread?);
+        }
+        Ok(Self { stop, threads })
     }
 
     pub(super) fn end(self) {
+        // Nobody reads it: it stays readable for all of them.
         let _ = rustix::io::write(&self.stop, &1_u64.to_ne_bytes());
-        if self.thread.join().is_err() {
-            tracing::error!("the sampler has died: nothing was sampled since");
+        for thread in self.threads {
+            if thread.join().is_err() {
+                tracing::error!("a sampler has died: nothing was sampled since");
+            }
         }
     }
 }

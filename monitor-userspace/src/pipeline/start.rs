@@ -35,7 +35,7 @@ use crate::engine::{Engine, Settings};
 use crate::host::command::Runner;
 use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
-use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus};
+use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus, Snapshot};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
 use crate::model::{IncidentId, KernelView, Time, View};
@@ -43,6 +43,7 @@ use crate::record::recorder::Bounds;
 use crate::record::recording::InForce;
 use crate::record::recovery::{self, Recovered};
 use crate::record::{Entry, Journal};
+use crate::samplers::memory::Shortage;
 use crate::samplers::service_memory::Ceilings;
 use crate::samplers::service_pressure::Pressures;
 use crate::samplers::{self, Sources};
@@ -67,6 +68,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
     let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
     let pressures = Pressures::new().map_err(system("watch pressure"))?;
+    let shortage = Shortage::new().map_err(system("watch memory"))?;
     let watch_list = kernel
         .as_ref()
         .ok()
@@ -108,8 +110,11 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         tape,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
+    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
     let read_from = Sources {
-        snapshot: kernel.as_mut().ok().and_then(Kernel::take_snapshot),
+        claims: snapshot.as_ref().and_then(again),
+        snapshot,
+        shortage: shortage.clone(),
         cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
         ceilings,
         pressures: pressures.clone(),
@@ -135,6 +140,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         dns: kernel.as_ref().ok().map(Kernel::dns),
         inbox: inbox.clone(),
         subjects,
+        shortage,
         recordings: Arc::clone(&recordings),
         teller,
         commands,
@@ -268,6 +274,15 @@ fn start_core(
     ))
 }
 
+/// A reader of the process table for another thread.
+fn again(snapshot: &Snapshot) -> Option<Snapshot> {
+    let again = snapshot.another();
+    if let Err(error) = &again {
+        tracing::warn!(%error, "who has the host's memory is read from /proc, at more cost");
+    }
+    again.ok()
+}
+
 /// Starts the samplers' thread, and says what they cannot do.
 fn start_samplers(
     config: &Config,
@@ -283,7 +298,7 @@ fn start_samplers(
     for limitation in &trouble.samplers {
         tracing::warn!("{limitation}");
     }
-    Sampling::start(samplers, inbox.clone()).map_err(system("start a thread"))
+    Sampling::start(samplers, inbox).map_err(system("start a thread"))
 }
 
 /// All that the daemon cannot do, asked anew each time: some of it turns out when a service starts.

@@ -154,6 +154,10 @@ mod tests {
             state: 0,
             uid: 0,
             switches: 0,
+            shmem_pages: 0,
+            swap_pages: 0,
+            oom_score_adj: 0,
+            padding: 0,
         }
     }
 
