@@ -152,7 +152,7 @@ fn a_person_has_something_done_and_changed_back() {
         [[test]]
         name = "it"
         steps = [
-            { at = "1m", asked = "kill_process", on = "batch" },
+            { at = "1m", asked = "restart_service", on = "batch" },
             { at = "1m", expect = "refused", guard = "consent", on = "batch" },
             { at = "2m", asked = "lower_priority", on = "batch", rule = "by-hand", by = "ann" },
             { at = "2m", expect = "act", on = "batch", rule = "by-hand" },
