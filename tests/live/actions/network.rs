@@ -120,10 +120,13 @@ fn a_repair_that_was_not_confirmed_when_the_daemon_was_killed_is_changed_back() 
     lab.host.ip(&format!("link set {DEVICE} up"))?;
     lab.host.ip(&format!("route add default via {}", V4.routers[0]))?;
     let mut daemon = start(&site, &lab)?;
+    // It sees all of it at once.
+    daemon.signal(rustix::process::Signal::STOP)?;
     for port in ["r0", "r1"] {
         lab.switch.ip(&format!("link set {port} down"))?;
     }
     lab.host.ip(&format!("link set {DEVICE} down"))?;
+    daemon.signal(rustix::process::Signal::CONT)?;
     daemon.wait_for("the link is on, and nothing gets through yet", |_| {
         let state = lab.host.ip("-4 route show default").ok()?;
         state.contains(V4.routers[0]).then_some(())
