@@ -15,6 +15,8 @@ mod emergency;
 mod kernel;
 #[path = "bench/memory.rs"]
 mod memory;
+#[path = "bench/network.rs"]
+mod network;
 #[path = "bench/peers.rs"]
 mod peers;
 #[path = "bench/policy.rs"]
@@ -70,6 +72,9 @@ struct Args {
     /// Replays of each recording.
     #[arg(long, default_value_t = 5)]
     replay_rounds: usize,
+    /// Times that each fault of a network is repaired.
+    #[arg(long, default_value_t = 5)]
+    network_rounds: usize,
     /// Length of the idle measurement.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
@@ -102,6 +107,8 @@ enum What {
     Kernel,
     /// How large recordings are, and how much faster than real time they are decided again.
     Replay,
+    /// A network breaks: time until packets flow again.
+    Network,
 }
 
 #[derive(Debug, clap::Subcommand)]
@@ -198,6 +205,9 @@ fn measure(
     }
     if wanted(What::Replay) {
         replay::measure(args.replay_rounds, report).context("replay")?;
+    }
+    if wanted(What::Network) {
+        network::measure(binary, args.network_rounds, report).context("network")?;
     }
     Ok(())
 }

@@ -367,10 +367,7 @@ impl Fault {
             Self::LinkOff => host.ip(&format!("link set {DEVICE} down"))?,
             Self::AddressLost => host.ip(&format!("addr del {} dev {DEVICE}", plan.host))?,
             Self::RouteLost => host.ip(&format!("route del default via {}", plan.routers[0]))?,
-            Self::RouteWrong => {
-                host.ip(&format!("route del default via {}", plan.routers[0]))?;
-                host.ip(&format!("route add default via {nobody}"))?
-            }
+            Self::RouteWrong => host.ip(&format!("route replace default via {nobody}"))?,
             Self::NeighbourWrong => host.ip(&format!(
                 "neigh replace {} lladdr 02:00:00:00:00:99 dev {DEVICE} nud permanent",
                 plan.routers[0]

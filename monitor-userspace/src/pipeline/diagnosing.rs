@@ -195,7 +195,8 @@ impl Looking {
             }
         };
         self.whole = at;
-        if self.known.is_taken() {
+        // That all is well is told by a look that began after the act. What is broken was so before it.
+        if found.fault.is_none() && self.known.is_taken() {
             return;
         }
         if found.fault.is_none() {

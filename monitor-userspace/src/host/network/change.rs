@@ -147,7 +147,8 @@ fn failed(step: &NetworkStep, error: io::Error) -> HostError {
             right: "CAP_NET_ADMIN",
         };
     }
-    if error.to_string() == OTHER {
+    let another = Errno::from_io_error(&error) == Some(Errno::EXIST);
+    if another || error.to_string() == OTHER {
         return other(format!("{step}: {OTHER}"));
     }
     HostError::System {
