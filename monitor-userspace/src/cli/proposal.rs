@@ -72,6 +72,7 @@ pub(super) fn proposal_alone(words: &str) -> &str {
 }
 
 /// What exactly would be done, in words.
+#[expect(clippy::too_many_lines, reason = "an arm for each plan")]
 pub(super) fn plan(plan: &Plan) -> String {
     let grace = |grace: &Duration| {
         if grace.is_zero() {
@@ -178,7 +179,7 @@ pub(super) fn plan(plan: &Plan) -> String {
             lift,
         } => {
             let who = name(comm, process);
-            match lift {
+            match lift.as_ref() {
                 Lift::File {
                     folder, file, had, ..
                 } => format!(

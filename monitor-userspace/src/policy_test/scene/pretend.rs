@@ -83,7 +83,7 @@ impl Scene {
                 return Some(Plan::Release {
                     process: whole.process,
                     comm: whole.comm.clone(),
-                    lift: Lift::Continue,
+                    lift: Box::new(Lift::Continue),
                 });
             }
             Plan::LowerIoPriority {
