@@ -70,7 +70,6 @@ impl Scene {
                 });
             }
             Plan::StartService { service, .. } => self.start(service),
-            Plan::ReloadService { .. } | Plan::RunCommand { .. } => {}
             Plan::LowerPriority { process, comm, .. } => {
                 return Some(Plan::RestorePriority {
                     process: *process,
