@@ -138,7 +138,7 @@ pub struct World {
     pub services: Services,
     /// `[[process]]` entries: process name (`comm`) to the entry's name.
     pub groups: BTreeMap<String, String>,
-    /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
+    /// Never acted upon, by PID: the daemon itself first, its ancestors, PID 1.
     pub protected_pids: Vec<u32>,
     /// What the configuration says of each name besides what it is.
     pub named: BTreeMap<String, Named>,
@@ -175,6 +175,11 @@ pub struct Relief {
 }
 
 impl World {
+    /// Whether it is the daemon itself, which asks those whom it expects to be silent, too.
+    pub fn is_own(&self, pid: u32) -> bool {
+        self.protected_pids.first() == Some(&pid)
+    }
+
     /// The service whose main process this is.
     pub fn service_of(&self, process: ProcessKey) -> Option<&Service> {
         self.services.of_process(process)
