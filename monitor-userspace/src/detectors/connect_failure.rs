@@ -146,7 +146,9 @@ impl Detect {
             return blamed.then(|| Subject::service(&service.name));
         }
         let caller = ProcessKey::from_task(attempt.event.task());
-        let ours = self.config.scope == Scope::All || world.service_of(caller).is_some();
+        // Anchors of networks may refuse connections all the time.
+        let all = self.config.scope == Scope::All && !world.is_own(caller.pid);
+        let ours = all || world.service_of(caller).is_some();
         ours.then_some(Subject::Peer { address: peer })
     }
 

@@ -172,7 +172,9 @@ impl Detector for Detect {
         };
         if !query.failed() {
             self.answered(query, out);
-        } else if self.config.scope == Scope::All || service_of_task(world, &query.task).is_some() {
+        } else if (self.config.scope == Scope::All && !world.is_own(query.task.pid))
+            || service_of_task(world, &query.task).is_some()
+        {
             self.failed(query, out);
         }
     }

@@ -63,6 +63,8 @@ struct State {
     rtt: Option<Duration>,
     anchor: usize,
     resolver: Option<IpAddr>,
+    /// The file that names the resolvers, as it was seen last.
+    resolv_conf: Option<String>,
 }
 
 /// What is kept for the next start.
@@ -201,12 +203,16 @@ impl Known {
         let text = looked.diagnosis.seen.resolv_conf.as_deref();
         let mut named = files::resolvers(text.unwrap_or_default()).into_iter();
         state.resolver = named.find(|it| looked.diagnosis.seen.resolvers.contains(it));
+        state.resolv_conf.clone_from(&looked.diagnosis.seen.resolv_conf);
         Ok(looked.diagnosis)
     }
 
     /// Whether what answered last still answers.
     pub fn glance(&self) -> bool {
         let state = self.state().clone();
+        if !self.way.names.is_empty() && files::read(&self.way.resolv_conf) != state.resolv_conf {
+            return false;
+        }
         look::glance(&self.way, state.anchor, state.resolver, self.within())
     }
 

@@ -157,7 +157,7 @@ pub struct World {
     pub groups: BTreeMap<String, String>,
     /// Names that may be ended for lack of memory on the host: a `[[remedy]]` for that names them.
     pub expendable: BTreeSet<String>,
-    /// Never acted upon, by PID: the daemon itself, its ancestors, PID 1.
+    /// Never acted upon, by PID: the daemon itself first, its ancestors, PID 1.
     pub protected_pids: Vec<u32>,
     /// Never acted upon, by name: what `[policy] protected` says.
     pub protected_names: Vec<String>,
@@ -196,6 +196,11 @@ pub struct Relief {
 }
 
 impl World {
+    /// Whether it is the daemon itself, which asks those whom it expects to be silent, too.
+    pub fn is_own(&self, pid: u32) -> bool {
+        self.protected_pids.first() == Some(&pid)
+    }
+
     /// The service whose main process this is.
     pub fn service_of(&self, process: ProcessKey) -> Option<&Service> {
         self.services.of_process(process)
