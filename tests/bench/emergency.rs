@@ -196,7 +196,9 @@ pub(crate) fn measure(
     let between = read()?.available.saturating_sub(ROOM);
     let between = between.saturating_sub(read()?.total / 100 * 45);
     let ballast = vec![1_u8; usize::try_from(between)?];
-    let level = read()?.available.saturating_sub(ROOM);
+    let read = read()?;
+    let level = read.available.saturating_sub(ROOM);
+    let level = level.min(read.total / 100 * 48);
     ensure!(
         level > 3 << 30,
         "this host has too little memory to spare for a hog"

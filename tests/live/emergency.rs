@@ -221,9 +221,12 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
     ensure!(median < Duration::from_millis(50), "{waits:?}");
     // Now more than there is: the kernel ends somebody, and it is not the daemon.
     leaky.fault("leak", &[("mib_per_s", "400"), ("max_mib", "600")])?;
-    daemon.incident("the kernel's kill is seen", |incident| {
-        incident.detector == "oom_killed"
+    let killed = daemon.incident("the kernel's kill is seen", |incident| {
+        let leaky = incident.subject == Subject::service("leaky");
+        incident.detector == "service_down" && leaky && incident.is_over()
     })?;
+    let words = format!("{:?}", killed.evidence.facts);
+    ensure!(words.contains("memory was asked for by"), "{killed:#?}");
     ensure!(daemon.process()? == own, "the daemon was the victim");
     daemon.healthy("leaky")?;
     ensure!(daemon.stop()?.success(), "it ends in order");

@@ -160,6 +160,8 @@ pub(super) fn choose(mut all: Vec<Candidate>, need: u64, wishes: &Wishes<'_>) ->
         (at, "nobody's end suffices; it helps most")
     };
     let victim = all.remove(at);
+    // Those who may go are of more interest than those who may not.
+    all.sort_by_key(|candidate| !candidate.consented);
     all.truncate(OTHERS);
     Some(Choice {
         victim,
