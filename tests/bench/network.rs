@@ -69,11 +69,12 @@ fn one(fault: Fault, lab: &Lab, resolv_conf: &Path) -> Result<Duration> {
             flows(lab.far())
         }
     };
-    let injected = AtomicBool::new(false);
+    let (ready, injected) = (AtomicBool::new(false), AtomicBool::new(false));
     std::thread::scope(|scope| {
         let watcher = scope.spawn(|| -> Result<Instant> {
             lab.host.enter()?;
-            ensure!(works(), "it did not work before");
+            wait_until(PATIENCE, "it works before", || works().then_some(()))?;
+            ready.store(true, Ordering::Release);
             while !injected.load(Ordering::Acquire) {
                 std::hint::spin_loop();
             }
@@ -89,6 +90,9 @@ fn one(fault: Fault, lab: &Lab, resolv_conf: &Path) -> Result<Duration> {
                 std::thread::sleep(Duration::from_millis(2));
             }
         });
+        wait_until(PATIENCE, "it works before", || {
+            ready.load(Ordering::Acquire).then_some(())
+        })?;
         let begun = Instant::now();
         fault.inject(lab, resolv_conf)?;
         injected.store(true, Ordering::Release);

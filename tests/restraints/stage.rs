@@ -210,12 +210,14 @@ pub(super) fn let_go(whole: &Whole, done: &Restrained) -> Result<()> {
 
 impl Actor {
     /// Kills it while it is held back. What the freezer of v1 holds dies when it is let go.
-    pub(super) fn end_held(&mut self, done: &Restrained) {
-        if matches!(&done.lift, Lift::Made { file, .. } if file == "freezer.state") {
+    pub(super) fn end_held(&mut self, done: &Restrained) -> Result<()> {
+        let frozen = matches!(&done.lift, Lift::Made { file, .. } if file == "freezer.state");
+        if frozen {
             kill(self.process().pid);
-        } else {
-            self.end();
+            return Ok(());
         }
+        self.end();
+        Ok(())
     }
 }
 

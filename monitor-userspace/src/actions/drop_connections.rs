@@ -117,6 +117,7 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
         process,
         comm,
         filter: Box::new(settings.filter()?),
+        spare: world.protected_names.clone(),
         named: matches!(incident.subject, Subject::Process { .. }),
     })
 }
@@ -126,6 +127,7 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         process,
         comm,
         filter,
+        spare,
         named,
     } = permit.plan()
     else {
@@ -135,7 +137,7 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         let target = host.open(*process)?;
         still_called(target.as_ref(), *process, comm, *named)?;
         let began = host.now();
-        let dropped = host.drop_connections(*process, !*named, &PROTECTED, filter)?;
+        let dropped = host.drop_connections(*process, !*named, &spared(spare), filter)?;
         Ok((began, dropped))
     })();
     match dropped {
@@ -148,9 +150,18 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
     }
 }
 
+/// Whose connections are left alone: by the names that are never touched, and those of the configuration.
+fn spared(more: &[String]) -> Vec<&str> {
+    let more = more.iter().map(String::as_str);
+    PROTECTED.into_iter().chain(more).collect()
+}
+
 fn result(comm: &str, dropped: &Dropped) -> EffectResult {
     let count = dropped.ended.len();
-    let what = format!("{count} connections of {comm} ended{}", names(&dropped.ended));
+    let what = format!(
+        "{count} connections of {comm} ended{}",
+        names(&dropped.ended)
+    );
     if let Some(error) = &dropped.stopped {
         let reason = format!("{error}; {what}");
         return EffectResult::Failed { reason };
@@ -189,15 +200,18 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
         process,
         comm,
         filter,
+        spare,
         named,
     } = plan
     else {
         return Err("it is not a plan to end connections".to_owned());
     };
-    match host.count_connections(*process, !*named, &PROTECTED, filter) {
+    match host.count_connections(*process, !*named, &spared(spare), filter) {
         Ok(0) => Ok(format!("{comm} has none left that is meant")),
         // That those that were ended are gone is known: these came after.
-        Ok(new) if filter.idle.is_zero() => Ok(format!("those are gone; {comm} has {new} new ones")),
+        Ok(new) if filter.idle.is_zero() => {
+            Ok(format!("those are gone; {comm} has {new} new ones"))
+        }
         Ok(left) => Err(format!("{comm} has {left} more that are meant")),
         Err(error) => match refused(&error) {
             EffectResult::Refused { .. } => Ok(format!("{comm} has ended since")),

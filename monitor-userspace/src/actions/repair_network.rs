@@ -56,7 +56,9 @@ impl super::Settings for Settings {
     fn sensible(&self) -> Result<(), String> {
         let within = self.confirm_within;
         if within.0.is_zero() || within.0 > LONGEST {
-            return Err(format!("`confirm_within` is {within}: it must be more than nothing, and at most 1m"));
+            return Err(format!(
+                "`confirm_within` is {within}: it must be more than nothing, and at most 1m"
+            ));
         }
         Ok(())
     }
@@ -225,7 +227,10 @@ fn resolvers(way: &Way, found: &Diagnosis) -> Vec<NetworkTry> {
         .copied()
         .collect();
     if !backups.is_empty() {
-        let text = seen.resolv_conf.as_deref().filter(|text| !files::resolvers(text).is_empty());
+        let text = seen
+            .resolv_conf
+            .as_deref()
+            .filter(|text| !files::resolvers(text).is_empty());
         let text = files::with_resolvers(text.unwrap_or(&was), &backups);
         tries.push(NetworkTry {
             steps: vec![write(text)],
@@ -238,8 +243,12 @@ fn resolvers(way: &Way, found: &Diagnosis) -> Vec<NetworkTry> {
 fn endpoints(way: &Way, found: &Diagnosis, name: &str) -> Vec<NetworkTry> {
     let seen = &found.seen;
     let endpoint = way.endpoints.iter().find(|endpoint| endpoint.name == name);
-    let all = endpoint.map(|endpoint| endpoint.addresses.as_slice()).unwrap_or_default();
-    let answering = all.iter().filter(|address| seen.endpoints.contains(address));
+    let all = endpoint
+        .map(|endpoint| endpoint.addresses.as_slice())
+        .unwrap_or_default();
+    let answering = all
+        .iter()
+        .filter(|address| seen.endpoints.contains(address));
     let text = seen.hosts.as_deref().unwrap_or_default();
     answering
         .map(|address| NetworkTry {
@@ -248,7 +257,11 @@ fn endpoints(way: &Way, found: &Diagnosis, name: &str) -> Vec<NetworkTry> {
                 before: seen.hosts.clone(),
                 after: Some(files::with_host(text, name, address.ip())),
             }],
-            stopgap: all.first().filter(|first| *first != address).copied().map(Primary::Endpoint),
+            stopgap: all
+                .first()
+                .filter(|first| *first != address)
+                .copied()
+                .map(Primary::Endpoint),
         })
         .collect()
 }
@@ -261,7 +274,12 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
             tries,
             confirm_within,
         } => match turn(network) {
-            Ok(hand) => repair(permit.incident(), hand.as_ref(), host, (network, tries, *confirm_within)),
+            Ok(hand) => repair(
+                permit.incident(),
+                hand.as_ref(),
+                host,
+                (network, tries, *confirm_within),
+            ),
             Err(error) => Executed::nothing(refused(&error)),
         },
         Plan::RevertNetwork {
@@ -285,7 +303,8 @@ fn repair(
 ) -> Executed {
     match hand.look() {
         Ok(found) if found.fault.is_none() => {
-            let reason = format!("network {network} gets packets through by now: nothing was changed");
+            let reason =
+                format!("network {network} gets packets through by now: nothing was changed");
             return Executed::nothing(EffectResult::Refused { reason });
         }
         Ok(_) => {}
@@ -314,8 +333,11 @@ fn repair(
         if !changed.is_empty() {
             acted.get_or_insert(began);
         }
-        let back: Vec<NetworkStep> =
-            changed.iter().rev().filter_map(NetworkStep::inverse).collect();
+        let back: Vec<NetworkStep> = changed
+            .iter()
+            .rev()
+            .filter_map(NetworkStep::inverse)
+            .collect();
         let why = match stopped {
             Some(error) => {
                 gone &= matches!(error, HostError::OtherNetwork(_));
@@ -357,7 +379,10 @@ fn repair(
             };
         }
     }
-    let reason = format!("{network}: {}; nothing is left changed", failures.join("; "));
+    let reason = format!(
+        "{network}: {}; nothing is left changed",
+        failures.join("; ")
+    );
     let result = if gone && acted.is_none() {
         EffectResult::Refused { reason }
     } else {
@@ -416,7 +441,9 @@ fn revert(
         match hand.answers(primary) {
             Ok(true) => {}
             Ok(false) => {
-                let reason = format!("{primary} does not answer yet: {network} stays with what stands in for it");
+                let reason = format!(
+                    "{primary} does not answer yet: {network} stays with what stands in for it"
+                );
                 return Executed::nothing(EffectResult::Failed { reason });
             }
             Err(error) => return Executed::nothing(refused(&error)),
@@ -448,7 +475,9 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
     match plan {
         Plan::RepairNetwork { network, .. } => {
             let hand = host.network(network).map_err(|error| error.to_string())?;
-            let found = hand.confirm(Duration::ZERO).map_err(|error| error.to_string())?;
+            let found = hand
+                .confirm(Duration::ZERO)
+                .map_err(|error| error.to_string())?;
             match found.fault {
                 None => Ok(format!("{network} gets packets through")),
                 Some(fault) => Err(format!("it is broken again: {fault}")),

@@ -134,7 +134,9 @@ mod tests {
         let mut out = Vec::new();
         detect.observe(&look(Some(NetworkFault::Upstream)), at(1), &world, &mut out);
         assert!(out.is_empty(), "it is not configured");
-        world.networks.insert("uplink".to_owned(), Network::default());
+        world
+            .networks
+            .insert("uplink".to_owned(), Network::default());
         detect.observe(&look(Some(NetworkFault::LinkOff)), at(2), &world, &mut out);
         detect.observe(&look(Some(NetworkFault::Upstream)), at(3), &world, &mut out);
         detect.observe(&look(None), at(4), &world, &mut out);
@@ -142,7 +144,10 @@ mod tests {
             panic!("{out:?}");
         };
         assert_eq!((evidence.since, evidence.seen), (at(2), at(3)));
-        assert_eq!(evidence.facts[0], ("layer".to_owned(), "upstream".to_owned()));
+        assert_eq!(
+            evidence.facts[0],
+            ("layer".to_owned(), "upstream".to_owned())
+        );
         let Finding::Cleared { because, seen, .. } = &out[2] else {
             panic!("{out:?}");
         };

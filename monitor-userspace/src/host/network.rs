@@ -203,7 +203,9 @@ impl Known {
         let text = looked.diagnosis.seen.resolv_conf.as_deref();
         let mut named = files::resolvers(text.unwrap_or_default()).into_iter();
         state.resolver = named.find(|it| looked.diagnosis.seen.resolvers.contains(it));
-        state.resolv_conf.clone_from(&looked.diagnosis.seen.resolv_conf);
+        state
+            .resolv_conf
+            .clone_from(&looked.diagnosis.seen.resolv_conf);
         Ok(looked.diagnosis)
     }
 

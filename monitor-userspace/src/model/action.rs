@@ -135,7 +135,7 @@ pub enum Plan {
         /// Its name, for people.
         comm: String,
         /// How.
-        lift: Box<Lift>,
+        lift: Lift,
     },
     /// Let a process wait behind the others for disks (every thread of it).
     LowerIoPriority {
@@ -216,6 +216,9 @@ pub enum Plan {
         comm: String,
         /// Which connections.
         filter: Box<ConnectionFilter>,
+        /// Those that processes of these names have open too are left alone.
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        spare: Vec<String>,
         /// It is meant by its name: a process that has become another program since is not.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         named: bool,

@@ -7,13 +7,20 @@ fn read(text: &str) -> Result<ConnectionFilter, String> {
 
 #[test]
 fn settings_say_which_are_meant() {
-    let filter = read("peer = \"10.0.0.0/8\"\nlocal_port = 80\nstates = [\"close_wait\"]\nidle = \"5m\"");
+    let filter =
+        read("peer = \"10.0.0.0/8\"\nlocal_port = 80\nstates = [\"close_wait\"]\nidle = \"5m\"");
     let filter = filter.expect("they are good");
     assert_eq!(
         filter.to_string(),
         "with 10.0.0.0/8, at its own port 80, that are close_wait, idle for 300s or more, at most 100"
     );
-    assert_eq!(read("peer = \"fd00::1\"").expect("it is good").peer.map(|it| it.bits), Some(128));
+    assert_eq!(
+        read("peer = \"fd00::1\"")
+            .expect("it is good")
+            .peer
+            .map(|it| it.bits),
+        Some(128)
+    );
     assert_eq!(read("").expect("all of them").at_most, 100);
 }
 
@@ -52,7 +59,10 @@ fn what_was_ended_is_listed_up_to_a_bound() {
     let EffectResult::Done { detail } = result("web", &dropped(ended.clone(), 0)) else {
         panic!("it was done");
     };
-    assert!(detail.starts_with("12 connections of web ended: 10.0.0.2:80 to 10.0.0.9:0 (established), "));
+    assert!(
+        detail
+            .starts_with("12 connections of web ended: 10.0.0.2:80 to 10.0.0.9:0 (established), ")
+    );
     assert!(detail.ends_with(" and 2 more"), "{detail}");
     let EffectResult::Failed { reason } = result("web", &dropped(ended, 3)) else {
         panic!("three are left");

@@ -96,7 +96,11 @@ fn a_lease_is_asked_for_before_an_address_is_taken() {
     let lost = network(way, fault, |seen| seen.addresses.clear());
     assert_eq!(
         words(&lost),
-        ["run `dhclient wire`", "give 10.0.0.2/24 to wire", "run `restart`"]
+        [
+            "run `dhclient wire`",
+            "give 10.0.0.2/24 to wire",
+            "run `restart`"
+        ]
     );
 }
 
@@ -105,11 +109,15 @@ fn only_a_gateway_that_answers_stands_in_for_one_that_does_not() {
     let fault = NetworkFault::GatewaySilent {
         gateway: ip("10.0.0.1"),
     };
-    let silent = network(way(), fault.clone(), |seen| seen.gateways = vec![ip("10.0.0.9")]);
+    let silent = network(way(), fault.clone(), |seen| {
+        seen.gateways = vec![ip("10.0.0.9")]
+    });
     let found = tries(&silent).expect("there is a backup");
     assert_eq!(
         words(&silent),
-        ["remove the route default via 10.0.0.1 over wire, add the route default via 10.0.0.9 over wire"]
+        [
+            "remove the route default via 10.0.0.1 over wire, add the route default via 10.0.0.9 over wire"
+        ]
     );
     let primary = found[0].stopgap.as_ref().map(ToString::to_string);
     assert_eq!(primary.as_deref(), Some("the gateway 10.0.0.1"));
@@ -124,7 +132,10 @@ fn the_file_of_resolvers_is_put_back_or_gets_those_that_answer() {
         seen.resolv_conf = Some("nameserver 10.0.0.99\n".to_owned());
         seen.resolvers = vec![ip("10.0.0.53")];
     });
-    assert_eq!(words(&changed), ["write /etc/resolv.conf: nameserver 10.0.0.53"]);
+    assert_eq!(
+        words(&changed),
+        ["write /etc/resolv.conf: nameserver 10.0.0.53"]
+    );
     let mut way = way();
     way.restart_resolver = vec!["restart".to_owned()];
     let silent = network(way, NetworkFault::ResolversSilent, |seen| {
@@ -144,7 +155,9 @@ fn the_file_of_resolvers_is_put_back_or_gets_those_that_answer() {
 #[test]
 fn an_endpoint_is_reached_where_it_answers() {
     let mut way = way();
-    let addresses = ["10.1.0.1:80", "10.1.0.2:80"].iter().filter_map(|it| it.parse().ok());
+    let addresses = ["10.1.0.1:80", "10.1.0.2:80"]
+        .iter()
+        .filter_map(|it| it.parse().ok());
     way.endpoints = vec![Endpoint {
         name: "api".to_owned(),
         addresses: addresses.collect(),
@@ -169,8 +182,15 @@ fn an_endpoint_is_reached_where_it_answers() {
 
 #[test]
 fn what_nothing_here_can_repair_has_no_plan() {
-    for fault in [NetworkFault::Upstream, NetworkFault::NoCarrier, NetworkFault::NoDevice] {
+    for fault in [
+        NetworkFault::Upstream,
+        NetworkFault::NoCarrier,
+        NetworkFault::NoDevice,
+    ] {
         let why = tries(&network(way(), fault, |_| ())).expect_err("there is nothing to do");
-        assert!(why.starts_with("nothing on this host can repair it"), "{why}");
+        assert!(
+            why.starts_with("nothing on this host can repair it"),
+            "{why}"
+        );
     }
 }

@@ -70,6 +70,7 @@ impl Scene {
                 });
             }
             Plan::StartService { service, .. } => self.start(service),
+            Plan::ReloadService { .. } | Plan::RunCommand { .. } => {}
             Plan::LowerPriority { process, comm, .. } => {
                 return Some(Plan::RestorePriority {
                     process: *process,
@@ -82,7 +83,7 @@ impl Scene {
                 return Some(Plan::Release {
                     process: whole.process,
                     comm: whole.comm.clone(),
-                    lift: Box::new(Lift::Continue),
+                    lift: Lift::Continue,
                 });
             }
             Plan::LowerIoPriority {
