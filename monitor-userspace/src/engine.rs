@@ -12,6 +12,7 @@ mod held;
 mod manual;
 mod outcome;
 mod people;
+mod releases;
 mod roots;
 mod top;
 mod world;
@@ -23,6 +24,7 @@ use monitor_common::Kind;
 
 use crate::detectors::{self, Detector};
 use crate::model::incident::StepKind;
+use crate::model::release::Known;
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::way::Way;
 use crate::model::{
@@ -67,6 +69,13 @@ pub struct Settings {
 pub enum Order {
     /// Write this state of an incident into the journal.
     Record(Box<Incident>),
+    /// Write into the journal what is known of a service's releases.
+    Releases {
+        /// The service.
+        service: String,
+        /// What is known.
+        known: Known,
+    },
     /// Carry this out, after its intent is in the journal.
     Execute {
         /// Consent to exactly this.
@@ -200,6 +209,7 @@ pub struct Engine {
     learned: Learned,
     /// When the last good check of each service was sent.
     answered: BTreeMap<String, Time>,
+    proving: releases::Proving,
     /// When to decide again about an incident.
     retries: BTreeMap<IncidentId, Time>,
     lost: [Option<Time>; Kind::TABLE],
@@ -233,6 +243,7 @@ impl Engine {
             exhausted: BTreeMap::new(),
             learned: Learned::default(),
             answered: BTreeMap::new(),
+            proving: releases::Proving::default(),
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
             recent: freeze::Recent::default(),
@@ -277,6 +288,7 @@ impl Engine {
             known.depends_on.clone_from(&service.depends_on);
             known.command.clone_from(&service.command);
             known.reload.clone_from(&service.reload);
+            releases::apply(&mut known.release, service.release.as_deref());
             self.unshown.insert(service.name.clone());
             self.world.services.insert(known);
         }
@@ -287,6 +299,7 @@ impl Engine {
         self.world.expendable = world::expendable(&settings);
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
+        self.proving.apply(services);
         let counted = &mut self.counts.services;
         counted.retain(|name, _| services.contains_key(name));
         for name in services.keys() {
@@ -339,7 +352,11 @@ impl Engine {
             Signal::Service { .. } => self.started_again(signal, now, orders),
             Signal::Effect { effect } => self.take_effect(effect, now, orders),
             Signal::Person { by, request } => self.person(by, request, now, orders),
+            Signal::Sample { sample } => self.take_release(sample, at, orders),
             _ => {}
+        }
+        if Self::tells_health(signal) {
+            self.prove_releases(now, orders);
         }
     }
 
@@ -384,6 +401,7 @@ impl Engine {
             self.retries.remove(&id);
             self.decide(id, now, orders);
         }
+        self.prove_releases(now, orders);
     }
 
     /// When [`Engine::tick`] has something to do.
@@ -401,6 +419,7 @@ impl Engine {
             .chain(acts)
             .chain(self.retries.values().copied())
             .chain(self.settles())
+            .chain(self.proves())
             .chain(self.next_due())
             .chain(self.policy.schedules().wake(self.world.wall_ahead))
             .min()
