@@ -169,6 +169,8 @@ macro_rules! actions {
 }
 
 actions! {
+    clean_folder,
+    flush_redis,
     kill_process,
     kill_cgroup,
     freeze,
@@ -311,6 +313,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Stopped(_)
         | HostError::OtherCommand(_)
         | HostError::OtherNetwork(_)
+        | HostError::Folder { .. }
+        | HostError::Replica(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }

@@ -1,11 +1,15 @@
 //! Actions, on the running kernel and real software.
 
+#[path = "actions/clean_folder.rs"]
+mod clean_folder;
 #[path = "actions/commands.rs"]
 mod commands;
 #[path = "actions/connections.rs"]
 mod connections;
 #[path = "actions/crashes.rs"]
 mod crashes;
+#[path = "actions/flush_redis.rs"]
+mod flush_redis;
 #[path = "actions/network.rs"]
 mod network;
 #[path = "actions/network_steps.rs"]

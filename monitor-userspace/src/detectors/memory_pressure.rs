@@ -312,7 +312,8 @@ impl Detector for Detect {
                 | Sample::Load { .. }
                 | Sample::Clock { .. }
                 | Sample::Network { .. }
-                | Sample::NetworkDiagnosis { .. } => {}
+                | Sample::NetworkDiagnosis { .. }
+                | Sample::DiskSpace { .. } => {}
             },
             Signal::Service { service, change } => {
                 if let ServiceSignal::Exited { process, .. } = change {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Order, Reload};
 use super::connections::ConnectionFilter;
 use super::way::{NetworkStep, NetworkTry, Primary};
-use super::{IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
+use super::{Cleaning, Flush, IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
 
 /// How much an action can destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -220,6 +220,18 @@ pub enum Plan {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         named: bool,
     },
+    /// Delete files of a folder, the oldest first, after they have been listed.
+    CleanFolder {
+        /// Which, by what rules, how far.
+        cleaning: Box<Cleaning>,
+    },
+    /// Delete keys of a Redis database.
+    FlushRedis {
+        /// The service that it belongs to.
+        service: String,
+        /// Where, and which.
+        flush: Box<Flush>,
+    },
 }
 
 impl Plan {
@@ -239,7 +251,6 @@ impl Plan {
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => {
                 Some((whole.process, &whole.comm))
             }
-            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
                 service, process, ..
             }
@@ -249,7 +260,12 @@ impl Plan {
             Self::ReloadService {
                 service, process, ..
             } => Some((*process, service)),
-            Self::StartService { .. } | Self::RunCommand { .. } => None,
+            Self::StartService { .. }
+            | Self::RunCommand { .. }
+            | Self::RepairNetwork { .. }
+            | Self::RevertNetwork { .. }
+            | Self::CleanFolder { .. }
+            | Self::FlushRedis { .. } => None,
         }
     }
 
@@ -272,7 +288,9 @@ impl Plan {
             Self::RepairNetwork { .. }
             | Self::RevertNetwork { .. }
             | Self::StartService { .. }
-            | Self::RunCommand { .. } => None,
+            | Self::RunCommand { .. }
+            | Self::CleanFolder { .. }
+            | Self::FlushRedis { .. } => None,
         }
     }
 }

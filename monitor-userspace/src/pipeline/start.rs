@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
 use super::diagnosing::Diagnosing;
+use super::folders::Folders;
 use super::guarding::Guarding;
 use super::hands::Hands;
 use super::hot::{self, Hot};
@@ -32,6 +33,7 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
+use crate::host::clean::Cleaner;
 use crate::host::command::Runner;
 use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
@@ -99,6 +101,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     ways.configure(&config.networks)
         .map_err(system("watch networks"))?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
+    let folders = Folders::new(&folder, &config.folders);
     let core = Core {
         engine,
         delivered,
@@ -107,6 +110,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         known: &known,
         teller: &teller,
         ways: &ways,
+        cleaner: &folders.cleaner,
         tape,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
@@ -116,6 +120,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         snapshot,
         shortage: shortage.clone(),
         cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
+        folders: folders.watched.clone(),
         ceilings,
         pressures: pressures.clone(),
         arming: config.samplers.memory_pressure.clone(),
@@ -146,6 +151,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         commands,
         ways,
         diagnosing: Diagnosing::default(),
+        folders,
         journal: Arc::clone(&journal),
         held,
         trouble,
@@ -205,6 +211,7 @@ struct Core<'a> {
     known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
     ways: &'a Arc<Ways>,
+    cleaner: &'a Arc<Cleaner>,
     tape: Tape,
 }
 
@@ -235,6 +242,7 @@ fn start_core(
         called_off: Arc::clone(&called_off),
         runner: Runner::new(commands.instance()),
         ways: Arc::clone(core.ways),
+        cleaner: Arc::clone(core.cleaner),
     });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;
