@@ -8,11 +8,14 @@ use std::time::Duration;
 use monitor_common::Kind;
 use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order, Settings};
+use smart_monitor::host::clean::Cleaned;
+use smart_monitor::host::redis::Flushed;
 use smart_monitor::host::{Host, HostError, Opened, Reloaded, Restarted};
 use smart_monitor::model::command::Reload;
 use smart_monitor::model::release::Known;
 use smart_monitor::model::{
-    CheckResult, EffectResult, IncidentId, Outcome, Plan, ProcessKey, ServiceSignal, Signal, Time,
+    CheckResult, Cleaning, EffectResult, Flush, FolderId, FolderRoom, IncidentId, Outcome, Plan,
+    ProcessKey, Room, Sample, ServiceSignal, Signal, Time,
 };
 use smart_monitor::policy::guards;
 use smart_monitor::policy_test::Suite;
@@ -314,6 +317,17 @@ impl Host for Stranger {
         Ok(())
     }
 
+    fn clean_folder(&self, _: IncidentId, cleaning: &Cleaning) -> Result<Cleaned, HostError> {
+        Err(HostError::Folder {
+            path: cleaning.folder.path.clone(),
+            why: "it is another folder than when this was decided".to_owned(),
+        })
+    }
+
+    fn flush_redis(&self, flush: &Flush) -> Result<Flushed, HostError> {
+        Err(HostError::Replica(flush.address.clone()))
+    }
+
     fn now(&self) -> Time {
         Time::from_nanos(1)
     }
@@ -325,6 +339,7 @@ fn must_say(action: &str) -> &str {
         "freeze" => "undo_after = \"1m\"\n",
         "throttle_memory" => "with = { high = \"64MiB\" }\n",
         "send_signal" => "with = { signal = \"USR1\" }\n",
+        "flush_redis" => "with = { address = \"127.0.0.1:1\", database = 0, all = true }\n",
         _ => "",
     }
 }
@@ -345,23 +360,54 @@ fn two_releases(process: ProcessKey) -> Known {
     known
 }
 
+/// What makes the core want this action: a condition, on what, and what the action must be told.
+fn wanted(spec: &actions::Spec) -> (&'static str, &'static str, &'static str) {
+    match spec.on {
+        [actions::Target::Folder] => ("disk_full", "f", ""),
+        _ => ("latency_spike", "a", must_say(spec.name)),
+    }
+}
+
+/// The folder `f` is on a file system that has no room.
+fn full() -> Signal {
+    let id = FolderId {
+        device: 1,
+        inode: 1,
+    };
+    let room = Room {
+        used: 1,
+        ..Room::default()
+    };
+    let folders = vec![FolderRoom {
+        name: "f".to_owned(),
+        id,
+        room,
+    }];
+    let sample = Sample::DiskSpace {
+        disks: Vec::new(),
+        folders,
+    };
+    Signal::Sample { sample }
+}
+
 /// Every action, by way of the engine: the only way there is to a permit.
 #[test]
 fn an_action_refuses_a_target_that_is_another_by_now() {
     // What is done to a network is compared with it in `tests/live/actions/network_steps.rs`.
     let to_somebody = |spec: &&actions::Spec| {
-        spec.on.contains(&actions::Target::Service) && !DONE_TO_NOBODY.contains(&spec.name)
+        spec.on != [actions::Target::Network] && !DONE_TO_NOBODY.contains(&spec.name)
     };
     for spec in actions::ALL.iter().filter(to_somebody) {
+        let (detector, on, with) = wanted(spec);
         let text = format!(
             "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nreload = {{ signal = \"SIGHUP\" }}\n\
              check = {{ tcp = \"127.0.0.1:1\" }}\n\
              release = {{ kind = \"git\", path = \"/srv/a\" }}\n\
              [policy]\nboot_grace = \"0s\"\n\
              [detectors.latency_spike]\nchecks = 1\n\
-             [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n{}",
-            spec.name,
-            must_say(spec.name)
+             [[folder]]\nname = \"f\"\npath = \"/srv/f\"\nmatch = [\"*.1\"]\n\
+             [[remedy]]\ndetector = \"{detector}\"\non = [\"{on}\"]\naction = \"{}\"\n{with}",
+            spec.name
         );
         let config = Config::parse(&text, Path::new("test.toml")).expect("it is good");
         let settings = Settings {
@@ -369,6 +415,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
             policy: config.policy,
             remedies: config.remedies,
             services: config.services,
+            folders: config.folders,
             ..Settings::default()
         };
         let mut engine = Engine::new(settings, IncidentId(1));
@@ -404,6 +451,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
             };
             at(second, Signal::Check { result }, &mut orders);
         }
+        at(21, full(), &mut orders);
         let permit = orders.into_iter().find_map(|order| match order {
             Order::Execute { permit, .. } => Some(permit),
             Order::Record(_) | Order::Releases { .. } => None,

@@ -18,6 +18,8 @@ mod disks;
 mod dns;
 #[path = "decisions/emergencies.rs"]
 mod emergencies;
+#[path = "decisions/folders.rs"]
+mod folders;
 #[path = "decisions/frozen.rs"]
 mod frozen;
 #[path = "decisions/growth.rs"]

@@ -169,6 +169,8 @@ macro_rules! actions {
 }
 
 actions! {
+    clean_folder,
+    flush_redis,
     kill_process,
     kill_cgroup,
     freeze,
@@ -314,6 +316,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::Unfit(_)
         | HostError::OtherCommand(_)
         | HostError::OtherNetwork(_)
+        | HostError::Folder { .. }
+        | HostError::Replica(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },
         _ => EffectResult::Failed { reason },
     }

@@ -4,6 +4,7 @@
 //! mistake is reported with file, line, column and what to do, all of them at once where that is possible.
 
 pub mod error;
+pub mod folder;
 pub mod guard;
 pub mod network;
 pub mod raw;
@@ -19,7 +20,7 @@ use std::path::{Path, PathBuf};
 use crate::checks;
 use crate::host::exec::Program;
 use crate::model::way::Way;
-use crate::model::{Named, Service};
+use crate::model::{Folder, Named, Service};
 use crate::policy::{ConditionRule, Remedy};
 use crate::record::journal;
 use crate::{detectors, policy, samplers};
@@ -65,6 +66,8 @@ pub struct Config {
     pub groups: BTreeMap<String, String>,
     /// Ways out of this host.
     pub networks: Vec<Way>,
+    /// `[[folder]]`
+    pub folders: Vec<Folder>,
 }
 
 /// Largest file that is read, bytes: a thousand services with a rule each take a tenth of it.

@@ -111,6 +111,7 @@ detectors! {
     accept_queue_overflow,
     disk_error,
     disk_slow,
+    disk_full,
     network_down,
     network_broken,
     release_failing,

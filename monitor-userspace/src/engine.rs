@@ -28,8 +28,8 @@ use crate::model::release::Known;
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::way::Way;
 use crate::model::{
-    Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, ServiceState,
-    Severity, Signal, State, Subject, Time, View, World,
+    Effect, Evidence, Finding, Folder, Identity, Incident, IncidentId, Named, Plan, Service,
+    ServiceState, Severity, Signal, State, Subject, Time, View, World,
 };
 use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules, Rung};
 use book::Book;
@@ -56,6 +56,8 @@ pub struct Settings {
     pub named: BTreeMap<String, Named>,
     /// `[[process]]`: process name to the entry's name.
     pub groups: BTreeMap<String, String>,
+    /// `[[folder]]`
+    pub folders: Vec<Folder>,
     /// PIDs that are never acted upon.
     pub protected_pids: Vec<u32>,
     /// Probes that are off, and why.
@@ -297,6 +299,12 @@ impl Engine {
         self.world.networks = world::networks(&settings.networks, &mut networks);
         self.world.named.clone_from(&settings.named);
         self.world.expendable = world::expendable(&settings);
+        let folders = settings.folders.iter();
+        self.world.folders = folders
+            .map(|folder| (folder.name.clone(), folder.clone()))
+            .collect();
+        // Another path may stand under a name that was known.
+        self.world.folder_ids.clear();
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
         self.proving.apply(services);

@@ -7,21 +7,25 @@ pub mod abilities;
 pub mod capture;
 pub mod cgroup;
 pub mod cgroupfs;
+pub mod clean;
 pub mod clock;
 pub mod command;
 pub mod connections;
 pub mod disks;
 pub mod end_cgroup;
 pub mod exec;
+mod glob;
 pub mod io_priority;
 pub mod listeners;
 pub mod logs;
 pub mod meminfo;
+pub mod mounts;
 pub mod network;
 pub mod oom_score;
 pub mod own;
 pub mod priority;
 pub mod procfs;
+pub mod redis;
 pub mod release;
 pub mod restrain;
 pub mod rtnetlink;
@@ -35,7 +39,9 @@ use std::time::Duration;
 use crate::model::command::Reload;
 use crate::model::connections::{Connection, ConnectionFilter};
 use crate::model::way::{Diagnosis, NetworkStep, Primary};
-use crate::model::{IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole};
+use crate::model::{
+    Cleaning, Flush, IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole,
+};
 pub use end_cgroup::Ended;
 pub use priority::Reniced;
 pub use restrain::Restrained;
@@ -163,6 +169,25 @@ pub enum HostError {
         /// Why, and what to do.
         why: String,
     },
+    /// Nothing is deleted in a folder.
+    #[error("nothing is deleted in {}: {why}", path.display())]
+    Folder {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// Nothing was done to a Redis server.
+    #[error("redis at {address}: {why}")]
+    Redis {
+        /// Where it is.
+        address: String,
+        /// Why.
+        why: String,
+    },
+    /// A Redis server is not the one that may be changed.
+    #[error("redis at {0} is a replica: keys are deleted at its master")]
+    Replica(String),
     /// It would not end.
     #[error("{process} did not end within {within:?} after SIGKILL; it may hang in the kernel (see /proc/{}/stack)", process.pid)]
     Undying {
@@ -327,6 +352,30 @@ pub trait Host: Send + Sync + std::fmt::Debug {
     /// Puts another release in place. The service is not started anew by this.
     fn switch_release(&self, _switch: &release::Switch<'_>) -> Result<(), HostError> {
         Err(HostError::Unable("switch releases"))
+    }
+
+    /// Lists files of a folder, then deletes them.
+    fn clean_folder(
+        &self,
+        _incident: IncidentId,
+        _cleaning: &Cleaning,
+    ) -> Result<clean::Cleaned, HostError> {
+        Err(HostError::Unable("delete files"))
+    }
+
+    /// Whether what was deleted last in a folder is gone, in words; an error says what is there.
+    fn cleaned(&self, _cleaning: &Cleaning) -> Result<String, String> {
+        Err(HostError::Unable("look for deleted files").to_string())
+    }
+
+    /// Deletes keys of a Redis database.
+    fn flush_redis(&self, _flush: &Flush) -> Result<redis::Flushed, HostError> {
+        Err(HostError::Unable("reach a Redis server"))
+    }
+
+    /// How many of the keys that were to be deleted are there.
+    fn redis_keys(&self, _flush: &Flush) -> Result<u64, HostError> {
+        Err(HostError::Unable("reach a Redis server"))
     }
 
     /// `CLOCK_MONOTONIC`.

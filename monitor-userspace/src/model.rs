@@ -8,6 +8,7 @@ mod answers;
 pub mod command;
 pub mod connections;
 pub mod evidence;
+pub mod folder;
 pub mod identity;
 pub mod incident;
 pub mod kernel_view;
@@ -26,6 +27,7 @@ pub mod who;
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use answers::{Answers, Uncertain};
 pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
+pub use folder::{Cleaning, Enough, Flush, Folder, FolderId, Room};
 pub use identity::{ProcessKey, Subject};
 pub use incident::{Category, Held, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
@@ -35,8 +37,8 @@ pub use restraint::{Lift, Restraint, Whole};
 pub use service::{Dependency, Healer, Named, Network, Relief, Service, ServiceState, World};
 pub use services::Services;
 pub use signal::{
-    BLOCKED, BlockedThread, CheckFailure, CheckResult, HostLoad, ListenQueue, ProcessUsage,
-    Request, Sample, ServiceSignal, Signal, Silence,
+    BLOCKED, BlockedThread, CheckFailure, CheckResult, DiskRoom, FolderRoom, HostLoad, ListenQueue,
+    ProcessUsage, Request, Sample, ServiceSignal, Signal, Silence,
 };
 pub use time::Time;
 pub use view::View;

@@ -8,6 +8,7 @@ mod budget;
 mod checking;
 mod daemon;
 mod diagnosing;
+mod folders;
 mod guarding;
 mod hands;
 mod hot;

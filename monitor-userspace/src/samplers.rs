@@ -68,6 +68,8 @@ pub struct Sources {
     pub shortage: memory::Shortage,
     /// The cgroups with figures of their own; none without a kernel half.
     pub cgroups: Option<CgroupWatch>,
+    /// The folders of the configuration.
+    pub folders: disk_space::Folders,
     /// Services with a memory ceiling.
     pub ceilings: service_memory::Ceilings,
     /// Services with a cgroup.
@@ -124,4 +126,5 @@ samplers! {
     listen_queues,
     network,
     load,
+    disk_space,
 }

@@ -73,6 +73,7 @@ pub(crate) fn settings(text: &str) -> Settings {
         services: config.services,
         named: config.named,
         groups: config.groups,
+        folders: config.folders,
         protected_pids: vec![1, 500],
         networks: config.networks,
         probes_off: Vec::new(),

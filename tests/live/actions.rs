@@ -1,21 +1,25 @@
 //! Actions, on the running kernel and real software.
 
+#[path = "actions/clean_folder.rs"]
+mod clean_folder;
 #[path = "actions/commands.rs"]
 mod commands;
 #[path = "actions/connections.rs"]
 mod connections;
 #[path = "actions/crashes.rs"]
 mod crashes;
+#[path = "actions/flush_redis.rs"]
+mod flush_redis;
 #[path = "actions/network.rs"]
 mod network;
 #[path = "actions/network_steps.rs"]
 mod network_steps;
 #[path = "actions/processes.rs"]
 mod processes;
-#[path = "actions/restraints.rs"]
-mod restraints;
 #[path = "actions/releases.rs"]
 mod releases;
+#[path = "actions/restraints.rs"]
+mod restraints;
 #[path = "actions/rollback.rs"]
 mod rollback;
 #[path = "actions/run_command.rs"]

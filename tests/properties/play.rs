@@ -65,6 +65,7 @@ fn settings(setup: &Setup, case: &Case, dry_run: bool) -> Result<Settings, Strin
         services: config.services,
         named: config.named,
         groups: config.groups,
+        folders: config.folders,
         protected_pids: vec![1, PROTECTED_PID],
         probes_off: Vec::new(),
         networks: config.networks,

@@ -168,7 +168,10 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
         return Err("it is not a plan to end a process".to_owned());
     };
     let who = format!("{comm} [{}]", process.pid);
-    match host.open(*process).and_then(|target| target.wait(Duration::ZERO)) {
+    match host
+        .open(*process)
+        .and_then(|target| target.wait(Duration::ZERO))
+    {
         Ok(false) => Err(format!("{who} is still there")),
         Ok(true) | Err(HostError::Gone(_) | HostError::Reused(_)) => Ok(format!("{who} is gone")),
         Err(error) => Err(format!("it cannot be told whether {who} is gone: {error}")),

@@ -10,7 +10,9 @@ use crate::config::units::Bytes;
 use crate::model::command::Order;
 use crate::model::incident::{Step, StepKind};
 use crate::model::release::Source;
-use crate::model::{Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole};
+use crate::model::{
+    Cleaning, Enough, Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole,
+};
 
 /// What still waits for a person's word.
 pub(super) fn waiting(incident: &Incident, now: Time) -> Option<&Proposed> {
@@ -135,6 +137,17 @@ pub(super) fn plan(plan: &Plan) -> String {
             name(service, process)
         ),
         Plan::RunCommand { order, .. } => run(order),
+        Plan::CleanFolder { cleaning } => clean(cleaning),
+        Plan::FlushRedis { service, flush } => {
+            let keys = match &flush.pattern {
+                Some(pattern) => format!("at most {} keys that match `{pattern}`", flush.at_most),
+                None => "ALL keys".to_owned(),
+            };
+            format!(
+                "delete {keys} in database {} of the Redis server of {service} at {}, for good",
+                flush.database, flush.address
+            )
+        }
         Plan::LowerPriority {
             process,
             comm,
@@ -359,6 +372,44 @@ fn run(order: &Order) -> String {
         text.push_str(&format!(", with {:?}", order.environment));
     }
     text
+}
+
+/// What a cleaning may delete, and when it ends.
+fn clean(cleaning: &Cleaning) -> String {
+    let rules = &cleaning.folder;
+    let mut which = format!("files that match {}", rules.patterns.join(", "));
+    if rules.recursive {
+        which.push_str(", in folders inside too");
+    }
+    if !rules.older_than.is_zero() {
+        which.push_str(", not written to for ");
+        which.push_str(&render::duration(rules.older_than));
+    }
+    if rules.keep_newest > 0 {
+        which.push_str(", but the newest ");
+        which.push_str(&rules.keep_newest.to_string());
+    }
+    let share = |hundredths: u32| format!("{}.{:02} %", hundredths / 100, hundredths % 100);
+    let mut until = match cleaning.enough {
+        Enough::All => "until none is left".to_owned(),
+        Enough::Room { full, inodes } => format!(
+            "until its file system is below {} of its bytes and {} of its inodes",
+            share(full),
+            share(inodes)
+        ),
+    };
+    if let Some(size) = rules.shrink_to {
+        until.push_str(", or they take no more than ");
+        until.push_str(&Bytes(size).to_string());
+    }
+    let bytes = cleaning
+        .at_most_bytes
+        .map_or_else(String::new, |bytes| format!(" and {}", Bytes(bytes)));
+    format!(
+        "delete in {}, the oldest first and for good: {which}; {until}; at most {} files{bytes}, listed before",
+        rules.path.display(),
+        cleaning.at_most
+    )
 }
 
 /// The time that is left for a word.

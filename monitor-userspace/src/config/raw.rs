@@ -42,6 +42,8 @@ pub struct Root {
     pub group: Vec<RawGroup>,
     /// `[[maintenance]]`
     pub maintenance: Vec<Spanned<calendar::Raw>>,
+    /// `[[folder]]`
+    pub folder: Vec<super::folder::Raw>,
     /// `[[guard]]`
     pub guard: Vec<super::guard::Raw>,
     /// `[[network]]`

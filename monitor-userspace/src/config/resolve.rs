@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::error::{Found, nearest};
 use super::guard::{self, GuardKind, GuardRule, Target};
-use super::{Config, network, raw, response};
+use super::{Config, folder, network, raw, response};
 use crate::host::exec::Program;
 use crate::model::Service;
 use crate::model::command::Reload;
@@ -74,6 +74,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         guards: Vec::new(),
         groups: BTreeMap::new(),
         networks: Vec::new(),
+        folders: Vec::new(),
     };
     for wrong in config.journal.mistakes() {
         mistakes.0.push(Found {
@@ -119,6 +120,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
             config.networks.push(way);
         }
     }
+    folders(root.folder, &mut names, &mut config, &mut mistakes);
     response::dependencies(&depends_on, &mut config, &mut mistakes);
     for (at, entry) in root.remedy.into_iter().enumerate() {
         response::remedy(entry, at + 1, &names, &mut config, &mut mistakes);
@@ -176,6 +178,21 @@ fn unique(name: &Spanned<String>, names: &mut BTreeSet<String>, mistakes: &mut M
         return false;
     }
     true
+}
+
+fn folders(
+    written: Vec<folder::Raw>,
+    names: &mut BTreeSet<String>,
+    config: &mut Config,
+    mistakes: &mut Mistakes,
+) {
+    for mut entry in written {
+        if unique(&entry.name, names, mistakes) {
+            let said = response::named(entry.dry_run, entry.healer.take());
+            config.named.insert(entry.name.get_ref().clone(), said);
+            folder::folder(&entry, config, mistakes);
+        }
+    }
 }
 
 fn kernel(kernel: &raw::Kernel, mistakes: &mut Mistakes) {

@@ -23,6 +23,7 @@ impl Config {
             services: self.services.clone(),
             named: self.named.clone(),
             groups: self.groups.clone(),
+            folders: self.folders.clone(),
             protected_pids: protected_pids.to_vec(),
             probes_off: probes_off.to_vec(),
             networks: self.networks.clone(),

@@ -5,7 +5,7 @@
 //! available memory shrinks too. Cleared when it would take more than twice the horizon, or the process is gone. Only processes
 //! over `min_resident`, the 256 largest. That memory is lost rather than used is more than growth can show: a warning.
 
-mod trend;
+pub(super) mod trend;
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::time::Duration;

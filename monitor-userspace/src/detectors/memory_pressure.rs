@@ -313,7 +313,8 @@ impl Detector for Detect {
                 | Sample::Clock { .. }
                 | Sample::Release { .. }
                 | Sample::Network { .. }
-                | Sample::NetworkDiagnosis { .. } => {}
+                | Sample::NetworkDiagnosis { .. }
+                | Sample::DiskSpace { .. } => {}
             },
             Signal::Service { service, change } => {
                 if let ServiceSignal::Exited { process, .. } = change {

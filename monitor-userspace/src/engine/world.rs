@@ -51,6 +51,9 @@ impl Engine {
             Subject::Network { name } if !self.world.networks.contains_key(name) => {
                 Some("the network is no longer configured")
             }
+            Subject::Folder { name } if !self.world.folders.contains_key(name) => {
+                Some("the folder is no longer configured")
+            }
             _ => None,
         }
     }
@@ -84,6 +87,13 @@ impl Engine {
                 if let Some(network) = self.world.networks.get_mut(&diagnosis.network) {
                     network.diagnosis = Some(diagnosis.clone());
                 }
+            }
+            Signal::Sample {
+                sample: Sample::DiskSpace { folders, .. },
+            } => {
+                let known = folders.iter();
+                let known = known.filter(|seen| self.world.folders.contains_key(&seen.name));
+                self.world.folder_ids = known.map(|seen| (seen.name.clone(), seen.id)).collect();
             }
             Signal::Sample {
                 sample: Sample::Clock { unix_ns },

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Order, Reload};
 use super::connections::ConnectionFilter;
 use super::way::{NetworkStep, NetworkTry, Primary};
-use super::{IncidentId, Lift, ProcessKey, Releases, Restraint, Time, Whole};
+use super::{Cleaning, Flush, IncidentId, Lift, ProcessKey, Releases, Restraint, Time, Whole};
 
 /// How much an action can destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -243,6 +243,18 @@ pub enum Plan {
         /// What is started: program and arguments.
         command: Vec<String>,
     },
+    /// Delete files of a folder, the oldest first, after they have been listed.
+    CleanFolder {
+        /// Which, by what rules, how far.
+        cleaning: Box<Cleaning>,
+    },
+    /// Delete keys of a Redis database.
+    FlushRedis {
+        /// The service that it belongs to.
+        service: String,
+        /// Where, and which.
+        flush: Box<Flush>,
+    },
 }
 
 impl Plan {
@@ -262,7 +274,6 @@ impl Plan {
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => {
                 Some((whole.process, &whole.comm))
             }
-            Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
                 service, process, ..
             }
@@ -275,7 +286,12 @@ impl Plan {
             Self::ReloadService {
                 service, process, ..
             } => Some((*process, service)),
-            Self::StartService { .. } | Self::RunCommand { .. } => None,
+            Self::StartService { .. }
+            | Self::RunCommand { .. }
+            | Self::RepairNetwork { .. }
+            | Self::RevertNetwork { .. }
+            | Self::CleanFolder { .. }
+            | Self::FlushRedis { .. } => None,
         }
     }
 
@@ -300,7 +316,9 @@ impl Plan {
             Self::RepairNetwork { .. }
             | Self::RevertNetwork { .. }
             | Self::StartService { .. }
-            | Self::RunCommand { .. } => None,
+            | Self::RunCommand { .. }
+            | Self::CleanFolder { .. }
+            | Self::FlushRedis { .. } => None,
         }
     }
 }

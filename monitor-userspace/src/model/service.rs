@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Reload;
 use super::evidence::TopProcess;
 use super::way::{Diagnosis, Way};
-use super::{Answers, HostLoad, ProcessKey, Release, Services, Time};
+use super::{Answers, Folder, FolderId, HostLoad, ProcessKey, Release, Services, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -175,6 +175,10 @@ pub struct World {
     pub top: Vec<TopProcess>,
     /// Who last killed for lack of memory, other than we.
     pub relieved: Option<Relief>,
+    /// Folders of the configuration by name.
+    pub folders: BTreeMap<String, Folder>,
+    /// What their paths led to at the last sample.
+    pub folder_ids: BTreeMap<String, FolderId>,
     /// `[[network]]` entries, by name.
     pub networks: BTreeMap<String, Network>,
 }

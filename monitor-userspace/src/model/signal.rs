@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Claims, MemoryShare};
 use super::network::NetworkChange;
 use super::way::Diagnosis;
-use super::{Answers, Effect, IncidentId, ProcessKey, Subject, Time};
+use super::{Answers, Effect, FolderId, IncidentId, ProcessKey, Room, Subject, Time};
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -232,6 +232,37 @@ pub enum Sample {
         /// What was found.
         diagnosis: Box<Diagnosis>,
     },
+    /// How full file systems are.
+    DiskSpace {
+        /// Those that are mounted, the writable ones on a disk.
+        disks: Vec<DiskRoom>,
+        /// Those of the folders of the configuration.
+        folders: Vec<FolderRoom>,
+    },
+}
+
+/// How full a mounted file system is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DiskRoom {
+    /// What is mounted: the name of the disk below `/dev` where it is one.
+    pub name: String,
+    /// Where it is mounted.
+    pub mount: String,
+    /// Device number of the file system.
+    pub device: u64,
+    /// How full.
+    pub room: Room,
+}
+
+/// How full the file system of a `[[folder]]` is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FolderRoom {
+    /// The folder's name.
+    pub name: String,
+    /// What its path leads to.
+    pub id: FolderId,
+    /// How full.
+    pub room: Room,
 }
 
 /// How busy the host is. Shares are of the last 10 s, hundredths of a per cent (`/proc/pressure/*`, `avg10`); 0 where the kernel

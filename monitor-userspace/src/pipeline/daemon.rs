@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::budget::{self, Budget};
 use super::diagnosing::Diagnosing;
+use super::folders::Folders;
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
@@ -48,6 +49,7 @@ pub(super) struct Daemon {
     pub(super) commands: Arc<Commands>,
     pub(super) ways: Arc<Ways>,
     pub(super) diagnosing: Diagnosing,
+    pub(super) folders: Folders,
     pub(super) journal: Arc<Journal>,
     /// Services that are not started with the daemon, and why; empty once it has started.
     pub(super) held: BTreeMap<String, String>,
@@ -271,6 +273,7 @@ impl Daemon {
         apply_options(&mut config, &self.options);
         self.note_what_needs_a_start(&config);
         self.config = config;
+        self.folders.apply(&self.config.folders);
         self.send_settings();
         self.start_services().await;
         self.note_reloaded(&path);

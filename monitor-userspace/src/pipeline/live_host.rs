@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use crate::host::clean::{Cleaned, Cleaner};
 use crate::host::command::{Finished, Order, Runner};
 use crate::host::network::Ways;
 use crate::host::release::{self, Switch};
@@ -11,11 +12,13 @@ use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
 use crate::host::{
     Dropped, Ended, Host, HostError, NetworkHand, Opened, Reloaded, Restarted, clock, connections,
-    end_cgroup,
+    end_cgroup, redis,
 };
 use crate::model::command::Reload;
 use crate::model::connections::ConnectionFilter;
-use crate::model::{IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole};
+use crate::model::{
+    Cleaning, Flush, IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole,
+};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -27,6 +30,7 @@ pub(super) struct LiveHost {
     pub(super) ways: Arc<Ways>,
     pub(super) called_off: Arc<CalledOff>,
     pub(super) runner: Runner,
+    pub(super) cleaner: Arc<Cleaner>,
 }
 
 /// Acts that are not to go on, by incident, while they are under way.
@@ -190,6 +194,27 @@ impl Host for LiveHost {
         order: &Order,
     ) -> Result<Finished, HostError> {
         self.runner.run_unless(order, &|| self.called_off(incident))
+    }
+
+    fn clean_folder(
+        &self,
+        incident: IncidentId,
+        cleaning: &Cleaning,
+    ) -> Result<Cleaned, HostError> {
+        let called_off = || self.called_off(incident);
+        self.cleaner.clean(incident, cleaning, &called_off)
+    }
+
+    fn cleaned(&self, cleaning: &Cleaning) -> Result<String, String> {
+        self.cleaner.proof(cleaning)
+    }
+
+    fn flush_redis(&self, flush: &Flush) -> Result<redis::Flushed, HostError> {
+        redis::flush(flush)
+    }
+
+    fn redis_keys(&self, flush: &Flush) -> Result<u64, HostError> {
+        redis::keys(flush)
     }
 
     fn now(&self) -> Time {

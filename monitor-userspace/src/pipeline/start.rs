@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
 use super::diagnosing::Diagnosing;
+use super::folders::Folders;
 use super::guarding::Guarding;
 use super::hands::Hands;
 use super::hot::{self, Hot};
@@ -32,6 +33,7 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
+use crate::host::clean::Cleaner;
 use crate::host::command::Runner;
 use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
@@ -99,8 +101,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     ways.configure(&config.networks)
         .map_err(system("watch networks"))?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
+    let folders = Folders::new(&folder, &config.folders);
     let called_off = Arc::<CalledOff>::default();
-    let live = host(&commands, &journal, &called_off, &ways);
+    let live = host(&commands, &journal, &called_off, &ways, &folders.cleaner);
     let core = Core {
         engine,
         host: Arc::clone(&live),
@@ -119,6 +122,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         snapshot,
         shortage: shortage.clone(),
         cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
+        folders: folders.watched.clone(),
         ceilings,
         pressures: pressures.clone(),
         arming: config.samplers.memory_pressure.clone(),
@@ -149,6 +153,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         commands,
         ways,
         diagnosing: Diagnosing::default(),
+        folders,
         journal: Arc::clone(&journal),
         held,
         trouble,
@@ -227,6 +232,7 @@ fn host(
     journal: &Arc<Journal>,
     called_off: &Arc<CalledOff>,
     ways: &Arc<Ways>,
+    cleaner: &Arc<Cleaner>,
 ) -> Arc<dyn Host> {
     Arc::new(LiveHost {
         commands: Arc::clone(commands),
@@ -234,6 +240,7 @@ fn host(
         called_off: Arc::clone(called_off),
         runner: Runner::new(commands.instance()),
         ways: Arc::clone(ways),
+        cleaner: Arc::clone(cleaner),
     })
 }
 

@@ -82,6 +82,7 @@ impl Scene {
             services: config.services.clone(),
             named: config.named.clone(),
             groups: config.groups.clone(),
+            folders: config.folders.clone(),
             protected_pids: vec![1],
             networks: config.networks.clone(),
             probes_off: Vec::new(),

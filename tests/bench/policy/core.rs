@@ -105,6 +105,7 @@ impl Core {
             services: config.services,
             named: config.named,
             groups: config.groups,
+            folders: config.folders,
             protected_pids: vec![1],
             probes_off: Vec::new(),
             networks: Vec::new(),

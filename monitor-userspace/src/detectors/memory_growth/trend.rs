@@ -9,9 +9,9 @@ use crate::model::Time;
 
 /// A reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Point {
-    pub(super) at: Time,
-    pub(super) bytes: u64,
+pub(in crate::detectors) struct Point {
+    pub(in crate::detectors) at: Time,
+    pub(in crate::detectors) bytes: u64,
 }
 
 /// A year: what takes longer takes for ever.
@@ -23,9 +23,9 @@ const RISING: usize = 2;
 
 /// What the points say together.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Trend {
+pub(in crate::detectors) struct Trend {
     /// The slope to count on, bytes a second; negative when it shrinks.
-    pub(super) per_second: f64,
+    pub(in crate::detectors) per_second: f64,
     rises: f64,
     falls: f64,
     rising: usize,
@@ -33,7 +33,7 @@ pub(super) struct Trend {
 }
 
 impl Trend {
-    pub(super) fn of(points: &[Point]) -> Self {
+    pub(in crate::detectors) fn of(points: &[Point]) -> Self {
         let recent = points.len() - points.len() / 3;
         // Two points make a slope, but no trend.
         let recent = recent.min(points.len().saturating_sub(4));
@@ -58,12 +58,12 @@ impl Trend {
     }
 
     /// Whether it rises most of the time and hardly ever falls: no saw of a garbage collector, no single leap.
-    pub(super) fn is_steady(&self) -> bool {
+    pub(in crate::detectors) fn is_steady(&self) -> bool {
         self.falls <= self.rises * FALLS && self.rising * RISING >= self.steps
     }
 
     /// When so many more bytes will have been taken; none when it does not rise, or not within a year.
-    pub(super) fn reaches(&self, left: f64) -> Option<Duration> {
+    pub(in crate::detectors) fn reaches(&self, left: f64) -> Option<Duration> {
         let seconds = left / self.per_second;
         (self.per_second > 0.0 && (0.0..FOR_EVER).contains(&seconds))
             .then(|| Duration::from_secs_f64(seconds))

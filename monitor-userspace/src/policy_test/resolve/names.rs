@@ -112,8 +112,13 @@ impl Reader<'_> {
         let entries = entries
             .iter()
             .map(|(entry, comm)| (*entry, On::Entry((*entry).to_owned(), (*comm).to_owned())));
+        let folders = self.config.folders.iter().map(|folder| {
+            let name = folder.name.clone();
+            (folder.name.as_str(), On::Other(Subject::Folder { name }))
+        });
         let known = services
             .chain(entries)
+            .chain(folders)
             .chain([("host", On::Other(Subject::Host))]);
         self.mistakes
             .one_of("service or process", name, known)
