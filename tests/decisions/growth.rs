@@ -117,7 +117,7 @@ fn saws_leaps_caches_and_plenty_raise_nothing() {
         (&leap, 1_200),
         (&cache, 1_200),
         (&slow, 4_000),
-        (&small, 64),
+        (&small, 128),
     ];
     for (number, (mib, host)) in series.into_iter().enumerate() {
         let mut scene = Scene::new("");
