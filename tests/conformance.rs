@@ -10,6 +10,7 @@ use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order, Settings};
 use smart_monitor::host::{Host, HostError, Opened, Reloaded, Restarted};
 use smart_monitor::model::command::Reload;
+use smart_monitor::model::release::Known;
 use smart_monitor::model::{
     CheckResult, EffectResult, IncidentId, Outcome, Plan, ProcessKey, ServiceSignal, Signal, Time,
 };
@@ -282,6 +283,13 @@ impl Host for Stranger {
         Err(HostError::NoService(service.to_owned()))
     }
 
+    fn running(&self, _: &str) -> Result<Option<ProcessKey>, HostError> {
+        Ok(Some(ProcessKey {
+            pid: 4_000,
+            start_ticks: 78,
+        }))
+    }
+
     fn stop_service(
         &self,
         service: &str,
@@ -324,6 +332,19 @@ fn must_say(action: &str) -> &str {
 /// Actions whose target cannot be another by now: one is done to what does not run, the other to whatever its command names.
 const DONE_TO_NOBODY: [&str; 2] = ["run_command", "start_service"];
 
+/// It runs v2 now, and v1 was good.
+fn two_releases(process: ProcessKey) -> Known {
+    let mut known = Known::default();
+    let before = ProcessKey {
+        pid: 3_000,
+        ..process
+    };
+    known.started_with(before, "v1", Time::from_nanos(1));
+    known.proven();
+    known.started_with(process, "v2", Time::from_nanos(1_000_000_000_000));
+    known
+}
+
 /// Every action, by way of the engine: the only way there is to a permit.
 #[test]
 fn an_action_refuses_a_target_that_is_another_by_now() {
@@ -335,6 +356,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         let text = format!(
             "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nreload = {{ signal = \"SIGHUP\" }}\n\
              check = {{ tcp = \"127.0.0.1:1\" }}\n\
+             release = {{ kind = \"git\", path = \"/srv/a\" }}\n\
              [policy]\nboot_grace = \"0s\"\n\
              [detectors.latency_spike]\nchecks = 1\n\
              [[remedy]]\ndetector = \"latency_spike\"\non = [\"a\"]\naction = \"{}\"\n{}",
@@ -355,6 +377,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
             pid: 4_000,
             start_ticks: 77,
         };
+        engine.know_releases([("a".to_owned(), two_releases(process))].into());
         let mut at = |seconds: i64, signal: Signal, orders: &mut Vec<Order>| {
             let at = Time::from_nanos((1_000 + seconds) * 1_000_000_000);
             engine.observe(&signal, at, at, orders);
@@ -383,7 +406,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         }
         let permit = orders.into_iter().find_map(|order| match order {
             Order::Execute { permit, .. } => Some(permit),
-            Order::Record(_) => None,
+            Order::Record(_) | Order::Releases { .. } => None,
         });
         let permit = permit.unwrap_or_else(|| panic!("{} was not permitted", spec.name));
         let host = Stranger::default();

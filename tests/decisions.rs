@@ -36,6 +36,8 @@ mod network;
 mod processes;
 #[path = "decisions/queues.rs"]
 mod queues;
+#[path = "decisions/releases.rs"]
+mod releases;
 #[path = "decisions/reloads.rs"]
 mod reloads;
 #[path = "decisions/repairs.rs"]

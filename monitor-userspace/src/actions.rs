@@ -182,6 +182,7 @@ actions! {
     repair_network,
     reload_service,
     restart_service,
+    rollback_release,
     run_command,
     start_service,
     stop_service,
@@ -309,6 +310,8 @@ fn refused(error: &HostError) -> EffectResult {
         | HostError::OtherCgroup(_)
         | HostError::Runs { .. }
         | HostError::Stopped(_)
+        | HostError::OtherRelease { .. }
+        | HostError::Unfit(_)
         | HostError::OtherCommand(_)
         | HostError::OtherNetwork(_)
         | HostError::CalledOff(_) => EffectResult::Refused { reason },

@@ -7,6 +7,7 @@ pub mod error;
 pub mod guard;
 pub mod network;
 pub mod raw;
+pub mod release;
 mod resolve;
 pub mod response;
 mod settings;

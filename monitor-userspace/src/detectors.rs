@@ -113,4 +113,5 @@ detectors! {
     disk_slow,
     network_down,
     network_broken,
+    release_failing,
 }

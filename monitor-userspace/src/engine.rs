@@ -12,6 +12,7 @@ mod held;
 mod manual;
 mod outcome;
 mod people;
+mod releases;
 mod roots;
 mod top;
 mod world;
@@ -23,11 +24,11 @@ use monitor_common::Kind;
 
 use crate::detectors::{self, Detector};
 use crate::model::incident::StepKind;
+use crate::model::release::Known;
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::way::Way;
 use crate::model::{
-    Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, ServiceState,
-    Severity, Signal, State, Subject, Time, View, World,
+    Effect, Evidence, Finding, Identity, Incident, IncidentId, Named, Plan, Service, Severity, Signal, State, Subject, Time, View, World,
 };
 use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules, Rung};
 use book::Book;
@@ -67,6 +68,13 @@ pub struct Settings {
 pub enum Order {
     /// Write this state of an incident into the journal.
     Record(Box<Incident>),
+    /// Write into the journal what is known of a service's releases.
+    Releases {
+        /// The service.
+        service: String,
+        /// What is known.
+        known: Known,
+    },
     /// Carry this out, after its intent is in the journal.
     Execute {
         /// Consent to exactly this.
@@ -200,6 +208,7 @@ pub struct Engine {
     learned: Learned,
     /// When the last good check of each service was sent.
     answered: BTreeMap<String, Time>,
+    proving: releases::Proving,
     /// When to decide again about an incident.
     retries: BTreeMap<IncidentId, Time>,
     lost: [Option<Time>; Kind::TABLE],
@@ -233,6 +242,7 @@ impl Engine {
             exhausted: BTreeMap::new(),
             learned: Learned::default(),
             answered: BTreeMap::new(),
+            proving: releases::Proving::default(),
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
             recent: freeze::Recent::default(),
@@ -277,6 +287,7 @@ impl Engine {
             known.depends_on.clone_from(&service.depends_on);
             known.command.clone_from(&service.command);
             known.reload.clone_from(&service.reload);
+            releases::apply(&mut known.release, service.release.as_deref());
             self.unshown.insert(service.name.clone());
             self.world.services.insert(known);
         }
@@ -287,6 +298,7 @@ impl Engine {
         self.world.expendable = world::expendable(&settings);
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
+        self.proving.apply(services);
         let counted = &mut self.counts.services;
         counted.retain(|name, _| services.contains_key(name));
         for name in services.keys() {
@@ -339,7 +351,11 @@ impl Engine {
             Signal::Service { .. } => self.started_again(signal, now, orders),
             Signal::Effect { effect } => self.take_effect(effect, now, orders),
             Signal::Person { by, request } => self.person(by, request, now, orders),
+            Signal::Sample { sample } => self.take_release(sample, at, orders),
             _ => {}
+        }
+        if Self::tells_health(signal) {
+            self.prove_releases(now, orders);
         }
     }
 
@@ -384,6 +400,7 @@ impl Engine {
             self.retries.remove(&id);
             self.decide(id, now, orders);
         }
+        self.prove_releases(now, orders);
     }
 
     /// When [`Engine::tick`] has something to do.
@@ -401,6 +418,7 @@ impl Engine {
             .chain(acts)
             .chain(self.retries.values().copied())
             .chain(self.settles())
+            .chain(self.proves())
             .chain(self.next_due())
             .chain(self.policy.schedules().wake(self.world.wall_ahead))
             .min()
@@ -562,21 +580,6 @@ impl Engine {
             name: spec.name.to_owned(),
             summary: spec.summary.to_owned(),
             degraded,
-        }
-    }
-
-    fn state_of(&self, service: &Service) -> ServiceState {
-        let subject = Subject::service(&service.name);
-        let troubled = self.book.open_on(&subject).next().is_some();
-        let never_ran = service.starts == 0 && service.last_process.is_none();
-        match (service.process, service.answers) {
-            (None, _) if service.stopped => ServiceState::Stopped,
-            (None, _) if never_ran && !troubled => ServiceState::Starting,
-            (None, _) => ServiceState::Down,
-            (Some(_), Some(false)) => ServiceState::Degraded,
-            (Some(_), _) if troubled => ServiceState::Degraded,
-            (Some(_), None) if service.checked => ServiceState::Starting,
-            (Some(_), _) => ServiceState::Healthy,
         }
     }
 

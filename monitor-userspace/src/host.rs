@@ -22,6 +22,7 @@ pub mod oom_score;
 pub mod own;
 pub mod priority;
 pub mod procfs;
+pub mod release;
 pub mod restrain;
 pub mod rtnetlink;
 pub mod service_cgroup;
@@ -34,7 +35,7 @@ use std::time::Duration;
 use crate::model::command::Reload;
 use crate::model::connections::{Connection, ConnectionFilter};
 use crate::model::way::{Diagnosis, NetworkStep, Primary};
-use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
+use crate::model::{IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole};
 pub use end_cgroup::Ended;
 pub use priority::Reniced;
 pub use restrain::Restrained;
@@ -89,6 +90,22 @@ pub enum HostError {
     /// What would be started is not what was allowed.
     #[error("the command of service {0} has changed since this was decided")]
     OtherCommand(String),
+    /// Another release is in place than the one that the act is about.
+    #[error("release {found} of {service} is in place by now, not {meant}")]
+    OtherRelease {
+        /// Which.
+        service: String,
+        /// What is in place.
+        found: String,
+        /// What was.
+        meant: String,
+    },
+    /// Something speaks against it, and it is not begun.
+    #[error("{0}")]
+    Unfit(String),
+    /// The release could not be read or changed.
+    #[error("{0}")]
+    Release(String),
     /// The process has become another program.
     #[error("{process} is {found} by now, not {meant}: it has become another program")]
     Renamed {
@@ -295,6 +312,21 @@ pub trait Host: Send + Sync + std::fmt::Debug {
         order: &command::Order,
     ) -> Result<command::Finished, HostError> {
         self.run_command(order)
+    }
+
+    /// The release that is in place.
+    fn release(&self, _how: &Releases) -> Result<String, HostError> {
+        Err(HostError::Unable("tell releases"))
+    }
+
+    /// Whether another release may be put in place: everything that speaks against it is a refusal ([`HostError::Unfit`]).
+    fn may_switch_release(&self, _switch: &release::Switch<'_>) -> Result<(), HostError> {
+        Err(HostError::Unable("switch releases"))
+    }
+
+    /// Puts another release in place. The service is not started anew by this.
+    fn switch_release(&self, _switch: &release::Switch<'_>) -> Result<(), HostError> {
+        Err(HostError::Unable("switch releases"))
     }
 
     /// `CLOCK_MONOTONIC`.

@@ -20,6 +20,7 @@ mod once;
 mod options;
 mod people;
 mod recording;
+mod releases;
 mod sampling;
 mod settings;
 mod start;

@@ -14,6 +14,10 @@ mod network_steps;
 mod processes;
 #[path = "actions/restraints.rs"]
 mod restraints;
+#[path = "actions/releases.rs"]
+mod releases;
+#[path = "actions/rollback.rs"]
+mod rollback;
 #[path = "actions/run_command.rs"]
 mod run_command;
 #[path = "actions/services.rs"]

@@ -124,7 +124,7 @@ fn permit(process: ProcessKey) -> Result<Permit> {
     }
     let permits = orders.into_iter().find_map(|order| match order {
         Order::Execute { permit, .. } => Some(permit),
-        Order::Record(_) => None,
+        Order::Record(_) | Order::Releases { .. } => None,
     });
     permits.context("it was not permitted")
 }

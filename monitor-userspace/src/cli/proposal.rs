@@ -9,6 +9,7 @@ use crate::api::answers::OneIncident;
 use crate::config::units::Bytes;
 use crate::model::command::Order;
 use crate::model::incident::{Step, StepKind};
+use crate::model::release::Source;
 use crate::model::{Incident, Lift, Plan, ProcessKey, Proposed, Restraint, State, Time, Whole};
 
 /// What still waits for a person's word.
@@ -151,6 +152,7 @@ pub(super) fn plan(plan: &Plan) -> String {
             name(comm, process),
             nice.len()
         ),
+        Plan::SwitchRelease { .. } => release(plan, &grace).unwrap_or_default(),
         Plan::KillCgroup { whole, term_grace } => format!(
             "end everything in the cgroup of {}, {}: {}",
             name(&whole.comm, &whole.process),
@@ -268,6 +270,61 @@ fn belongings(whole: &Whole) -> String {
     match whole.cgroup_id {
         0 => "all its descendants".to_owned(),
         id => format!("all in its service's cgroup (number {id})"),
+    }
+}
+
+/// What switching a release would do, in words; none where the plan is none of those.
+fn release(plan: &Plan, grace: &dyn Fn(&Duration) -> String) -> Option<String> {
+    let Plan::SwitchRelease {
+        service,
+        from,
+        to,
+        forward,
+        how,
+        process,
+        term_grace,
+        command,
+    } = plan
+    else {
+        return None;
+    };
+    let way = if *forward { "forward" } else { "back" };
+    let mut words = format!(
+        "{way} from release {from} of {service} to {to} ({})",
+        place(&how.source)
+    );
+    let mut add = |text: &str, command: &[String]| {
+        if !command.is_empty() {
+            words += text;
+            words += " `";
+            words += &command.join(" ");
+            words += "`";
+        }
+    };
+    if !*forward {
+        add(", if its schema check allows it:", &how.schema_check);
+        add(", if its backup check allows it:", &how.backup_check);
+    }
+    add(", build it with", &how.build);
+    add(", then start it anew as", command);
+    if let Some(process) = process {
+        words += ", after what is left of its process ";
+        words += &process.pid.to_string();
+        words += ": ";
+        words += &grace(term_grace);
+    }
+    Some(words)
+}
+
+/// Where releases are changed.
+fn place(source: &Source) -> String {
+    match source {
+        Source::Git { path } => format!("`git checkout` in {}", path.display()),
+        Source::Symlink { path, .. } => format!("the link {}", path.display()),
+        Source::Container { path, image, .. } => {
+            format!("the tag of {image} in {}", path.display())
+        }
+        Source::Command { switch, .. } => format!("`{}`", switch.join(" ")),
     }
 }
 

@@ -183,6 +183,8 @@ pub struct Service {
     pub dry_run: bool,
     /// Who else repairs it.
     pub healer: Option<RawHealer>,
+    /// Where its releases are.
+    pub release: Option<super::release::Raw>,
 }
 
 /// `[[process]]`: processes that are not services of ours, by name, so that remedies can name them.

@@ -260,7 +260,7 @@ fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
     }
 }
 
-fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
+fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
     let name = raw.name.get_ref().clone();
     if !supervisors::KINDS
         .iter()
@@ -321,6 +321,9 @@ fn service(raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
             Err(message) => mistakes.add(&check, message, None),
         }
     }
+    let release = raw.release.take();
+    let release = release.and_then(|release| super::release::resolve(release, mistakes));
+    service.release = release.map(|how| Box::new(crate::model::Release::new(how)));
     let program = Program {
         command: raw.command.into_inner(),
         environment: raw.environment.into_iter().collect(),

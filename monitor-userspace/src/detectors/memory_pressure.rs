@@ -311,6 +311,7 @@ impl Detector for Detect {
                 | Sample::ListenQueues { .. }
                 | Sample::Load { .. }
                 | Sample::Clock { .. }
+                | Sample::Release { .. }
                 | Sample::Network { .. }
                 | Sample::NetworkDiagnosis { .. } => {}
             },

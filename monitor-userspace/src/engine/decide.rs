@@ -387,6 +387,7 @@ impl Engine {
     /// While a service is ended or started by us, its exit is no surprise.
     pub(super) fn under_way(&mut self, plan: &Plan, begins: bool) {
         if let Plan::RestartService { service, .. }
+        | Plan::SwitchRelease { service, .. }
         | Plan::StopService { service, .. }
         | Plan::StartService { service, .. } = plan
         {

@@ -27,6 +27,7 @@ impl Engine {
         act.effect = Some(effect.clone());
         let (action, undo, plan) = (act.action, act.undo, act.plan.clone());
         self.under_way(&plan, false);
+        self.rolled_back(&plan, effect, orders);
         let seen = self.book.change(id, |incident| {
             match &effect.result {
                 EffectResult::Done { detail } => {

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use super::command::{Order, Reload};
 use super::connections::ConnectionFilter;
 use super::way::{NetworkStep, NetworkTry, Primary};
-use super::{IncidentId, Lift, ProcessKey, Restraint, Time, Whole};
+use super::{IncidentId, Lift, ProcessKey, Releases, Restraint, Time, Whole};
 
 /// How much an action can destroy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -220,6 +220,26 @@ pub enum Plan {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         named: bool,
     },
+    /// Have a service run another release, and start it anew.
+    SwitchRelease {
+        /// Which.
+        service: String,
+        /// The release that must be in place.
+        from: String,
+        /// The release that it gets.
+        to: String,
+        /// It goes forward again, to the release that was rolled back from.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        forward: bool,
+        /// How, and what is asked first.
+        how: Box<Releases>,
+        /// The process it is known to have had, if any; a different one running by now is a reason to refuse.
+        process: Option<ProcessKey>,
+        /// Time between SIGTERM and SIGKILL for a process that still runs.
+        term_grace: Duration,
+        /// What is started: program and arguments.
+        command: Vec<String>,
+    },
 }
 
 impl Plan {
@@ -241,6 +261,9 @@ impl Plan {
             }
             Self::RepairNetwork { .. } | Self::RevertNetwork { .. } => None,
             Self::RestartService {
+                service, process, ..
+            }
+            | Self::SwitchRelease {
                 service, process, ..
             }
             | Self::StopService {
@@ -268,7 +291,9 @@ impl Plan {
             | Self::DropConnections { process, .. }
             | Self::ReloadService { process, .. } => Some(*process),
             Self::KillCgroup { whole, .. } | Self::Restrain { whole, .. } => Some(whole.process),
-            Self::RestartService { process, .. } | Self::StopService { process, .. } => *process,
+            Self::RestartService { process, .. }
+            | Self::SwitchRelease { process, .. }
+            | Self::StopService { process, .. } => *process,
             Self::RepairNetwork { .. }
             | Self::RevertNetwork { .. }
             | Self::StartService { .. }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use super::command::Reload;
 use super::evidence::TopProcess;
 use super::way::{Diagnosis, Way};
-use super::{Answers, HostLoad, ProcessKey, Services, Time};
+use super::{Answers, HostLoad, ProcessKey, Release, Services, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -89,6 +89,9 @@ pub struct Service {
     /// How long it took to answer in the last interval; none before the first request that its present process was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Answers>,
+    /// Its releases, where the configuration says how they are told.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub release: Option<Box<Release>>,
 }
 
 impl Service {
@@ -111,6 +114,7 @@ impl Service {
             reload: None,
             depends_on: Vec::new(),
             latency: None,
+            release: None,
         }
     }
 

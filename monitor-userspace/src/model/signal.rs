@@ -210,6 +210,18 @@ pub enum Sample {
         /// `CLOCK_REALTIME` at the time of the signal, nanoseconds since 1970.
         unix_ns: i64,
     },
+    /// The release that a service was started with, or why that cannot be told.
+    Release {
+        /// Its name.
+        service: String,
+        /// The process that it was started as.
+        process: ProcessKey,
+        /// The release; none when it cannot be told.
+        release: Option<String>,
+        /// Why not.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        why: Option<String>,
+    },
     /// Something changed in the daemon's network namespace.
     Network {
         /// What.

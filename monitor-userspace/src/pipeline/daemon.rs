@@ -15,13 +15,13 @@ use super::people::{self, Subjects};
 use super::recording::Recordings;
 use super::starting::Starting;
 use super::teller::Teller;
-use super::{checking, settings};
+use super::{checking, releases, settings};
 use crate::api;
 use crate::config::Config;
 use crate::config::raw::OnExit;
-use crate::host::clock;
 use crate::host::exec::Program;
 use crate::host::network::Ways;
+use crate::host::{Host, clock};
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
 use crate::model::Signal;
 use crate::policy::PROTECTED;
@@ -54,6 +54,10 @@ pub(super) struct Daemon {
     /// What `/health` complains about besides what the core says.
     pub(super) trouble: Arc<Mutex<Trouble>>,
     pub(super) checks: JoinSet<()>,
+    /// What the acts use, for what is read beside them.
+    pub(super) host: Arc<dyn Host>,
+    /// Those that read the releases of services.
+    pub(super) releases: JoinSet<()>,
 }
 
 /// What keeps the daemon from being all it should be.
@@ -219,6 +223,7 @@ impl Daemon {
         let networks = &self.config.networks;
         self.diagnosing.configure(networks, &self.ways, &self.inbox);
         self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
+        self.releases = releases::start(&self.config, &self.host, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;
         let starting = Starting {
@@ -311,6 +316,7 @@ impl Daemon {
     async fn end(&mut self, again: &mut UnixSignal) {
         self.inbox.send(Message::Quiesce);
         self.checks.abort_all();
+        self.releases.abort_all();
         if self.config.daemon.services_on_exit == OnExit::Leave {
             return;
         }

@@ -231,6 +231,9 @@ impl State {
                     self.hot.logs.ask(&incident);
                     self.write_incident(incident);
                 }
+                Order::Releases { service, known } => {
+                    self.write(vec![Entry::Releases { service, known }]);
+                }
                 Order::Execute { permit, incident } => {
                     let id = incident.id;
                     self.execute(permit, incident);
@@ -514,7 +517,11 @@ impl State {
         if self.halted.is_some() || !self.hot.journal.take_begun() {
             return;
         }
-        let again = recovery::restated(self.hot.engine.silences_in_force(), self.hot.engine.held());
+        let again = recovery::restated(
+            self.hot.engine.silences_in_force(),
+            self.hot.engine.held(),
+            self.hot.engine.known_releases(),
+        );
         if again.is_empty() {
             return;
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::host::command::{Finished, Order, Runner};
 use crate::host::network::Ways;
+use crate::host::release::{self, Switch};
 use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
 use crate::host::{
@@ -14,7 +15,7 @@ use crate::host::{
 };
 use crate::model::command::Reload;
 use crate::model::connections::ConnectionFilter;
-use crate::model::{IncidentId, Lift, Plan, ProcessKey, Restraint, Time, Whole};
+use crate::model::{IncidentId, Lift, Plan, ProcessKey, Releases, Restraint, Time, Whole};
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
 
@@ -87,6 +88,18 @@ impl Host for LiveHost {
 
     fn running(&self, service: &str) -> Result<Option<ProcessKey>, HostError> {
         self.commands.running(service)
+    }
+
+    fn release(&self, how: &Releases) -> Result<String, HostError> {
+        release::current(&self.runner, how)
+    }
+
+    fn may_switch_release(&self, switch: &Switch<'_>) -> Result<(), HostError> {
+        release::may_switch(&self.runner, switch)
+    }
+
+    fn switch_release(&self, switch: &Switch<'_>) -> Result<(), HostError> {
+        release::switch(&self.runner, switch)
     }
 
     fn will_change(

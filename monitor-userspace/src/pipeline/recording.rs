@@ -223,6 +223,7 @@ impl Tape {
         };
         match order {
             Order::Record(incident) => recorder.name(incident, clock::now()),
+            Order::Releases { .. } => {}
             Order::Execute { permit, incident } => {
                 recorder.act(incident, permit.action(), clock::now());
             }

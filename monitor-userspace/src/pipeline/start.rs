@@ -99,14 +99,17 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     ways.configure(&config.networks)
         .map_err(system("watch networks"))?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
+    let called_off = Arc::<CalledOff>::default();
+    let live = host(&commands, &journal, &called_off, &ways);
     let core = Core {
         engine,
+        host: Arc::clone(&live),
+        called_off,
         delivered,
         journal: &journal,
         view: &view,
         known: &known,
         teller: &teller,
-        ways: &ways,
         tape,
     };
     let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
@@ -149,6 +152,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         journal: Arc::clone(&journal),
         held,
         trouble,
+        host: live,
+        releases: JoinSet::new(),
         checks: JoinSet::new(),
     };
     let served = runtime()?.block_on(serve(daemon, sources, socket, http, log));
@@ -199,12 +204,13 @@ type Thread = std::thread::JoinHandle<()>;
 /// What the hot thread takes along.
 struct Core<'a> {
     engine: Engine,
+    host: Arc<dyn Host>,
+    called_off: Arc<CalledOff>,
     delivered: Delivered,
     journal: &'a Arc<Journal>,
     view: &'a Arc<Mutex<View>>,
     known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
-    ways: &'a Arc<Ways>,
     tape: Tape,
 }
 
@@ -213,6 +219,22 @@ fn commands(config: &Config, folder: &Path, teller: &Arc<Teller>) -> Arc<Command
     let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
     let notify: Arc<Teller> = Arc::clone(teller);
     Arc::new(Commands::new(folder, logs, notify))
+}
+
+/// The host, as acts see it.
+fn host(
+    commands: &Arc<Commands>,
+    journal: &Arc<Journal>,
+    called_off: &Arc<CalledOff>,
+    ways: &Arc<Ways>,
+) -> Arc<dyn Host> {
+    Arc::new(LiveHost {
+        commands: Arc::clone(commands),
+        journal: Arc::clone(journal),
+        called_off: Arc::clone(called_off),
+        runner: Runner::new(commands.instance()),
+        ways: Arc::clone(ways),
+    })
 }
 
 /// Starts the hot thread with its hands, and the thread that forces the journal to the disk.
@@ -228,14 +250,6 @@ fn start_core(
         let (journal, inbox) = (Arc::clone(core.journal), inbox.clone());
         thread("journal").spawn(move || force(&to_sync, &journal, &inbox))
     };
-    let called_off = Arc::<CalledOff>::default();
-    let host: Arc<dyn Host> = Arc::new(LiveHost {
-        commands: Arc::clone(commands),
-        journal: Arc::clone(core.journal),
-        called_off: Arc::clone(&called_off),
-        runner: Runner::new(commands.instance()),
-        ways: Arc::clone(core.ways),
-    });
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;
     let logs = Logs::start(inbox.clone(), Arc::clone(core.known), commands.logs());
@@ -256,9 +270,9 @@ fn start_core(
         guards: kernel.as_ref().ok().map(Kernel::guards),
         storms,
         inbox: core.delivered,
-        hands: Hands::start(&host, inbox).map_err(system("start a thread"))?,
-        host,
-        called_off,
+        hands: Hands::start(&core.host, inbox).map_err(system("start a thread"))?,
+        host: core.host,
+        called_off: core.called_off,
         journal: Arc::clone(core.journal),
         sync,
         board: Arc::clone(core.view),
@@ -528,5 +542,6 @@ fn restored(settings: Settings, recovered: Recovered) -> Engine {
     }
     engine.remember(recovered.incidents);
     engine.silences(recovered.silences);
+    engine.know_releases(recovered.releases);
     engine
 }

@@ -72,6 +72,11 @@ impl Teller {
             .subscribe()
     }
 
+    /// The process that a service runs as, as far as was told.
+    pub(super) fn running(&self, service: &str) -> Option<ProcessKey> {
+        self.lock().running.get(service).copied()
+    }
+
     /// What is guarded in the kernel.
     pub(super) const fn guarding(&self) -> &Guarding {
         &self.guarding

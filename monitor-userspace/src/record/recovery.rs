@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::journal::{self, Entry, Report};
 use crate::model::incident::StepKind;
+use crate::model::release::Known;
 use crate::model::view::{HELD, INCIDENTS, SILENCES};
 use crate::model::{
     Effect, EffectResult, Held, Incident, IncidentId, Outcome, Plan, Request, Silence, State, Time,
@@ -16,6 +17,9 @@ mod tests;
 
 /// Most of a journal that is read, bytes, its newest: far more than is remembered, whatever is kept.
 const REACH: u64 = 64 << 20;
+
+/// Most services whose releases are read: more than a configuration can name.
+const SERVICES: usize = 4096;
 
 /// See the module.
 #[derive(Debug, Default)]
@@ -34,6 +38,8 @@ pub struct Recovered {
     pub silences: Vec<Silence>,
     /// The number after the highest one that a silence had.
     pub next_silence: u64,
+    /// What is known of the releases of each service.
+    pub releases: BTreeMap<String, Known>,
     /// Lines that could not be read.
     pub unreadable: u64,
     /// Whether what was read is what was written.
@@ -63,9 +69,13 @@ impl Recovered {
     }
 }
 
-/// What a new file of the journal has to have again, since the one that has it goes some day: silences in force, and incidents about which
-/// something was done that still is.
-pub fn restated(silences: &[Silence], held: impl Iterator<Item = Incident>) -> Vec<Entry> {
+/// What a new file of the journal has to have again, since the one that has it goes some day: silences in force, incidents about which
+/// something was done that still is, and what is known of releases.
+pub fn restated(
+    silences: &[Silence],
+    held: impl Iterator<Item = Incident>,
+    releases: impl Iterator<Item = (String, Known)>,
+) -> Vec<Entry> {
     let again = silences.iter().map(|silence| Entry::Person {
         by: silence.by.clone(),
         request: Request::Silence {
@@ -79,7 +89,8 @@ pub fn restated(silences: &[Silence], held: impl Iterator<Item = Incident>) -> V
             incident: Box::new(incident),
         }
     });
-    again.chain(held).collect()
+    let releases = releases.map(|(service, known)| Entry::Releases { service, known });
+    again.chain(held).chain(releases).collect()
 }
 
 /// An action of an earlier run.
@@ -176,7 +187,13 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 incident: id,
                 action,
                 undo,
-            } => changed.will(id, action, undo),
+            } => {
+                left_release(&mut recovered.releases, &undo);
+                changed.will(id, action, undo);
+            }
+            Entry::Releases { service, known } => {
+                take_releases(&mut recovered.releases, service, known, shift);
+            }
             Entry::Effect { effect } => {
                 pending.remove(&effect.incident);
                 let known = incidents.get_mut(&effect.incident);
@@ -220,6 +237,29 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
     recovered.incidents = incidents.into_values().map(over).collect();
     changed.into_incidents(&mut recovered.incidents, now);
     Ok(recovered)
+}
+
+/// What is known of a service's releases; `shift` moves its times onto today's clock.
+fn take_releases(all: &mut BTreeMap<String, Known>, service: String, mut known: Known, shift: i64) {
+    let moved = |time: Time| Time::from_nanos(time.nanos().saturating_add(shift));
+    known.changed = known.changed.map(moved);
+    all.insert(service, known);
+    while all.len() > SERVICES {
+        all.pop_first();
+    }
+}
+
+/// A roll-back was about to begin: whatever became of it, there is no second one.
+fn left_release(all: &mut BTreeMap<String, Known>, undo: &Plan) {
+    if let Plan::SwitchRelease {
+        service,
+        to,
+        forward: true,
+        ..
+    } = undo
+    {
+        all.entry(service.clone()).or_default().left(to);
+    }
 }
 
 /// What was changed on the host, and that the core had not said yet what is to become of.

@@ -152,6 +152,7 @@ impl Run {
             let mut refused = Vec::new();
             for order in orders.drain(..) {
                 let (incident, act) = match order {
+                    Order::Releases { .. } => continue,
                     Order::Record(incident) => (incident, None),
                     Order::Execute { permit, incident } => {
                         let rule = permit.grounds().rule.clone();

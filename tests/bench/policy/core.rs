@@ -192,7 +192,7 @@ impl Core {
         orders
             .filter_map(|order| match order {
                 Order::Execute { permit, .. } => Some(permit),
-                Order::Record(_) => None,
+                Order::Record(_) | Order::Releases { .. } => None,
             })
             .collect()
     }

@@ -147,7 +147,7 @@ impl Stage {
         engine.observe(&Signal::Sample { sample }, at, at, &mut orders);
         Ok(orders.into_iter().find_map(|order| match order {
             Order::Execute { permit, .. } => Some(permit),
-            Order::Record(_) => None,
+            Order::Record(_) | Order::Releases { .. } => None,
         }))
     }
 

@@ -135,7 +135,7 @@ fn asked_for(with: &str, host: &Ends) -> crate::model::Effect {
     engine.observe(&Signal::Person { by, request }, at, at, &mut orders);
     let permit = orders.into_iter().find_map(|order| match order {
         engine::Order::Execute { permit, .. } => Some(permit),
-        engine::Order::Record(_) => None,
+        engine::Order::Record(_) | engine::Order::Releases { .. } => None,
     });
     actions::execute(permit.expect("it is permitted"), None, host)
 }

@@ -151,6 +151,7 @@ impl Book {
             | Entry::Resumed
             | Entry::StormEnding { .. }
             | Entry::ServiceStarted { .. }
+            | Entry::Releases { .. }
             | Entry::Guarded { .. }
             | Entry::Reloaded { .. }
             | Entry::Continued { .. } => {}

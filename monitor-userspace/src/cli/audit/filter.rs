@@ -147,7 +147,7 @@ impl<'a> Facts<'a> {
                 on: Some(target.strip_prefix("service ").unwrap_or(target).into()),
                 ..Self::default()
             },
-            Entry::ServiceStarted { service, .. } => Self {
+            Entry::ServiceStarted { service, .. } | Entry::Releases { service, .. } => Self {
                 on: Some(service.as_str().into()),
                 ..Self::default()
             },

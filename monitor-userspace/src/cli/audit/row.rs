@@ -192,6 +192,14 @@ fn request_words(request: &Request) -> String {
     }
 }
 
+/// A list in words.
+fn names(names: &[String]) -> String {
+    match names {
+        [] => "none".to_owned(),
+        names => names.join(", "),
+    }
+}
+
 fn other_words(entry: &Entry) -> String {
     match entry {
         Entry::Started { version, pid, .. } => format!("started: version {version}, pid {pid}"),
@@ -216,6 +224,12 @@ fn other_words(entry: &Entry) -> String {
         Entry::ServiceStarted { service, command } => {
             format!("starts service {service}: {}", command.join(" "))
         }
+        Entry::Releases { service, known } => format!(
+            "{service} runs release {}; proven: {}; rolled back from: {}",
+            known.runs.as_deref().unwrap_or("that is not known"),
+            names(&known.good),
+            names(&known.rolled_back)
+        ),
         Entry::Reloaded { file } => format!("loads {file} anew"),
         Entry::Continued { generation, .. } => {
             format!("begins generation {generation} of the journal")

@@ -6,7 +6,10 @@ use monitor_common::{Event, Header, Task};
 
 use super::super::step::{Becomes, On};
 use super::{PIDS, Scene};
-use crate::model::{Effect, EffectResult, Lift, Plan, ProcessKey, ServiceSignal, Signal, Subject};
+use crate::actions::rollback_release;
+use crate::model::{
+    Effect, EffectResult, Lift, Plan, ProcessKey, Sample, ServiceSignal, Signal, Subject,
+};
 
 /// A tick of [`ProcessKey`], nanoseconds.
 const TICK: u64 = 10_000_000;
@@ -78,6 +81,9 @@ impl Scene {
                     nice: vec![(process.pid, 0)],
                 });
             }
+            Plan::SwitchRelease { service, .. } => {
+                return self.switch_release(service, plan);
+            }
             Plan::KillCgroup { whole, .. } => self.end(whole.process, &whole.comm, SIGKILL),
             Plan::Restrain { whole, .. } => {
                 return Some(Plan::Release {
@@ -114,6 +120,27 @@ impl Scene {
             _ => {}
         }
         None
+    }
+
+    /// The service is started anew with another release.
+    fn switch_release(&mut self, service: &str, plan: &Plan) -> Option<Plan> {
+        let Plan::SwitchRelease { to, .. } = plan else {
+            return None;
+        };
+        let running = self.view.services.get(service);
+        if let Some(process) = running.and_then(|view| view.service.process) {
+            self.end(process, service, SIGKILL);
+        }
+        self.start(service);
+        let process = self.view.services.get(service)?.service.process?;
+        let sample = Sample::Release {
+            service: service.to_owned(),
+            process,
+            release: Some(to.clone()),
+            why: None,
+        };
+        self.signal(&Signal::Sample { sample });
+        rollback_release::forward(plan)
     }
 
     pub(super) fn new_process(&mut self) -> ProcessKey {

@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::model::release::Known;
 use crate::model::{Effect, Incident, IncidentId, Plan, Request};
 
 /// What stands in a line.
@@ -89,6 +90,13 @@ pub enum Entry {
         service: String,
         /// Program and arguments.
         command: Vec<String>,
+    },
+    /// What is known of the releases of a service has changed.
+    Releases {
+        /// The service.
+        service: String,
+        /// What is known, with times on this line's monotonic clock.
+        known: Known,
     },
     /// The configuration was loaded anew.
     Reloaded {

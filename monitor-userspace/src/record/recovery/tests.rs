@@ -1,5 +1,8 @@
+use std::time::Duration;
+
 use super::*;
-use crate::model::{Evidence, Severity, Subject};
+use crate::model::release::Source;
+use crate::model::{Evidence, ProcessKey, Releases, Severity, Subject};
 use crate::record::{Journal, journal};
 
 fn started() -> Entry {
@@ -102,7 +105,7 @@ fn what_was_under_way_is_told_at_the_next_start_and_no_more() {
     let plan = Plan::RestartService {
         service: "auth".to_owned(),
         process: None,
-        term_grace: std::time::Duration::ZERO,
+        term_grace: Duration::ZERO,
         command: Vec::new(),
     };
     let intent = |incident: &Incident| Entry::Intent {
@@ -182,8 +185,8 @@ fn silences_that_are_written_again_outlive_the_file_that_had_them() {
         reason: "upgrade".to_owned(),
     };
     let in_force = [silence];
-    assert!(restated(&[], std::iter::empty()).is_empty());
-    write(restated(&in_force, std::iter::empty()));
+    assert!(restated(&[], std::iter::empty(), std::iter::empty()).is_empty());
+    write(restated(&in_force, std::iter::empty(), std::iter::empty()));
     assert!(!journal.take_begun(), "it is in the first file");
     let told = || {
         let recovered = recover(&folder, Time::default(), 0).expect("it reads");
@@ -192,7 +195,7 @@ fn silences_that_are_written_again_outlive_the_file_that_had_them() {
     for _ in 0..4 {
         write(vec![Entry::Resumed]);
         assert!(journal.take_begun());
-        write(restated(&in_force, std::iter::empty()));
+        write(restated(&in_force, std::iter::empty(), std::iter::empty()));
         assert_eq!(told(), in_force);
     }
     for _ in 0..2 {
@@ -294,7 +297,7 @@ fn seven(state: State) -> Incident {
 
 fn undo_plan(nice: i32) -> Plan {
     Plan::RestorePriority {
-        process: crate::model::ProcessKey {
+        process: ProcessKey {
             pid: 41,
             start_ticks: 9,
         },
@@ -427,7 +430,7 @@ fn what_is_in_force_is_restated_in_a_new_file_and_outlives_the_one_that_had_it()
         due: None,
         tries: 2,
     }));
-    let again = restated(&[], std::iter::once(incident));
+    let again = restated(&[], std::iter::once(incident), std::iter::empty());
     assert!(
         matches!(&again[..], [Entry::Incident { incident }] if incident.evidence.frozen.is_none()),
         "how the host was is long: {again:?}"
@@ -452,4 +455,61 @@ fn what_is_to_be_changed_back_is_not_pushed_out_by_other_incidents() {
     });
     written.write(4, many.collect());
     assert!(written.held(100).is_some());
+}
+
+#[test]
+fn releases_are_known_again_and_a_roll_back_that_was_cut_short_counts() {
+    let folder = std::env::temp_dir().join(format!("smart-monitor-known-{}", std::process::id()));
+    let _ = std::fs::remove_dir_all(&folder);
+    let journal = Journal::open(&folder, journal::Config::default()).expect("it opens");
+    let mut known = Known::default();
+    let process = ProcessKey {
+        pid: 7,
+        start_ticks: 9,
+    };
+    known.started_with(process, "v1", Time::from_nanos(50));
+    known.proven();
+    known.started_with(ProcessKey { pid: 8, ..process }, "v2", Time::from_nanos(60));
+    let entry = |known: &Known| Entry::Releases {
+        service: "shop".to_owned(),
+        known: known.clone(),
+    };
+    let how = Releases {
+        source: Source::Git {
+            path: "/srv/shop".into(),
+        },
+        build: vec!["make".to_owned()],
+        schema_check: Vec::new(),
+        backup_check: Vec::new(),
+        limit: Duration::from_mins(1),
+        proven_after: Duration::from_mins(5),
+    };
+    let undo = Plan::SwitchRelease {
+        service: "shop".to_owned(),
+        from: "v1".to_owned(),
+        to: "v2".to_owned(),
+        forward: true,
+        how: Box::new(how),
+        process: None,
+        term_grace: Duration::from_secs(5),
+        command: vec!["shop".to_owned()],
+    };
+    let entries = vec![
+        started(),
+        entry(&Known::default()),
+        entry(&known),
+        Entry::WillChange {
+            incident: IncidentId(3),
+            action: "rollback_release".to_owned(),
+            undo,
+        },
+    ];
+    // Written 1000 ns after a boot at 5000 by the wall clock; read 400 ns later in another boot, whose clock shows 100.
+    let written = journal.append(Time::from_nanos(1_000), 6_000, entries);
+    written.expect("it writes");
+    let recovered = recover(&folder, Time::from_nanos(100), 6_400).expect("it reads");
+    known.left("v2");
+    known.changed = Some(Time::from_nanos(60 - 1_000 - 300));
+    assert_eq!(recovered.releases.get("shop"), Some(&known));
+    std::fs::remove_dir_all(folder).expect("it goes");
 }
