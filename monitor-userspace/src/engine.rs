@@ -29,7 +29,7 @@ use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::way::Way;
 use crate::model::{
     Effect, Evidence, Finding, Folder, Identity, Incident, IncidentId, Named, Plan, Service,
-    ServiceState, Severity, Signal, State, Subject, Time, View, World,
+    Severity, Signal, State, Subject, Time, View, World,
 };
 use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules, Rung};
 use book::Book;
@@ -589,21 +589,6 @@ impl Engine {
             name: spec.name.to_owned(),
             summary: spec.summary.to_owned(),
             degraded,
-        }
-    }
-
-    fn state_of(&self, service: &Service) -> ServiceState {
-        let subject = Subject::service(&service.name);
-        let troubled = self.book.open_on(&subject).next().is_some();
-        let never_ran = service.starts == 0 && service.last_process.is_none();
-        match (service.process, service.answers) {
-            (None, _) if service.stopped => ServiceState::Stopped,
-            (None, _) if never_ran && !troubled => ServiceState::Starting,
-            (None, _) => ServiceState::Down,
-            (Some(_), Some(false)) => ServiceState::Degraded,
-            (Some(_), _) if troubled => ServiceState::Degraded,
-            (Some(_), None) if service.checked => ServiceState::Starting,
-            (Some(_), _) => ServiceState::Healthy,
         }
     }
 

@@ -9,7 +9,8 @@ use crate::detectors::memory_pressure;
 use crate::model::incident::StepKind;
 use crate::model::way::Way;
 use crate::model::{
-    Network, Plan, ProcessKey, Relief, Sample, Service, ServiceSignal, Signal, Subject, Time,
+    Network, Plan, ProcessKey, Relief, Sample, Service, ServiceSignal, ServiceState, Signal,
+    Subject, Time,
 };
 
 /// Who else kills for lack of memory, as their processes are called.
@@ -55,6 +56,22 @@ impl Engine {
                 Some("the folder is no longer configured")
             }
             _ => None,
+        }
+    }
+
+    /// How a service is, in the words that users see.
+    pub(super) fn state_of(&self, service: &Service) -> ServiceState {
+        let subject = Subject::service(&service.name);
+        let troubled = self.book.open_on(&subject).next().is_some();
+        let never_ran = service.starts == 0 && service.last_process.is_none();
+        match (service.process, service.answers) {
+            (None, _) if service.stopped => ServiceState::Stopped,
+            (None, _) if never_ran && !troubled => ServiceState::Starting,
+            (None, _) => ServiceState::Down,
+            (Some(_), Some(false)) => ServiceState::Degraded,
+            (Some(_), _) if troubled => ServiceState::Degraded,
+            (Some(_), None) if service.checked => ServiceState::Starting,
+            (Some(_), _) => ServiceState::Healthy,
         }
     }
 
