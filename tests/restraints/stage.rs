@@ -210,14 +210,12 @@ pub(super) fn let_go(whole: &Whole, done: &Restrained) -> Result<()> {
 
 impl Actor {
     /// Kills it while it is held back. What the freezer of v1 holds dies when it is let go.
-    pub(super) fn end_held(&mut self, done: &Restrained) -> Result<()> {
-        let frozen = matches!(&done.lift, Lift::Made { file, .. } if file == "freezer.state");
-        if frozen {
+    pub(super) fn end_held(&mut self, done: &Restrained) {
+        if matches!(&done.lift, Lift::Made { file, .. } if file == "freezer.state") {
             kill(self.process().pid);
-            return Ok(());
+        } else {
+            self.end();
         }
-        self.end();
-        Ok(())
     }
 }
 

@@ -42,7 +42,7 @@ pub const SPEC: Spec = Spec {
 };
 
 /// Longest time limit.
-const LONGEST: Duration = Duration::from_secs(600);
+const LONGEST: Duration = Duration::from_mins(10);
 /// Most words of a command, variables and paths, and most bytes of all of them: far below the kernel's own bounds.
 const WORDS: usize = 256;
 const BYTES: usize = 64 << 10;
@@ -204,27 +204,29 @@ fn story(order: &Order, finished: &Finished) -> String {
         Ending::Code(code) => format!("exit status {code}"),
         Ending::Signal(number) => format!("ended by signal {number}"),
     };
-    let mut text = format!("{program}: {how} after {:.1?}", finished.took);
+    let mut parts = vec![format!("{program}: {how} after {:.1?}", finished.took)];
     match &finished.ended {
         None => {}
-        Some(Ended::Time) => text += &format!("; its time limit of {:?} was over", order.timeout),
-        Some(Ended::Processes) => {
-            text += &format!("; ended because it was more than {PROCESSES} processes");
+        Some(Ended::Time) => {
+            parts.push(format!("its time limit of {:?} was over", order.timeout));
         }
-        Some(Ended::CalledOff(why)) => text += &format!("; called off: {why}"),
+        Some(Ended::Processes) => {
+            parts.push(format!(
+                "ended because it was more than {PROCESSES} processes"
+            ));
+        }
+        Some(Ended::CalledOff(why)) => parts.push(format!("called off: {why}")),
     }
     if finished.left {
-        text += "; what it left behind was ended";
+        parts.push("what it left behind was ended".to_owned());
     }
-    if let Some(limitation) = &finished.limitation {
-        text += &format!("; {limitation}");
-    }
+    parts.extend(finished.limitation.clone());
     for (name, kept) in [("output", &finished.output), ("errors", &finished.errors)] {
         if kept.bytes > 0 {
-            text += &format!("; {name} ({} bytes): {kept}", kept.bytes);
+            parts.push(format!("{name} ({} bytes): {kept}", kept.bytes));
         }
     }
-    text
+    parts.join("; ")
 }
 
 fn verify(plan: &Plan, _: &dyn Host) -> Result<String, String> {

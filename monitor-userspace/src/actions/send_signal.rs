@@ -3,7 +3,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::{Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings};
+use super::{
+    Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings,
+};
 use crate::host::{Host, HostError, Opened};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, Subject, World};
@@ -30,6 +32,8 @@ pub const SPEC: Spec = Spec {
 pub const ALLOWED: &[(&str, i32)] = &[("HUP", 1), ("USR1", 10), ("USR2", 12), ("WINCH", 28)];
 /// How long the process may take to take it.
 const TAKING: Duration = Duration::from_secs(2);
+/// How long it is looked at after: one that handles a signal by ending does so within this.
+const LOOKING: Duration = Duration::from_millis(300);
 
 #[derive(Debug, serde::Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +51,10 @@ fn number(name: &str) -> Result<i32, String> {
     let found = ALLOWED.iter().find(|(allowed, _)| *allowed == name);
     found.map(|(_, number)| *number).ok_or_else(|| {
         let names: Vec<&str> = ALLOWED.iter().map(|(name, _)| *name).collect();
-        format!("`signal` is `{name}`, and must be one of {}", names.join(", "))
+        format!(
+            "`signal` is `{name}`, and must be one of {}",
+            names.join(", ")
+        )
     })
 }
 
@@ -116,6 +123,9 @@ fn taken(target: &dyn Opened, number: i32, signal: &str, who: &str) -> EffectRes
     loop {
         match target.disposition(number) {
             Ok(now) if !now.pending => {
+                if let Ok(true) = target.wait(LOOKING) {
+                    return failed("it has ended");
+                }
                 let detail = format!("{who} has taken SIG{signal}");
                 return EffectResult::Done { detail };
             }
@@ -144,7 +154,9 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
         .and_then(|target| target.disposition(number));
     match read {
         Ok(now) if now.pending => Err(format!("SIG{signal} still waits to be taken")),
-        Ok(_) => Ok(format!("it runs, and SIG{signal} does not wait to be taken")),
+        Ok(_) => Ok(format!(
+            "it runs, and SIG{signal} does not wait to be taken"
+        )),
         Err(error) => Err(error.to_string()),
     }
 }

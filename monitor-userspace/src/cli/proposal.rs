@@ -75,6 +75,7 @@ pub(super) fn proposal_alone(words: &str) -> &str {
 }
 
 /// What exactly would be done, in words.
+#[expect(clippy::too_many_lines, reason = "an arm for each plan")]
 pub(super) fn plan(plan: &Plan) -> String {
     let grace = |grace: &Duration| {
         if grace.is_zero() {
@@ -193,7 +194,7 @@ pub(super) fn plan(plan: &Plan) -> String {
             lift,
         } => {
             let who = name(comm, process);
-            match lift {
+            match lift.as_ref() {
                 Lift::File {
                     folder, file, had, ..
                 } => format!(
@@ -343,35 +344,26 @@ fn place(source: &Source) -> String {
 
 /// A command, word for word, and what it is kept to.
 fn run(order: &Order) -> String {
-    let mut text = format!(
+    let mut parts = vec![format!(
         "run {:?} for at most {}",
         order.command,
         render::duration(order.timeout)
-    );
-    match order.user {
-        Some((user, group)) => {
-            let who = format!(", as user {user} and group {group} with no capability");
-            text.push_str(&who);
-        }
-        None => text.push_str(", as the daemon's user with all its rights"),
-    }
-    if let Some(confined) = &order.confined {
-        let reach = format!(
-            ", reading {:?} and changing {:?} and no other files",
-            confined.read, confined.write
-        );
-        text.push_str(&reach);
-    }
-    if order.no_network {
-        text.push_str(", without a network");
-    }
-    if let Some(folder) = &order.folder {
-        text.push_str(&format!(", in {}", folder.display()));
-    }
+    )];
+    parts.push(match order.user {
+        Some((user, group)) => format!("as user {user} and group {group} with no capability"),
+        None => "as the daemon's user with all its rights".to_owned(),
+    });
+    parts.extend(order.confined.as_ref().map(|confined| {
+        let (read, write) = (&confined.read, &confined.write);
+        format!("reading {read:?} and changing {write:?} and no other files")
+    }));
+    parts.extend(order.no_network.then(|| "without a network".to_owned()));
+    let folder = order.folder.as_ref();
+    parts.extend(folder.map(|folder| format!("in {}", folder.display())));
     if !order.environment.is_empty() {
-        text.push_str(&format!(", with {:?}", order.environment));
+        parts.push(format!("with {:?}", order.environment));
     }
-    text
+    parts.join(", ")
 }
 
 /// What a cleaning may delete, and when it ends.

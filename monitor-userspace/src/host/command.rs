@@ -268,4 +268,4 @@ impl Run<'_> {
 /// Bytes that are read before anything else is looked at.
 const AT_ONCE: usize = 1 << 20;
 /// Bytes that are read at a time: what a pipe holds is 64 KiB, and a hand's stack is 256 KiB.
-const BUFFER: usize = 32 << 10;
+const BUFFER: usize = 16 << 10;

@@ -64,13 +64,13 @@ pub fn restrain(
                 },
             }
         }
-        Restraint::Cpu { percent } => match Cgroup::of(CPU, whole.process.pid)? {
-            Some(above) => limit_apart(&above, percent, whole, protected, will),
-            None => {
-                let want = |had: &str| more_than_quota(had, percent).then(|| quota2(percent));
-                file(whole, "cpu", "cpu.max", &want, protected, will)
+        Restraint::Cpu { percent } => {
+            if let Some(above) = Cgroup::of(CPU, whole.process.pid)? {
+                return limit_apart(&above, percent, whole, protected, will);
             }
-        },
+            let want = |had: &str| more_than_quota(had, percent).then(|| quota2(percent));
+            file(whole, "cpu", "cpu.max", &want, protected, will)
+        }
         Restraint::Memory { high } => {
             let want = |had: &str| {
                 let more = had.parse::<u64>().map_or(had == "max", |had| had > high);

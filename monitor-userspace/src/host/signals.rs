@@ -25,7 +25,8 @@ impl Held {
         let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw);
         let pid = pid.ok_or(HostError::Gone(process))?;
         let pidfd = pidfd_open(pid, PidfdFlags::empty()).map_err(|error| match error {
-            rustix::io::Errno::SRCH => HostError::Gone(process),
+            // The number lives on as that of a process group or a session, before 6.16: the process is gone.
+            rustix::io::Errno::SRCH | rustix::io::Errno::INVAL => HostError::Gone(process),
             other => system("open", process, other),
         })?;
         match procfs::stat(process.pid) {

@@ -135,7 +135,7 @@ pub enum Plan {
         /// Its name, for people.
         comm: String,
         /// How.
-        lift: Lift,
+        lift: Box<Lift>,
     },
     /// Let a process wait behind the others for disks (every thread of it).
     LowerIoPriority {

@@ -321,7 +321,7 @@ impl Incident {
             let cut = detail.floor_char_boundary(Self::WORDS);
             let left_out = detail.len() - cut;
             detail.truncate(cut);
-            detail += &format!(" [... {left_out} bytes more: in the journal's effect]");
+            detail = format!("{detail} [... {left_out} bytes more: in the journal's effect]");
         }
         if self.steps.len() >= Self::STEPS {
             self.steps.remove(Self::STEPS / 2);

@@ -9,8 +9,7 @@ use smart_monitor::model::incident::StepKind;
 use smart_monitor::model::{Incident, ProcessKey, State, Subject};
 use smart_monitor_tests::{PATIENCE, Simulated, Site, wait_until};
 
-const SPIKE: &str =
-    "[detectors.latency_spike]\nthreshold = \"300ms\"\nchecks = 2\ngrace = \"1s\"\n";
+const SPIKE: &str = "[policy]\nbusy_cpu = \"100%\"\nbusy_io = \"100%\"\nbackoff_initial = \"100ms\"\nboot_grace = \"0s\"\n[detectors.latency_spike]\nthreshold = \"300ms\"\nchecks = 2\ngrace = \"1s\"\n";
 
 fn remedy(action: &str, lines: &str) -> String {
     format!(
@@ -150,8 +149,7 @@ fn what_did_not_help_is_let_go_and_the_next_step_ends_all_of_it() -> Result<()> 
         [[remedy.step]]\naction = \"freeze\"\nundo_after = \"1h\"\n\
         [[remedy.step]]\naction = \"kill_cgroup\"\n\
         [[remedy]]\ndetector = \"service_down\"\non = [\"auth\"]\naction = \"restart_service\"\n";
-    let quick = "[policy]\nbackoff_initial = \"100ms\"\nboot_grace = \"0s\"\n";
-    site.configure(&(quick.to_owned() + SPIKE + &auth.toml() + ladder))?;
+    site.configure(&(SPIKE.to_owned() + &auth.toml() + ladder))?;
     let mut daemon = site.start()?;
     let process = daemon.healthy("auth")?;
     auth.fault("hang", &[("deaf", "1")])?;

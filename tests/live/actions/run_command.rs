@@ -12,16 +12,16 @@ use super::{act, acted_upon, told};
 /// A service, and a rule that lets people run these commands on it, by the rule's name.
 fn rules(site: &Site, commands: &[(&str, &str)]) -> Result<String> {
     let service = site.script("calm", "exec sleep 1000")?;
-    let mut text = format!(
+    let service = format!(
         "[[service]]\nname = \"calm\"\nkind = \"command\"\ncommand = [\"{}\"]\n",
         service.display()
     );
-    for (name, with) in commands {
-        text += &format!(
+    let rules = commands.iter().map(|(name, with)| {
+        format!(
             "[[remedy]]\nname = \"{name}\"\ndetector = \"manual\"\non = [\"calm\"]\naction = \"run_command\"\nwith = {{ {with} }}\n"
-        );
-    }
-    Ok(text)
+        )
+    });
+    Ok(service + &rules.collect::<String>())
 }
 
 fn number(site: &Site, file: &str) -> Result<u32> {

@@ -159,8 +159,8 @@ fn a_reload_keeps_the_process_or_is_a_failure() -> Result<()> {
         0,
         "hears still runs as pid",
     )?;
-    let heard = site.path("hears.told");
-    daemon.wait_for("it has heard", |_| heard.exists().then_some(()))?;
+    let word = site.path("hears.told");
+    daemon.wait_for("it has heard", |_| word.exists().then_some(()))?;
     acted_upon(
         &site,
         &daemon,

@@ -46,7 +46,7 @@ pub(super) fn execute(permit: &Permit, host: &dyn Host) -> Executed {
             let release = |lift: &crate::model::Lift| Plan::Release {
                 process: whole.process,
                 comm: whole.comm.clone(),
-                lift: lift.clone(),
+                lift: Box::new(lift.clone()),
             };
             let mut will = |lift: &crate::model::Lift| {
                 host.will_change(permit.incident(), permit.action(), &release(lift))

@@ -136,9 +136,10 @@ pub(super) fn start(
         });
     }
     let _reaped = waitpid(Some(pid), WaitOptions::empty());
-    let [a, b, c, d, e, f, g, h] = told;
-    let step = usize::try_from(i32::from_ne_bytes([a, b, c, d])).unwrap_or(0);
-    let error = Error::from_raw_os_error(i32::from_ne_bytes([e, f, g, h]));
+    let (step, number) = told.split_at(4);
+    let number_in = |bytes: &[u8]| bytes.try_into().map_or(0, i32::from_ne_bytes);
+    let step = usize::try_from(number_in(step)).unwrap_or(0);
+    let error = Error::from_raw_os_error(number_in(number));
     Err(format!(
         "cannot {}: {error}",
         STEPS.get(step).copied().unwrap_or(STEPS[0])

@@ -131,7 +131,7 @@ impl Gathered {
             let nobody = || HostError::Untouched("nothing could be moved".to_owned());
             return Err(self.stopped.take().unwrap_or_else(nobody));
         }
-        let left = match self.elsewhere {
+        let others = match self.elsewhere {
             0 => String::new(),
             some => format!("; {some} more are in cgroups of their own, and as they were"),
         };
@@ -139,7 +139,7 @@ impl Gathered {
             acted,
             lift,
             detail: format!(
-                "{what}, with all that belongs to it ({} in {}){left}",
+                "{what}, with all that belongs to it ({} in {}){others}",
                 self.moved,
                 own.path().display()
             ),

@@ -1,7 +1,7 @@
 //! Reads back from the host that a process is held back.
 
 use super::apart::name;
-use super::{CPU, FREEZER, PERIOD, quota, quota2, state};
+use super::{CPU, FREEZER, PERIOD, quota, quota2, state, until};
 use crate::host::cgroup::{Cgroup, Hierarchy, place};
 use crate::host::{HostError, whole};
 use crate::model::{Restraint, Whole};
@@ -59,14 +59,19 @@ fn says(cgroup: Option<Cgroup>, file: &str, wanted: &str) -> Result<String, Host
     )))
 }
 
+/// Whether all that belongs to it is in there. A process that is just being born shows in the root until it is: so it is looked again.
 fn all_in(whole: &Whole, tree: Hierarchy, own: &Cgroup) -> Result<(), HostError> {
     let above = own.path().parent();
-    let members = whole::members(whole, &[])?;
-    let outside = members.iter().filter(|stat| !stat.exiting);
-    match outside
-        .filter(|stat| place(tree, stat.key.pid).as_deref() == above)
-        .count()
-    {
+    let outside = || -> Result<usize, HostError> {
+        let members = whole::members(whole, &[])?;
+        let alive = members.iter().filter(|stat| !stat.exiting);
+        let outside = alive.filter(|stat| place(tree, stat.key.pid).as_deref() == above);
+        Ok(outside.count())
+    };
+    if until(&|| outside().is_ok_and(|count| count == 0)) {
+        return Ok(());
+    }
+    match outside()? {
         0 => Ok(()),
         some => Err(HostError::Untouched(format!(
             "{some} that belong to it are not in it"

@@ -73,7 +73,6 @@ impl Scene {
                 });
             }
             Plan::StartService { service, .. } => self.start(service),
-            Plan::ReloadService { .. } | Plan::RunCommand { .. } => {}
             Plan::LowerPriority { process, comm, .. } => {
                 return Some(Plan::RestorePriority {
                     process: *process,
@@ -89,7 +88,7 @@ impl Scene {
                 return Some(Plan::Release {
                     process: whole.process,
                     comm: whole.comm.clone(),
-                    lift: Lift::Continue,
+                    lift: Box::new(Lift::Continue),
                 });
             }
             Plan::LowerIoPriority {
