@@ -10,6 +10,8 @@ mod before;
 mod called_off;
 #[path = "decisions/cascades.rs"]
 mod cascades;
+#[path = "decisions/commands.rs"]
+mod commands;
 #[path = "decisions/connections.rs"]
 mod connections;
 #[path = "decisions/disks.rs"]

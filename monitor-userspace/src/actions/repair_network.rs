@@ -50,7 +50,7 @@ impl Default for Settings {
 }
 
 /// Longest time that a try may take to show that it helped.
-const LONGEST: Duration = Duration::from_secs(60);
+const LONGEST: Duration = Duration::from_mins(1);
 
 impl super::Settings for Settings {
     fn sensible(&self) -> Result<(), String> {

@@ -21,7 +21,7 @@ const DEVICE: usize = 15;
 /// Least time between two looks.
 const OFTEN: Duration = Duration::from_millis(100);
 /// Longest time between two looks, or that an answer is waited for.
-const SELDOM: Duration = Duration::from_secs(3600);
+const SELDOM: Duration = Duration::from_hours(1);
 const LONGEST_WAIT: Duration = Duration::from_secs(30);
 
 /// See the module.
@@ -169,28 +169,14 @@ pub(super) fn resolve(raw: Raw, known: &[Way], mistakes: &mut Mistakes) -> Way {
     }
     for name in &raw.names {
         if !is_host_name(name.get_ref()) {
-            mistakes.add(
-                name,
-                format!("`{}` is no name that resolves", name.get_ref()),
-                None,
-            );
+            let message = format!("`{}` is no name that resolves", name.get_ref());
+            mistakes.add(name, message, None);
         }
     }
-    let mut endpoints = Vec::new();
-    for endpoint in raw.endpoint {
-        if !is_host_name(endpoint.name.get_ref()) {
-            let message = format!("`{}` is no name of a host", endpoint.name.get_ref());
-            mistakes.add(&endpoint.name, message, None);
-        }
-        if !(2..=EACH).contains(&endpoint.addresses.len()) {
-            let message = format!("an endpoint has 2 to {EACH} `addresses`");
-            mistakes.add(&endpoint.name, message, None);
-        }
-        endpoints.push(Endpoint {
-            name: endpoint.name.into_inner(),
-            addresses: endpoint.addresses,
-        });
-    }
+    let endpoints = raw.endpoint.into_iter();
+    let endpoints = endpoints
+        .map(|endpoint| self::endpoint(endpoint, mistakes))
+        .collect();
     let (every, timeout) = (raw.every.get_ref().0, raw.timeout.get_ref().0);
     if every < OFTEN || every > SELDOM {
         mistakes.add(&raw.every, "`every` is 100ms to 1h".to_owned(), None);
@@ -215,6 +201,21 @@ pub(super) fn resolve(raw: Raw, known: &[Way], mistakes: &mut Mistakes) -> Way {
         renew: raw.renew,
         restart_network: raw.restart_network,
         restart_resolver: raw.restart_resolver,
+    }
+}
+
+fn endpoint(raw: RawEndpoint, mistakes: &mut Mistakes) -> Endpoint {
+    if !is_host_name(raw.name.get_ref()) {
+        let message = format!("`{}` is no name of a host", raw.name.get_ref());
+        mistakes.add(&raw.name, message, None);
+    }
+    if !(2..=EACH).contains(&raw.addresses.len()) {
+        let message = format!("an endpoint has 2 to {EACH} `addresses`");
+        mistakes.add(&raw.name, message, None);
+    }
+    Endpoint {
+        name: raw.name.into_inner(),
+        addresses: raw.addresses,
     }
 }
 

@@ -54,6 +54,10 @@ fn keep_memory() {
 
 /// Touches stack and heap of the calling thread, so that they are resident (and locked) before they are needed.
 fn warm_up() {
+    #[expect(
+        clippy::large_stack_arrays,
+        reason = "to touch the stack is what it is for"
+    )]
     let stack = [0_u8; STACK];
     std::hint::black_box(&stack);
     let pieces: Vec<Vec<u8>> = (0..HEAP / PIECE).map(|_| vec![1; PIECE]).collect();

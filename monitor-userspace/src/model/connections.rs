@@ -167,7 +167,7 @@ mod tests {
             local: "10.0.0.2:80".parse().expect("an address"),
             peer: "10.0.0.9:4000".parse().expect("an address"),
             state: TcpState::CloseWait,
-            idle: Duration::from_secs(60),
+            idle: Duration::from_mins(1),
         };
         let all = ConnectionFilter {
             at_most: 1,
@@ -187,7 +187,7 @@ mod tests {
         assert!(!with(&|it| it.peer_port = Some(80)));
         assert!(with(&|it| it.states = vec![TcpState::CloseWait]));
         assert!(!with(&|it| it.states = vec![TcpState::Established]));
-        assert!(with(&|it| it.idle = Duration::from_secs(60)));
+        assert!(with(&|it| it.idle = Duration::from_mins(1)));
         assert!(!with(&|it| it.idle = Duration::from_secs(61)));
     }
 

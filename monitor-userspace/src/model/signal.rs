@@ -14,10 +14,6 @@ use super::{Answers, Effect, FolderId, IncidentId, ProcessKey, Room, Subject, Ti
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "signal", rename_all = "snake_case")]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "kernel events are the most frequent: a box for each would be an allocation on the hot path"
-)]
 pub enum Signal {
     /// A kernel event.
     Kernel {

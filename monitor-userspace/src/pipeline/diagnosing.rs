@@ -19,7 +19,7 @@ use crate::model::{Sample, Signal, Time};
 /// News are given so long to be complete.
 const SETTLE: Duration = Duration::from_millis(20);
 /// A look at all of it while all is well, so that what changed without a word is known.
-const WHOLE: Duration = Duration::from_secs(60);
+const WHOLE: Duration = Duration::from_mins(1);
 /// Longest time between two looks at what stays broken.
 const BROKEN: Duration = Duration::from_secs(5);
 

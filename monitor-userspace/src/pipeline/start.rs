@@ -37,7 +37,7 @@ use crate::host::clean::Cleaner;
 use crate::host::command::Runner;
 use crate::host::network::Ways;
 use crate::host::{Host, capture, clock, own, procfs};
-use crate::kernel::{self, Kernel, KernelError, ProbeState, ProbeStatus, Snapshot};
+use crate::kernel::{self, Kernel, KernelError, ProbeState, Snapshot};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
 use crate::model::{IncidentId, KernelView, Time, View};
@@ -54,11 +54,10 @@ use crate::supervisors::command::Commands;
 /// Runs until it is asked to end. Blocks.
 pub fn run(options: Options) -> Result<(), DaemonError> {
     let cost = Arc::new(Own::started_now());
-    let mut config = load(&options)?;
-    apply_options(&mut config, &options);
+    let config = load(&options)?;
     let mut kernel = load_kernel(&config)?;
-    let folder =
-        std::path::absolute(&config.daemon.state_dir).map_err(system("find the state folder"))?;
+    let folder = std::path::absolute(&config.daemon.state_dir);
+    let folder = folder.map_err(system("find the state folder"))?;
     let journal = Arc::new(Journal::open(&folder, config.journal.clone())?);
     let now = clock::now();
     let recovered = recover(&folder, now)?;
@@ -68,26 +67,20 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let http = bind_http(config.daemon.http, &mut trouble);
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
-    let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
-    let pressures = Pressures::new().map_err(system("watch pressure"))?;
-    let shortage = Shortage::new().map_err(system("watch memory"))?;
-    let watch_list = kernel
-        .as_ref()
-        .ok()
-        .and_then(|kernel| kernel.watch_list().ok());
+    let (ceilings, pressures, shortage) = watched()?;
+    let watch_list = kernel.as_ref().ok().map(Kernel::watch_list);
     let teller = Arc::new(Teller::new(
         inbox.clone(),
         ceilings.clone(),
         pressures.clone(),
         guarding(&kernel, &config, &journal),
-        watch_list,
+        watch_list.and_then(Result::ok),
     ));
     let commands = commands(&config, &folder, &teller);
     let protected = procfs::own_line();
-    let probes = kernel.as_ref().map(Kernel::probes).unwrap_or_default();
-    let probes_off = probes_off(&kernel, &probes);
-    let (settings, in_force) =
-        settings::settings(&config, options.dry_run, &protected, &probes_off);
+    let probes_off = probes_off(&kernel);
+    let dry_run = options.dry_run;
+    let (settings, in_force) = settings::settings(&config, dry_run, &protected, &probes_off);
     let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
     let crashed = recovered.crashed;
@@ -96,13 +89,10 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     // From here on, an end without a word is a crash.
     journal.append(now, clock::unix_nanos(), vec![started()])?;
 
-    let ways = Arc::new(Ways::new(&folder));
-    // What was changed by halves is changed back at once: by what the configuration says of it.
-    ways.configure(&config.networks)
-        .map_err(system("watch networks"))?;
+    let ways = ways(&folder, &config)?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
     let folders = Folders::new(&folder, &config.folders);
-    let called_off = Arc::<CalledOff>::default();
+    let called_off = Arc::default();
     let live = host(&commands, &journal, &called_off, &ways, &folders.cleaner);
     let core = Core {
         engine,
@@ -115,7 +105,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         teller: &teller,
         tape,
     };
-    let (hot, syncing) = start_core(core, &mut kernel, &commands, &inbox)?;
+    let threads = start_core(core, &mut kernel, &commands, &inbox)?;
     let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
     let read_from = Sources {
         claims: snapshot.as_ref().and_then(again),
@@ -164,6 +154,17 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let served = runtime()?.block_on(serve(daemon, sources, socket, http, log));
     sampling.end();
     inbox.send(Message::Stop);
+    end(threads, &recordings, &journal, &socket_path);
+    served
+}
+
+/// Waits for the core, and writes the last entry.
+fn end(
+    (hot, syncing): (Thread, Thread),
+    recordings: &Recordings,
+    journal: &Journal,
+    socket: &Path,
+) {
     if hot.join().is_err() {
         tracing::error!("the core has died; the journal says what was under way");
     }
@@ -172,9 +173,24 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     if syncing.join().is_err() || ended.is_err() || journal.sync().is_err() {
         tracing::error!("the journal's last entries may not be on the disk");
     }
-    let _ = std::fs::remove_file(socket_path);
+    let _ = std::fs::remove_file(socket);
     tracing::info!("ended");
-    served
+}
+
+/// What samplers are told to watch.
+fn watched() -> Result<(Ceilings, Pressures, Shortage), DaemonError> {
+    let ceilings = Ceilings::new().map_err(system("watch ceilings"))?;
+    let pressures = Pressures::new().map_err(system("watch pressure"))?;
+    let shortage = Shortage::new().map_err(system("watch memory"))?;
+    Ok((ceilings, pressures, shortage))
+}
+
+/// The networks. What was changed by halves is changed back at once: by what the configuration says of it.
+fn ways(folder: &Path, config: &Config) -> Result<Arc<Ways>, DaemonError> {
+    let ways = Arc::new(Ways::new(folder));
+    let watched = ways.configure(&config.networks);
+    watched.map_err(system("watch networks"))?;
+    Ok(ways)
 }
 
 /// What the slow side runs on: the calling thread, and a few others for what blocks.
@@ -348,9 +364,9 @@ fn force(asked: &Receiver<()>, journal: &Journal, inbox: &Inbox) {
     }
 }
 
-fn probes_off(kernel: &Result<Kernel, String>, probes: &[ProbeStatus]) -> Vec<(Kind, String)> {
+fn probes_off(kernel: &Result<Kernel, String>) -> Vec<(Kind, String)> {
     match kernel {
-        Ok(_) => settings::probes_off(probes),
+        Ok(kernel) => settings::probes_off(&kernel.probes()),
         Err(reason) => Kind::ALL
             .iter()
             .map(|kind| (*kind, reason.clone()))
@@ -425,10 +441,12 @@ fn sources(
 }
 
 fn load(options: &Options) -> Result<Config, ConfigError> {
-    match &options.config {
-        Some(path) => Config::load(path),
-        None => Ok(Config::defaults()),
-    }
+    let mut config = match &options.config {
+        Some(path) => Config::load(path)?,
+        None => Config::defaults(),
+    };
+    apply_options(&mut config, options);
+    Ok(config)
 }
 
 /// No rights, or ids that mean other processes, end the start; anything else leaves us with what needs no kernel programs.

@@ -119,6 +119,18 @@ pub struct UnderWay {
     pub plan: Plan,
 }
 
+impl PastAction {
+    const fn of(action: String, rule: String, incident: IncidentId, at: Time) -> Self {
+        Self {
+            action,
+            incident,
+            at,
+            rule,
+            judged: None,
+        }
+    }
+}
+
 impl UnderWay {
     const fn of(incident: IncidentId, action: String, plan: Plan) -> Self {
         Self {
@@ -173,13 +185,7 @@ pub fn recover(folder: &Path, now: Time, unix_ns: i64) -> std::io::Result<Recove
                 changed.intent(id, &rule, undo);
                 let at = today(line.unix_ns);
                 if !undo {
-                    actions.push(PastAction {
-                        action: action.clone(),
-                        rule,
-                        incident: id,
-                        at,
-                        judged: None,
-                    });
+                    actions.push(PastAction::of(action.clone(), rule, id, at));
                 }
                 pending.insert(id, UnderWay::of(id, action, plan));
             }

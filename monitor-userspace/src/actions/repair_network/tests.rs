@@ -110,7 +110,7 @@ fn only_a_gateway_that_answers_stands_in_for_one_that_does_not() {
         gateway: ip("10.0.0.1"),
     };
     let silent = network(way(), fault.clone(), |seen| {
-        seen.gateways = vec![ip("10.0.0.9")]
+        seen.gateways = vec![ip("10.0.0.9")];
     });
     let found = tries(&silent).expect("there is a backup");
     assert_eq!(

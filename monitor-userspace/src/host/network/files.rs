@@ -131,10 +131,14 @@ pub fn with_host(text: &str, name: &str, address: IpAddr) -> String {
             out.push('\n');
         } else if names.len() > 1 {
             let others: Vec<&str> = names.into_iter().filter(|other| *other != name).collect();
-            out.push_str(&format!("{own} {}\n", others.join(" ")));
+            out.push_str(own);
+            out.push(' ');
+            out.push_str(&others.join(" "));
+            out.push('\n');
         }
     }
-    out.push_str(&format!("{address} {name} # smart-monitor: backup\n"));
+    let line = format!("{address} {name} # smart-monitor: backup\n");
+    out.push_str(&line);
     out
 }
 

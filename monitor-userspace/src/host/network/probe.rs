@@ -273,7 +273,7 @@ fn resolves(answer: &[u8], id: u16) -> Option<bool> {
         return None;
     };
     let mine = u16::from_be_bytes([a, b]) == id && flags & 0x80 != 0;
-    mine.then_some(rcode & 0x0f == 0)
+    mine.then_some(rcode.trailing_zeros() >= 4)
 }
 
 #[cfg(test)]
