@@ -527,7 +527,9 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
             "must be 0 to 7",
         ),
         (
-            format!("{rule}action = \"lower_io_priority\"\nwith = {{ class = \"idle\", level = 1 }}\n"),
+            format!(
+                "{rule}action = \"lower_io_priority\"\nwith = {{ class = \"idle\", level = 1 }}\n"
+            ),
             "means nothing in the class idle",
         ),
         (
@@ -583,6 +585,18 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
             "[[group]]\nname = \"g\"\nmembers = [\"web\"]\nmax_share = \"101%\"\n".to_owned(),
             "0% to 100%",
         ),
+    ];
+    for (text, expected) in cases {
+        let error = Config::parse(&format!("{TWO}{text}"), Path::new("test.toml"))
+            .expect_err(text)
+            .render();
+        assert!(error.contains(expected), "{text}\n{error}");
+    }
+}
+
+#[test]
+fn a_limit_or_a_window_that_makes_no_sense_is_a_mistake() {
+    let cases: &[(String, &str)] = &[
         ("[policy]\nbreaker_after = 0\n".to_owned(), "breaker_after"),
         (
             "[[maintenance]]\nname = \"m\"\non = [\"wbe\"]\nschedule = \"0 2 * * *\"\nduration = \"1h\"\n".to_owned(),
@@ -594,11 +608,13 @@ fn what_a_rule_cannot_mean_is_a_mistake_that_says_what_to_do() {
         ),
     ];
     for (text, expected) in cases {
-        let error = Config::parse(&format!("{TWO}{text}"), Path::new("test.toml"))
-            .expect_err(text)
-            .render();
-        assert!(error.contains(expected), "{text}\n{error}");
+        let said = mistakes(&format!("{TWO}{text}"));
+        assert!(said.contains(expected), "{text}\n{said}");
     }
+}
+
+#[test]
+fn a_dependency_is_another_service() {
     let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"db\"]\n");
     assert!(mistakes(&depends).contains("depend on itself"));
     let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"wep\"]\n");
@@ -651,7 +667,8 @@ fn every_example_of_an_action_is_good() {
         let mut text = block.to_owned();
         for name in names {
             if name != "*" && !block.contains(&format!("name = \"{name}\"")) {
-                text += &format!("[[process]]\nname = \"{name}\"\ncomm = [\"{name}\"]\n");
+                let entry = format!("[[process]]\nname = \"{name}\"\ncomm = [\"{name}\"]\n");
+                text.push_str(&entry);
             }
         }
         if let Err(error) = Config::parse(&text, Path::new("docs/actions.md")) {

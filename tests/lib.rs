@@ -3,6 +3,11 @@
 //! A [`Site`] is a private folder with everything one daemon needs: state, socket, port, configuration, log. When it is dropped, every
 //! process that came of it is ended, found by the state folder in its environment. Touches nothing else of the host.
 
+#[expect(
+    clippy::indexing_slicing,
+    clippy::missing_panics_doc,
+    reason = "what it holds is its own, and a test that panics has failed"
+)]
 pub mod lab;
 pub mod restraints;
 

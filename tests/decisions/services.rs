@@ -44,7 +44,7 @@ fn refused(scene: &mut Scene, id: u64, action: &str) -> String {
 fn state(scene: &mut Scene) -> ServiceState {
     let mut view = View::default();
     scene.engine.show(&mut view);
-    view.services["shop"].state
+    view.services.get("shop").expect("it is configured").state
 }
 
 /// A service that runs as 600 is stopped, as incident 1.

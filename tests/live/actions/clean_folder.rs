@@ -301,9 +301,9 @@ fn what_is_mounted_into_the_folder_is_not_in_it() -> Result<()> {
     ensure!(bound.success(), "cannot mount a file over a file");
     fs::create_dir_all(site.state())?;
     let cleaner = Cleaner::new(&site.state());
-    let cleaned = cleaner.clean(IncidentId(1), &rules(&folder), &|| None)?;
-    ensure!(cleaned.files == 1, "{cleaned:?}");
-    ensure!(!folder.join("deep/b.log.1").exists(), "{cleaned:?}");
+    let came = cleaner.clean(IncidentId(1), &rules(&folder), &|| None)?;
+    ensure!(came.files == 1, "{came:?}");
+    ensure!(!folder.join("deep/b.log.1").exists(), "{came:?}");
     for stays in [
         outside.join("a.log.1"),
         other.0.join("c.log.1"),

@@ -80,7 +80,7 @@ fn those_that_are_meant_are_ended_at_both_ends_and_no_others() -> Result<()> {
     let process = client.key()?;
     ensure!(connections::count(process, false, &[], &meant)? == 3);
     let mut long_idle = meant.clone();
-    long_idle.idle = Duration::from_secs(3600);
+    long_idle.idle = Duration::from_hours(1);
     ensure!(
         connections::destroy(process, false, &[], &long_idle)?
             .ended

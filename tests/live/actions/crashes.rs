@@ -52,7 +52,7 @@ const ACTS: [(&str, &str); 3] = [
 
 fn let_go_after_a_crash(action: &str, lines: &str) -> Result<()> {
     let mut site = Site::new()?;
-    site.daemon_lines = "services_on_exit = \"leave\"".to_owned();
+    "services_on_exit = \"leave\"".clone_into(&mut site.daemon_lines);
     let auth = Simulated::new("auth")?;
     let good = SPIKE.to_owned() + &auth.toml();
     let patient = format!("verify_within = \"1h\"\n{lines}");
@@ -107,7 +107,7 @@ fn a_service_has_its_oom_score_again_after_a_crash() -> Result<()> {
 fn killed_right_after_its_word_whatever_was_changed_is_changed_back() -> Result<()> {
     for (action, lines) in ACTS {
         let mut site = Site::new()?;
-        site.daemon_lines = "services_on_exit = \"leave\"".to_owned();
+        "services_on_exit = \"leave\"".clone_into(&mut site.daemon_lines);
         let auth = Simulated::new("auth")?;
         let good = SPIKE.to_owned() + &auth.toml();
         let patient = format!("verify_within = \"1h\"\n{lines}");

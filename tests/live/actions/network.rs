@@ -20,7 +20,8 @@ fn network(site: &Site, lab: &Lab) -> Result<String> {
     let path = resolv_conf(site);
     std::fs::write(&path, format!("nameserver {}\n", V4.resolvers[0]))?;
     Ok(lab.toml(&format!(
-        "resolv_conf = {path:?}\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]\nevery = \"500ms\"",
+        "resolv_conf = \"{}\"\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]\nevery = \"500ms\"",
+        path.display(),
         V4.routers[1], V4.resolvers[1]
     )))
 }

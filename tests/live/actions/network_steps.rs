@@ -102,7 +102,8 @@ impl Stage {
         let resolv_conf = folder.join("resolv.conf");
         std::fs::write(&resolv_conf, format!("nameserver {}\n", plan.resolvers[0]))?;
         let network = lab.toml(&format!(
-            "resolv_conf = {resolv_conf:?}\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]\ntimeout = \"500ms\"\n{lines}",
+            "resolv_conf = \"{}\"\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]\ntimeout = \"500ms\"\n{lines}",
+            resolv_conf.display(),
             plan.routers[1], plan.resolvers[1]
         ));
         let config = format!(

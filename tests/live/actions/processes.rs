@@ -442,7 +442,7 @@ fn what_was_frozen_goes_on_when_its_time_is_over() -> Result<()> {
     );
     let due = held.due.context("in its time")?;
     ensure!(
-        due.since(effect.finished) == Duration::from_secs(60),
+        due.since(effect.finished) == Duration::from_mins(1),
         "{held:?}"
     );
     // Its time comes.
