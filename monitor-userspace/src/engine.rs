@@ -24,13 +24,12 @@ use std::time::Duration;
 use monitor_common::Kind;
 
 use crate::detectors::{self, Detector};
-use crate::model::incident::StepKind;
 use crate::model::release::Known;
 use crate::model::view::{Counts, DetectorView, ServiceView};
 use crate::model::way::Way;
 use crate::model::{
     Effect, Evidence, Finding, Folder, Identity, Incident, IncidentId, Named, Plan, Service,
-    Severity, Signal, State, Subject, Time, View, World,
+    Severity, Signal, Subject, Time, View, World,
 };
 use crate::policy::{self, ConditionRule, Permit, Policy, Remedy, Rules, Rung};
 use book::Book;

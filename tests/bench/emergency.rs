@@ -111,13 +111,13 @@ impl Hog {
     }
 
     /// Whether somebody has sent it SIGKILL.
-    fn is_hit(&mut self) -> Result<bool> {
+    fn is_hit(&self) -> bool {
         let path = format!("/proc/{}/status", self.child.id());
         let status = std::fs::read_to_string(path).unwrap_or_default();
         let pending = status.lines().find_map(|line| line.strip_prefix("SigPnd:"));
         let pending = pending.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
         let exiting = procfs::stat(self.child.id()).is_none_or(|stat| stat.exiting);
-        Ok(exiting || pending.is_some_and(|mask| mask & (1 << 8) != 0))
+        exiting || pending.is_some_and(|mask| mask & (1 << 8) != 0)
     }
 
     /// Lets it go, and looks on until it is dead.
@@ -152,7 +152,7 @@ impl Hog {
                     hit = Some(at);
                     self.child.kill()?;
                 }
-            } else if hit.is_none() && self.is_hit()? {
+            } else if hit.is_none() && self.is_hit() {
                 hit = Some(at);
             }
             ended = self.child.try_wait()?.is_some();
@@ -469,8 +469,10 @@ impl Peer {
             text.push_str(&line);
             text.push('\n');
         }
-        text.push_str(&format!("@BADNESS_ADJ_RE_NAME -5000 /// ^(?!{HOG}$)\n"));
-        text.push_str(&format!("@BADNESS_ADJ_RE_NAME 900 /// ^{HOG}$\n"));
+        let others = format!("@BADNESS_ADJ_RE_NAME -5000 /// ^(?!{HOG}$)\n");
+        text.push_str(&others);
+        let hog = format!("@BADNESS_ADJ_RE_NAME 900 /// ^{HOG}$\n");
+        text.push_str(&hog);
         let file = folder.file("nohang.conf");
         std::fs::write(&file, text)?;
         let mut start = program("python3");

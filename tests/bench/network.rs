@@ -103,7 +103,8 @@ fn one(fault: Fault, lab: &Lab, resolv_conf: &Path) -> Result<Duration> {
 
 fn config(lab: &Lab, resolv_conf: &Path) -> String {
     let network = lab.toml(&format!(
-        "resolv_conf = {resolv_conf:?}\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]",
+        "resolv_conf = \"{}\"\nbackup_gateways = [\"{}\"]\nbackup_resolvers = [\"{}\"]\nnames = [\"a.example\"]",
+        resolv_conf.display(),
         V4.routers[1], V4.resolvers[1]
     ));
     format!(
