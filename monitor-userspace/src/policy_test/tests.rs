@@ -428,7 +428,7 @@ fn each_mistake_has_words_of_its_own() {
         ),
         (
             r#"expect = "act", action = "reboot""#,
-            "known: kill_process",
+            "known: clean_folder",
         ),
         (
             r#"expect = "refused", on = "web", guard = "consnet""#,
