@@ -52,8 +52,7 @@ pub struct Settings {
     #[serde(default)]
     all: bool,
     /// Most keys that one act deletes by pattern.
-    #[serde(default = "at_most")]
-    at_most: u32,
+    at_most: Option<u32>,
     /// How long it may take altogether.
     #[serde(default = "within")]
     within: Span,
@@ -66,9 +65,8 @@ pub struct Settings {
     password_file: Option<PathBuf>,
 }
 
-const fn at_most() -> u32 {
-    100_000
-}
+/// Most keys, where nothing is said.
+const AT_MOST: u32 = 100_000;
 
 const fn within() -> Span {
     Span::seconds(10)
@@ -91,6 +89,9 @@ impl super::Settings for Settings {
             return Err(format!("`database` must be 0 to {}", DATABASES - 1));
         }
         match &self.pattern {
+            None if self.all && self.at_most.is_some() => {
+                return Err("`all` deletes every key at once: `at_most` means nothing then".to_owned());
+            }
             Some(_) if self.all => {
                 return Err("either `pattern` or `all`, not both".to_owned());
             }
@@ -108,7 +109,7 @@ impl super::Settings for Settings {
             }
             _ => {}
         }
-        if self.at_most == 0 || self.within.0.is_zero() || self.within.0 > LONGEST {
+        if self.at_most == Some(0) || self.within.0.is_zero() || self.within.0 > LONGEST {
             return Err(
                 "`at_most` must be at least 1, `within` more than nothing and at most 5m"
                     .to_owned(),
@@ -142,7 +143,7 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
             address: settings.address,
             database: settings.database,
             pattern: settings.pattern,
-            at_most: settings.at_most,
+            at_most: settings.at_most.unwrap_or(AT_MOST),
             within: settings.within.0,
             left: settings.left,
             user: settings.user,

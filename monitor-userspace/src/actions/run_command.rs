@@ -111,6 +111,12 @@ impl super::Settings for Settings {
         if self.user.is_some() != self.group.is_some() {
             return wrong("`user` and `group` need each other (numbers, as `id` shows them)");
         }
+        let confined = self.read.is_some() || self.write.is_some();
+        if confined && self.user.is_none_or(|user| user == 0) {
+            return wrong(
+                "`read` and `write` need a `user` other than 0: Landlock keeps nobody from changing the mode and owner of what is his, nor from sending signals",
+            );
+        }
         if self.accept_exit.is_empty() {
             return wrong("`accept_exit` must name a status: it would fail whatever it does");
         }

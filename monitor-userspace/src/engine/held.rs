@@ -7,10 +7,14 @@ use super::{Engine, Order};
 use crate::actions;
 use crate::model::incident::StepKind;
 use crate::model::view::HELD;
-use crate::model::{EffectResult, Held, Incident, IncidentId, Plan, Refusal, State, Time};
+use crate::model::{
+    EffectResult, Held, Incident, IncidentId, Plan, ProcessKey, Refusal, State, Time,
+};
 
 /// When what could not be changed back is tried again; each time twice as long.
 const AGAIN: Duration = Duration::from_secs(5);
+/// How long after its end a process is gone for good.
+const ENDED: Duration = Duration::from_secs(1);
 /// How often that is tried before a person is called.
 const TRIES: u32 = 6;
 /// How long it waits for another act on the same target to come back.
@@ -83,6 +87,27 @@ impl Engine {
                 held.due = Some(at);
             }
         });
+    }
+
+    /// A process has ended: what holds it back has nothing left to hold, and what was made for that goes.
+    pub(super) fn target_ended(&mut self, process: ProcessKey, at: Time) {
+        let of_it = |incident: &&Incident| {
+            incident.held.as_ref().is_some_and(|held| {
+                let passes = matches!(
+                    held.undo,
+                    Plan::Release { .. }
+                        | Plan::RestorePriority { .. }
+                        | Plan::RestoreIoPriority { .. }
+                        | Plan::RestoreOomScore { .. }
+                );
+                passes && held.undo.process() == Some(process)
+            })
+        };
+        let ids: Vec<_> = self.book.held().filter(of_it).map(|it| it.id).collect();
+        for id in ids {
+            // The kernel tells it while the process is still there.
+            self.due(id, at.after(ENDED));
+        }
     }
 
     /// When the next one is to be changed back.

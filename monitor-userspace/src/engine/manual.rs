@@ -126,7 +126,10 @@ impl Engine {
         if wish.dry_run {
             let would = self.policy.would(&proposal, now);
             would.map_err(|refusing| refusing.refusal)?;
-            let line = format!("would have done {}: no guard stands in the way", spec.name);
+            let line = format!(
+                "would have done {}: no guard stands in the way; what the host itself refuses shows when it is done",
+                spec.name
+            );
             self.end_wish(id, Outcome::WouldHave, &line, now, orders);
             return Ok(());
         }

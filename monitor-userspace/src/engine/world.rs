@@ -81,7 +81,9 @@ impl Engine {
             Signal::Kernel {
                 event: Event::ProcessExit(exit),
             } => {
-                self.process_ended(ProcessKey::from_task(&exit.task));
+                let process = ProcessKey::from_task(&exit.task);
+                self.process_ended(process);
+                self.target_ended(process, at);
             }
             Signal::Kernel { event } => {
                 self.learn(event, at);

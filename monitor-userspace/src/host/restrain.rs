@@ -81,6 +81,21 @@ pub fn restrain(
     }
 }
 
+/// What was sent SIGKILL cannot die while it is frozen by cgroup v1: what we froze is let go, with all that was frozen with it.
+pub fn let_die(process: ProcessKey) {
+    let Ok(Some(cgroup)) = Cgroup::of(FREEZER, process.pid) else {
+        return;
+    };
+    let name = cgroup.path().file_name();
+    let ours = name.is_some_and(|name| {
+        name.as_encoded_bytes()
+            .starts_with(apart::PREFIX.as_bytes())
+    });
+    if ours && let Err(error) = cgroup.set("freezer.state", "THAWED") {
+        tracing::warn!(%process, %error, "it was sent SIGKILL and is frozen: it ends when that is undone");
+    }
+}
+
 fn who(whole: &Whole) -> String {
     format!("{} [{}]", whole.comm, whole.process.pid)
 }

@@ -8,7 +8,9 @@ use std::time::Duration;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 
-use super::{Disposition, HostError, Opened, Reniced, io_priority, oom_score, priority, procfs};
+use super::{
+    Disposition, HostError, Opened, Reniced, io_priority, oom_score, priority, procfs, restrain,
+};
 use crate::model::ProcessKey;
 use crate::model::command::ReloadSignal;
 
@@ -109,7 +111,9 @@ impl Opened for Held {
     }
 
     fn kill(&self) -> Result<(), HostError> {
-        self.signal(Signal::KILL)
+        self.signal(Signal::KILL)?;
+        restrain::let_die(self.process);
+        Ok(())
     }
 
     fn wait(&self, within: Duration) -> Result<bool, HostError> {

@@ -60,8 +60,11 @@ pub(super) fn name(subjects: &Subjects, config: &Config) {
     let processes = processes.map(|entry| (entry.clone(), Target::Process));
     let networks = config.networks.iter();
     let networks = networks.map(|way| (way.name.clone(), Target::Network));
+    let folders = config.folders.iter();
+    let folders = folders.map(|folder| (folder.name.clone(), Target::Folder));
+    let all = services.chain(processes).chain(networks).chain(folders);
     *lock(subjects) = Names {
-        all: services.chain(processes).chain(networks).collect(),
+        all: all.collect(),
         processes: config.groups.clone(),
     };
 }

@@ -24,8 +24,8 @@ struct Target {
     times: VecDeque<Time>,
     /// How many of them, up to the last, followed each other closely: see [`History::streak`].
     streak: u32,
-    /// It reached its limit; one try at a time is allowed until it has stayed well.
-    given_up: bool,
+    /// It reached this limit; one try at a time is allowed until it has stayed well.
+    given_up: Option<u32>,
     /// When an action last proved to have helped.
     fixed: Option<Time>,
 }
@@ -67,13 +67,13 @@ impl History {
         let stayed_well = self.stayed_well(target, reset, opened);
         let entry = self.targets.entry(target.to_owned()).or_default();
         if stayed_well {
-            entry.given_up = false;
+            entry.given_up = None;
         }
         entry.fixed = None;
         entry.streak = follows(entry, at, reset).saturating_add(1);
         push(&mut entry.times, at);
         if recent(&entry.times, window, at) >= usize::try_from(limit).unwrap_or(usize::MAX) {
-            entry.given_up = true;
+            entry.given_up = Some(limit);
         }
         while self.host.len() >= HOST_ACTIONS
             || matches!(self.host.front(), Some(first) if at.since(*first) >= HOST_WINDOW)
@@ -147,10 +147,10 @@ impl History {
         judged.filter(|(_, rate)| rate.of > 0)
     }
 
-    /// Whether the target reached its limit and had not stayed well since when its trouble began anew, at `opened`.
-    pub fn given_up(&self, target: &str, reset: Duration, opened: Time) -> bool {
-        self.targets.get(target).is_some_and(|entry| entry.given_up)
-            && !self.stayed_well(target, reset, opened)
+    /// The limit that the target reached, where it had not stayed well since when its trouble began anew, at `opened`.
+    pub fn given_up(&self, target: &str, reset: Duration, opened: Time) -> Option<u32> {
+        let limit = self.targets.get(target)?.given_up?;
+        (!self.stayed_well(target, reset, opened)).then_some(limit)
     }
 
     fn stayed_well(&self, target: &str, reset: Duration, opened: Time) -> bool {

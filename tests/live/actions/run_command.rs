@@ -61,7 +61,7 @@ fn a_command_is_run_as_it_is_written_and_its_words_are_kept() -> Result<()> {
         (
             "kept",
             format!(
-                "command = [\"touch\", \"{}\"], write = []",
+                "command = [\"touch\", \"{}\"], write = [], user = 65534, group = 65534",
                 site.path("made").display()
             ),
         ),

@@ -11,9 +11,12 @@ use crate::host::signals::Held;
 use crate::host::{HostError, clock, whole};
 use crate::model::{Lift, ProcessKey, Time, Whole};
 
+/// How the names of cgroups begin that are made here.
+pub(super) const PREFIX: &str = "smart-monitor-";
+
 /// What a cgroup is called that is made for a process: no other process has this name, and two acts on one cannot both make it.
 pub(super) fn name(process: ProcessKey) -> String {
-    format!("smart-monitor-{}-{}", process.pid, process.start_ticks)
+    format!("{PREFIX}{}-{}", process.pid, process.start_ticks)
 }
 
 fn made(own: &Cgroup, (file, set): (&str, &str)) -> Lift {

@@ -41,9 +41,11 @@ pub(super) fn given_up(
     now: Time,
 ) -> Result<(), Refused> {
     // Whether it stayed well is a matter of when this trouble began, not of how long it has been waiting since.
-    if !history.given_up(target, config.backoff_reset.0, opened) {
+    let reached = history.given_up(target, config.backoff_reset.0, opened);
+    // Whoever has raised the limit since wants it to go on.
+    let Some(reached) = reached.filter(|reached| config.limit <= *reached) else {
         return Ok(());
-    }
+    };
     let retry = history
         .last(target)
         .map(|last| last.after(config.half_open_after.0));
@@ -51,8 +53,8 @@ pub(super) fn given_up(
         return Ok(());
     }
     let reason = format!(
-        "given up after {} actions within {}: a person is needed (one more try every {})",
-        config.limit, config.limit_window, config.half_open_after
+        "given up after {reached} actions within {}: a person is needed (one more try every {})",
+        config.limit_window, config.half_open_after
     );
     refuse(reason, retry)
 }

@@ -12,15 +12,15 @@ fn a_target_is_given_up_at_its_limit_and_not_before() {
     let mut history = History::default();
     for n in 0..4 {
         history.note("restart a", at(n), at(n), 5, WINDOW, RESET);
-        assert!(!history.given_up("restart a", RESET, at(n)));
+        assert_eq!(history.given_up("restart a", RESET, at(n)), None);
     }
     history.note("restart a", at(4), at(4), 5, WINDOW, RESET);
     assert!(
-        history.given_up("restart a", RESET, at(5_000)),
+        history.given_up("restart a", RESET, at(5_000)).is_some(),
         "time alone does not forgive"
     );
     assert!(
-        !history.given_up("restart b", RESET, at(5)),
+        history.given_up("restart b", RESET, at(5)).is_none(),
         "others are not concerned"
     );
 }
@@ -34,12 +34,12 @@ fn a_target_that_stayed_well_starts_afresh() {
     history.note("a", at(3_700), at(3_700), 5, WINDOW, RESET);
     history.note_fixed("a", at(3_701));
     assert!(
-        history.given_up("a", RESET, at(3_800)),
+        history.given_up("a", RESET, at(3_800)).is_some(),
         "one good try is not enough yet"
     );
-    assert!(!history.given_up("a", RESET, at(4_400)));
+    assert_eq!(history.given_up("a", RESET, at(4_400)), None);
     history.note("a", at(4_400), at(4_400), 5, WINDOW, RESET);
-    assert!(!history.given_up("a", RESET, at(4_401)));
+    assert_eq!(history.given_up("a", RESET, at(4_401)), None);
 }
 
 #[test]
