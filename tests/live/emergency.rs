@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use smart_monitor::host::meminfo::Meminfo;
+use smart_monitor::host::procfs;
 use smart_monitor::model::incident::StepKind;
-use smart_monitor::model::{Incident, Outcome, Subject};
-use smart_monitor_tests::{PATIENCE, Simulated, Site, program, wait_until};
+use smart_monitor::model::{Incident, Outcome, ProcessKey, Subject};
+use smart_monitor_tests::{
+    Daemon, PATIENCE, Simulated, Site, binary, may_lower_oom_score, program, wait_until,
+};
 
 const MIB: u64 = 1 << 20;
 
@@ -40,7 +43,7 @@ fn who_takes_the_hosts_memory_is_ended_once_and_who_is_larger_but_still_is_not()
     let (process, bystander) = (daemon.healthy("leaky")?, daemon.healthy("large")?);
     large.fault("leak", &[("mib_per_s", "4096"), ("max_mib", "400")])?;
     daemon.wait_for("it is large", |_| {
-        let resident = smart_monitor::host::procfs::resident(bystander).ok()?;
+        let resident = procfs::resident(bystander).ok()?;
         (resident > 380 * MIB).then_some(())
     })?;
     leaky.fault("leak", &[("mib_per_s", "1000"), ("max_mib", "2048")])?;
@@ -86,10 +89,7 @@ fn without_consent_the_one_who_takes_it_is_only_named() -> Result<()> {
         "{incident:#?}"
     );
     ensure!(incident.actions == 0, "{incident:#?}");
-    ensure!(
-        smart_monitor::host::procfs::runs(process),
-        "nobody allowed that"
-    );
+    ensure!(procfs::runs(process), "nobody allowed that");
     Ok(())
 }
 
@@ -108,11 +108,13 @@ impl Small {
             folder,
             children: Vec::new(),
         };
-        fs::write(
-            small.folder.join("memory.limit_in_bytes"),
-            limit.to_string(),
-        )?;
+        small.limit(limit)?;
         Ok(small)
+    }
+
+    fn limit(&self, bytes: u64) -> Result<()> {
+        let file = self.folder.join("memory.limit_in_bytes");
+        Ok(fs::write(file, bytes.to_string())?)
     }
 
     fn procs(&self) -> PathBuf {
@@ -127,6 +129,28 @@ impl Small {
         let child = shell.stderr(Stdio::null()).spawn()?;
         self.children.push(child);
         Ok(())
+    }
+
+    /// Has somebody in it who holds so many bytes, and does nothing else: to the kernel a better victim than who holds less.
+    fn ballast(&mut self, bytes: u64) -> Result<ProcessKey> {
+        let hold = Simulated::new("ballast")?;
+        let daemon = binary()?;
+        self.run(&format!(
+            "exec {} simulate --name ballast --listen {} >/dev/null",
+            daemon.display(),
+            hold.at
+        ))?;
+        let pid = self.children.last().context("it was started")?.id();
+        let process = wait_until(PATIENCE, "the ballast is started", || {
+            std::net::TcpStream::connect(hold.at).ok()?;
+            Some(procfs::stat(pid)?.key)
+        })?;
+        let mib = bytes.div_ceil(MIB).to_string();
+        hold.fault("leak", &[("mib_per_s", "1000"), ("max_mib", &mib)])?;
+        wait_until(PATIENCE, "the ballast holds it", || {
+            (procfs::resident(process).ok()? >= bytes).then_some(())
+        })?;
+        Ok(process)
     }
 
     fn counts(&self, file: &str) -> Option<u64> {
@@ -148,6 +172,25 @@ impl Drop for Small {
             eprintln!("cannot remove {}: {error:#}", folder.display());
         }
     }
+}
+
+/// The daemon's own protection from the kernel's OOM killer: in force where it has the right, and where it has not, it says so.
+fn is_protected_or_says_not(daemon: &Daemon, own: ProcessKey) -> Result<()> {
+    let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", own.pid))?;
+    let is_protected = score.trim() == "-900";
+    let log = daemon.log();
+    let said = log.contains("not protected from the kernel's OOM killer");
+    if is_protected {
+        println!("its oom_score_adj is -900: nearly never the victim, whatever its size");
+    } else {
+        println!("without CAP_SYS_RESOURCE: it is spared as long as somebody in there is larger");
+    }
+    ensure!(is_protected != said, "oom_score_adj {score}: {log}");
+    ensure!(
+        is_protected || !may_lower_oom_score()?,
+        "it did not use its right: {score}"
+    );
+    Ok(())
 }
 
 #[test]
@@ -177,7 +220,12 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
         *command = shell;
     })?;
     let own = daemon.process()?;
+    is_protected_or_says_not(&daemon, own)?;
     daemon.healthy("leaky")?;
+    // Without the right to protect itself the daemon must not be the largest in there once the one who takes too much is on its way out.
+    let size = procfs::resident(own)? + 32 * MIB;
+    small.limit(256 * MIB + size)?;
+    let mut ballast = small.ballast(size)?;
     let before = small.counts("memory.failcnt").unwrap_or(0);
     // Files that do not fit, read again and again by three, and memory that is not given back.
     let big = site.path("big");
@@ -219,6 +267,20 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
     println!("event -> raised in the storm: {waits:?}");
     let median = waits.get(waits.len() / 2).copied().unwrap_or_default();
     ensure!(median < Duration::from_millis(50), "{waits:?}");
+    let now = procfs::resident(own)?;
+    println!(
+        "{} MiB of the daemon, {} MiB of ballast",
+        now / MIB,
+        size / MIB
+    );
+    if !procfs::runs(ballast) {
+        println!("the ballast was taken in the storm: another one");
+        ballast = small.ballast(size)?;
+    }
+    ensure!(
+        now < procfs::resident(ballast)?,
+        "the daemon is the largest"
+    );
     // Now more than there is: the kernel ends somebody, and it is not the daemon.
     leaky.fault("leak", &[("mib_per_s", "400"), ("max_mib", "600")])?;
     let killed = daemon.incident("the kernel's kill is seen", |incident| {
@@ -227,6 +289,12 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
     })?;
     let words = format!("{:?}", killed.evidence.facts);
     ensure!(words.contains("memory was asked for by"), "{killed:#?}");
+    let spared = if procfs::runs(ballast) {
+        "spared"
+    } else {
+        "taken"
+    };
+    println!("the ballast was {spared}");
     ensure!(daemon.process()? == own, "the daemon was the victim");
     daemon.healthy("leaky")?;
     ensure!(daemon.stop()?.success(), "it ends in order");
