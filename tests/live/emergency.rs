@@ -96,6 +96,8 @@ fn without_consent_the_one_who_takes_it_is_only_named() -> Result<()> {
 /// A memory cgroup (v1) that is too small for what is in it. What is in it ends with it.
 struct Small {
     folder: PathBuf,
+    /// `oom_score_adj` of what is run in it.
+    score: i32,
     children: Vec<Child>,
 }
 
@@ -106,6 +108,7 @@ impl Small {
         fs::create_dir(&folder).context("this test needs the memory controller of cgroup v1")?;
         let small = Self {
             folder,
+            score: 0,
             children: Vec::new(),
         };
         small.limit(limit)?;
@@ -123,7 +126,9 @@ impl Small {
 
     /// Runs a shell in it.
     fn run(&mut self, script: &str) -> Result<()> {
-        let script = format!("echo $$ > {}; {script}", self.procs().display());
+        let (score, procs) = (self.score, self.procs());
+        let procs = procs.display();
+        let script = format!("echo $$ > {procs}; echo {score} > /proc/$$/oom_score_adj; {script}");
         let mut shell = program("sh");
         shell.args(["-c", &script]).stdin(Stdio::null());
         let child = shell.stderr(Stdio::null()).spawn()?;
@@ -174,23 +179,25 @@ impl Drop for Small {
     }
 }
 
-/// The daemon's own protection from the kernel's OOM killer: in force where it has the right, and where it has not, it says so.
-fn is_protected_or_says_not(daemon: &Daemon, own: ProcessKey) -> Result<()> {
+/// Makes a process this much likelier a victim of the kernel. That needs no right, and is inherited.
+fn expose(process: ProcessKey, score: i32) -> Result<()> {
+    let file = format!("/proc/{}/oom_score_adj", process.pid);
+    fs::write(&file, score.to_string()).with_context(|| format!("cannot write {file}"))
+}
+
+/// The daemon's own protection from the kernel's OOM killer: in force where it has the right, and where it has not, it says so. Whether
+/// it is.
+fn is_protected_or_says_not(daemon: &Daemon, own: ProcessKey) -> Result<bool> {
     let score = fs::read_to_string(format!("/proc/{}/oom_score_adj", own.pid))?;
     let is_protected = score.trim() == "-900";
     let log = daemon.log();
     let said = log.contains("not protected from the kernel's OOM killer");
-    if is_protected {
-        println!("its oom_score_adj is -900: nearly never the victim, whatever its size");
-    } else {
-        println!("without CAP_SYS_RESOURCE: it is spared as long as somebody in there is larger");
-    }
     ensure!(is_protected != said, "oom_score_adj {score}: {log}");
     ensure!(
         is_protected || !may_lower_oom_score()?,
         "it did not use its right: {score}"
     );
-    Ok(())
+    Ok(is_protected)
 }
 
 #[test]
@@ -220,9 +227,18 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
         *command = shell;
     })?;
     let own = daemon.process()?;
-    is_protected_or_says_not(&daemon, own)?;
+    // While the memory of its first victim is on its way back, the kernel takes a second and a third one. The distance to the others
+    // decides who: 900, in both cases.
+    if is_protected_or_says_not(&daemon, own)? {
+        println!("with CAP_SYS_RESOURCE: its oom_score_adj is -900, that of the others 0");
+    } else {
+        println!(
+            "without CAP_SYS_RESOURCE: its oom_score_adj is 0, that of the others is made 900"
+        );
+        small.score = 900;
+    }
     daemon.healthy("leaky")?;
-    // Without the right to protect itself the daemon must not be the largest in there once the one who takes too much is on its way out.
+    // Nor is it the largest in there once the one who takes too much is on its way out.
     let size = procfs::resident(own)? + 32 * MIB;
     small.limit(256 * MIB + size)?;
     let mut ballast = small.ballast(size)?;
@@ -281,6 +297,9 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
         now < procfs::resident(ballast)?,
         "the daemon is the largest"
     );
+    for service in ["auth", "leaky"] {
+        expose(daemon.healthy(service)?, small.score)?;
+    }
     // Now more than there is: the kernel ends somebody, and it is not the daemon.
     leaky.fault("leak", &[("mib_per_s", "400"), ("max_mib", "600")])?;
     let killed = daemon.incident("the kernel's kill is seen", |incident| {
