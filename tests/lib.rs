@@ -87,7 +87,7 @@ pub fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(path)
 }
 
-/// Whether this process, and what it starts, may make itself a less likely victim of the kernel's OOM killer: CAP_SYS_RESOURCE, bit 24.
+/// Whether this process, and what it starts, may make itself a less likely victim of the kernel's OOM killer: `CAP_SYS_RESOURCE`, bit 24.
 pub fn may_lower_oom_score() -> Result<bool> {
     let status = fs::read_to_string("/proc/self/status")?;
     let mut lines = status.lines();

@@ -136,6 +136,22 @@ impl Small {
         Ok(())
     }
 
+    /// A file of 500 MiB that is read again and again by three.
+    fn read_too_much(&mut self, big: &Path) -> Result<()> {
+        let read = format!("while cat {} >/dev/null; do :; done", big.display());
+        self.run(&format!(
+            "dd if=/dev/zero of={} bs=1M count=500 2>/dev/null; {read}",
+            big.display()
+        ))?;
+        wait_until(PATIENCE, "the file is there", || {
+            (fs::metadata(big).ok()?.len() == 500 * MIB).then_some(())
+        })?;
+        for _ in 0..2 {
+            self.run(&read)?;
+        }
+        Ok(())
+    }
+
     /// Has somebody in it who holds so many bytes, and does nothing else: to the kernel a better victim than who holds less.
     fn ballast(&mut self, bytes: u64) -> Result<ProcessKey> {
         let hold = Simulated::new("ballast")?;
@@ -239,25 +255,12 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
     }
     daemon.healthy("leaky")?;
     // Nor is it the largest in there once the one who takes too much is on its way out.
-    let size = procfs::resident(own)? + 32 * MIB;
-    small.limit(256 * MIB + size)?;
-    let mut ballast = small.ballast(size)?;
+    let weight = procfs::resident(own)? + 32 * MIB;
+    small.limit(256 * MIB + weight)?;
+    let mut ballast = small.ballast(weight)?;
     let before = small.counts("memory.failcnt").unwrap_or(0);
-    // Files that do not fit, read again and again by three, and memory that is not given back.
-    let big = site.path("big");
-    small.run(&format!(
-        "dd if=/dev/zero of={0} bs=1M count=500 2>/dev/null; while cat {0} >/dev/null; do :; done",
-        big.display()
-    ))?;
-    wait_until(PATIENCE, "the file is there", || {
-        (fs::metadata(&big).ok()?.len() == 500 * MIB).then_some(())
-    })?;
-    for _ in 0..2 {
-        small.run(&format!(
-            "while cat {} >/dev/null; do :; done",
-            big.display()
-        ))?;
-    }
+    // Files that do not fit, and memory that is not given back.
+    small.read_too_much(&site.path("big"))?;
     leaky.fault("leak", &[("mib_per_s", "100"), ("max_mib", "60")])?;
     wait_until(PATIENCE, "the cgroup is full", || {
         (small.counts("memory.failcnt")? > before + 1000).then_some(())
@@ -287,11 +290,11 @@ fn in_the_midst_of_a_storm_it_still_sees_decides_and_acts_and_is_not_the_victim(
     println!(
         "{} MiB of the daemon, {} MiB of ballast",
         now / MIB,
-        size / MIB
+        weight / MIB
     );
     if !procfs::runs(ballast) {
         println!("the ballast was taken in the storm: another one");
-        ballast = small.ballast(size)?;
+        ballast = small.ballast(weight)?;
     }
     ensure!(
         now < procfs::resident(ballast)?,
