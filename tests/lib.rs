@@ -87,6 +87,15 @@ pub fn program(path: impl AsRef<std::ffi::OsStr>) -> Command {
     Command::new(path)
 }
 
+/// Whether this process, and what it starts, may make itself a less likely victim of the kernel's OOM killer: `CAP_SYS_RESOURCE`, bit 24.
+pub fn may_lower_oom_score() -> Result<bool> {
+    let status = fs::read_to_string("/proc/self/status")?;
+    let mut lines = status.lines();
+    let held = lines.find_map(|line| line.strip_prefix("CapEff:"));
+    let held = u64::from_str_radix(held.context("no CapEff in /proc/self/status")?.trim(), 16)?;
+    Ok(held & (1 << 24) != 0)
+}
+
 /// Looks until there is something, or fails.
 pub fn wait_until<T>(
     within: Duration,

@@ -20,14 +20,15 @@ use std::io::Write;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::Parser;
 use monitor_common::Kind;
 use monitor_common::spec::Mode;
 use serde_json::{Value, json};
 use smart_monitor::kernel::{ProbeState, ProbeStatus};
+use smart_monitor_tests::restraints::Scene;
 
-use self::part::Part;
+use self::part::{Actor, Part};
 use self::stage::Stage;
 
 /// Load every kernel program and have every probe tell a true event, on the running kernel.
@@ -79,7 +80,8 @@ fn tell(mut out: impl Write, may_oom: bool) -> Result<()> {
         let line = show(&mut stage, probe);
         say(&mut out, &line)?;
     }
-    for (name, scene) in smart_monitor_tests::restraints::SCENES {
+    let scenes = smart_monitor_tests::restraints::SCENES;
+    for (name, scene) in scenes.iter().chain(&[PROTECTED]) {
         let began = Instant::now();
         let outcome = scene().map_or_else(|error| format!("{error:#}"), |()| "ok".into());
         eprintln!("{name}: {:?}", began.elapsed());
@@ -102,9 +104,21 @@ fn tell(mut out: impl Write, may_oom: bool) -> Result<()> {
         &json!({"end": {
             "probes": probes.len(),
             "programs": costs.len(),
-            "scenes": smart_monitor_tests::restraints::SCENES.len(),
+            "scenes": scenes.len() + 1,
         }}),
     )
+}
+
+const PROTECTED: Scene = (
+    "the_daemon_is_no_victim_where_it_has_the_right",
+    the_daemon_is_no_victim_where_it_has_the_right,
+);
+
+fn the_daemon_is_no_victim_where_it_has_the_right() -> Result<()> {
+    let mut actor = Actor::new(Part::Protect)?;
+    actor.go()?;
+    ensure!(actor.ended_well()?, "its oom_score_adj is not -900");
+    Ok(())
 }
 
 /// The line of a probe.

@@ -42,6 +42,10 @@ impl Group {
         Ok(Self { folder })
     }
 
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     /// Gives it another name.
     pub(crate) fn rename(&mut self) -> Result<()> {
         let other = self.folder.with_extension("renamed");

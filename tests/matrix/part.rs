@@ -3,9 +3,9 @@
 use std::io::{Read as _, Write as _};
 use std::process::{Child, Stdio};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use clap::ValueEnum as _;
-use smart_monitor_tests::program;
+use smart_monitor_tests::{may_lower_oom_score, program};
 
 /// Bytes of the file that [`Part::Contend`] writes at a time: long enough a write for another to wait for its end.
 const CONTENDED: usize = 8 << 20;
@@ -21,6 +21,8 @@ pub(crate) enum Part {
     Hog,
     /// Has two threads write to the same file, so that one waits for the other in the kernel, without end.
     Contend,
+    /// Does for itself what the daemon does at its start, and ends well if the kernel spares it now as far as it may be spared.
+    Protect,
 }
 
 /// A process that plays a part. Killed with its owner.
@@ -49,6 +51,11 @@ impl Actor {
     pub(crate) fn kill(&mut self) -> Result<()> {
         self.0.kill()?;
         self.wait()
+    }
+
+    /// Waits for its end; whether it ended well.
+    pub(crate) fn ended_well(&mut self) -> Result<bool> {
+        Ok(self.0.wait()?.success())
     }
 
     /// Waits for its end.
@@ -82,8 +89,21 @@ impl Part {
                 }
             }
             Self::Contend => contend(),
+            Self::Protect => protect(),
         }
     }
+}
+
+fn protect() -> Result<()> {
+    smart_monitor::host::own::stay_alive();
+    let score = std::fs::read_to_string("/proc/self/oom_score_adj")?;
+    // Without the right, it stays what it was.
+    ensure!(
+        score.trim() == "-900" || !may_lower_oom_score()?,
+        "its oom_score_adj is {}",
+        score.trim()
+    );
+    Ok(())
 }
 
 fn contend() -> Result<()> {

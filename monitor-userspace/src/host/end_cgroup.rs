@@ -57,6 +57,8 @@ pub fn end(whole: &Whole, grace: Duration, protected: &[&str]) -> Result<Ended, 
         kill(tree, &cgroup)?;
     }
     held.release_memory();
+    // It leaves its cgroup a moment before it has ended. If it has left for another one, it still runs when this is read back.
+    let _ended = held.wait(DYING)?;
     Ok(Ended {
         acted,
         processes,

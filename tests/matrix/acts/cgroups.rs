@@ -29,13 +29,15 @@ pub(super) fn change(stage: &mut Stage) -> Result<()> {
     })
 }
 
-/// Two events a cgroup, all on one CPU, since each has a share of its own.
+/// Two events a cgroup, all on one CPU, since each has a share of its own. Below one that gives them no controllers: to make those of
+/// memory takes so long that on a busy host not enough of them fall into a second.
 pub(super) fn throttle(stage: &mut Stage) -> Result<()> {
     let busy = |_: &mut Kernel| {
         let thread = std::thread::Builder::new().spawn(|| -> Result<()> {
             stay()?;
+            let above = Group::new()?;
             for _ in 0..SHARE {
-                Group::new()?;
+                Group::below(above.folder())?;
             }
             Ok(())
         })?;
