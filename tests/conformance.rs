@@ -614,6 +614,32 @@ fn a_limit_or_a_window_that_makes_no_sense_is_a_mistake() {
 }
 
 #[test]
+fn a_step_that_can_do_nothing_to_what_is_named_is_a_mistake() {
+    let rule = |on: &str, action: &str| {
+        format!("{TWO}[[remedy]]\ndetector = \"manual\"\non = {on}\naction = \"{action}\"\n")
+    };
+    for (on, action) in [
+        ("[\"web\"]", "clean_folder"),
+        ("[\"web\", \"batch\"]", "repair_network"),
+        ("[\"batch\"]", "restart_service"),
+    ] {
+        let said = mistakes(&rule(on, action));
+        assert!(
+            said.contains("to none of these names"),
+            "{on} {action}: {said}"
+        );
+    }
+    // One of them is enough, and everything may have one.
+    for (on, action) in [
+        ("[\"web\", \"batch\"]", "restart_service"),
+        ("[\"*\"]", "repair_network"),
+    ] {
+        let read = Config::parse(&rule(on, action), Path::new("test.toml"));
+        assert!(read.is_ok(), "{on} {action}");
+    }
+}
+
+#[test]
 fn a_dependency_is_another_service() {
     let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"db\"]\n");
     assert!(mistakes(&depends).contains("depend on itself"));
@@ -653,7 +679,7 @@ fn a_ladder_reads_as_it_is_meant() {
     );
 }
 
-/// The examples of the page about actions: names that one does not declare are processes.
+/// The examples of the page about actions: names that one does not declare are services, or folders.
 #[test]
 fn every_example_of_an_action_is_good() {
     let page = std::fs::read_to_string(root().join("docs/actions.md")).expect("it reads");
@@ -667,8 +693,12 @@ fn every_example_of_an_action_is_good() {
         let mut text = block.to_owned();
         for name in names {
             if name != "*" && !block.contains(&format!("name = \"{name}\"")) {
-                let entry = format!("[[process]]\nname = \"{name}\"\ncomm = [\"{name}\"]\n");
-                text.push_str(&entry);
+                let what = if block.contains("clean_folder") {
+                    "[[folder]]\npath = \"/srv/logs\"\nmatch = [\"*.1\"]"
+                } else {
+                    "[[service]]\nkind = \"command\"\ncommand = [\"x\"]"
+                };
+                text.push_str(&format!("{what}\nname = \"{name}\"\n"));
             }
         }
         if let Err(error) = Config::parse(&text, Path::new("docs/actions.md")) {

@@ -10,7 +10,8 @@ use anyhow::{Context as _, Result, ensure};
 use smart_monitor::host::cgroup::{Cgroup, Hierarchy, place};
 use smart_monitor::host::end_cgroup::end;
 use smart_monitor::host::restrain::{Restrained, is_lifted, is_restrained, lift, restrain};
-use smart_monitor::host::{HostError, procfs};
+use smart_monitor::host::signals::Held;
+use smart_monitor::host::{HostError, Opened as _, procfs};
 use smart_monitor::model::{Lift, Restraint, Whole};
 
 use self::stage::{Actor, Group, SPIN, as_nobody, hold, let_go, whole_hold};
@@ -74,6 +75,7 @@ pub const SCENES: &[Scene] = &[
         forks_do_not_escape_while_it_is_moved,
     ),
     ("a_stopped_process_goes_on", a_stopped_process_goes_on),
+    ("what_is_frozen_can_be_ended", what_is_frozen_can_be_ended),
 ];
 
 const FREEZE: Restraint = Restraint::Freeze { by_signal: false };
@@ -105,6 +107,15 @@ fn freeze_holds_and_lets_go() -> Result<()> {
             other => anyhow::bail!("there is nothing left to take away: {other:?}"),
         }
     }
+    Ok(())
+}
+
+fn what_is_frozen_can_be_ended() -> Result<()> {
+    let actor = Actor::new(SPIN, None)?;
+    let _done = hold(&actor.whole, FREEZE)?;
+    let held = Held::open(actor.process())?;
+    held.kill()?;
+    ensure!(held.wait(PATIENCE)?, "it stays frozen, and alive");
     Ok(())
 }
 

@@ -381,3 +381,19 @@ fn what_is_protected_by_now_is_left_as_it_is_and_a_person_is_called() {
     assert!(last.detail.contains("protected_subject"), "{}", last.detail);
     assert!(incident.held.is_some(), "it is still told to be in force");
 }
+
+#[test]
+fn when_its_target_has_ended_it_is_undone_and_made_room_for() {
+    let mut scene = Scene::new(PEOPLE);
+    hold(&mut scene, 1, 700);
+    hold(&mut scene, 2, 701);
+    scene.exits(700, 9);
+    scene.pass(Duration::from_millis(500));
+    assert!(scene.permits.is_empty(), "it may still be there");
+    scene.pass(Duration::from_secs(1));
+    let permit = undoing(&mut scene, 1);
+    let reason = "it has ended".to_owned();
+    scene.effect(&permit, EffectResult::Refused { reason });
+    assert!(scene.incident(1).held.is_none());
+    assert!(scene.incident(2).held.is_some(), "the other one runs");
+}

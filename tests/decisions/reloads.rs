@@ -155,3 +155,28 @@ fn a_service_that_gets_a_check_while_it_settles_is_waited_for_without_haste() {
         "{wake:?}: it would be woken without end"
     );
 }
+
+#[test]
+fn who_raises_the_limit_has_it_go_on() {
+    let with = |limit: u32| {
+        format!(
+            "[policy]\nlimit = {limit}\nbackoff_initial = \"0s\"\nbackoff_max = \"0s\"\n{SERVICE}{RESTART}"
+        )
+    };
+    let mut scene = Scene::new(&with(2));
+    scene.runs(700);
+    for pid in [700, 701] {
+        scene.exits(pid, 9);
+        scene.restarts(pid + 1);
+        scene.answers();
+    }
+    scene.exits(702, 9);
+    assert!(scene.permits.is_empty());
+    scene.reconfigure(&with(1));
+    scene.pass(Duration::from_secs(10));
+    let refused = scene.refused_by(3);
+    assert!(refused.contains("given up after 2 actions"), "{refused}");
+    scene.reconfigure(&with(3));
+    scene.pass(Duration::from_secs(10));
+    scene.restarts(703);
+}

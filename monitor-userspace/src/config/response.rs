@@ -395,20 +395,6 @@ fn never_works(raw: &RawRemedy, steps: &[Rung], config: &Config, mistakes: &mut 
             let help = Some(format!("it is done to: {}", on.join(", ")));
             mistakes.add(&raw.detector, message, help);
         }
-        for on in &raw.on {
-            let service = config
-                .services
-                .iter()
-                .find(|service| service.name == *on.get_ref());
-            let Some(service) = service else { continue };
-            let lacks = match spec.name {
-                "reload_service" if service.reload.is_none() => "reload",
-                "rollback_release" if service.release.is_none() => "[service.release]",
-                _ => continue,
-            };
-            let message = format!("{} needs `{lacks}` of service {}", spec.name, service.name);
-            mistakes.add(on, message, None);
-        }
     }
 }
 

@@ -45,4 +45,5 @@ scenes! {
     cut_off_between_word_and_deed,
     forks_do_not_escape_while_it_is_moved,
     a_stopped_process_goes_on,
+    what_is_frozen_can_be_ended,
 }

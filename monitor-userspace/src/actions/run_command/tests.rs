@@ -24,10 +24,15 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
         ("command = [\"x\"]\ntimeout = \"0s\"", "`timeout` must be"),
         ("command = [\"x\"]\ntimeout = \"601s\"", "at most 10m"),
         ("command = [\"x\"]\nuser = 5", "need each other"),
+        ("command = [\"x\"]\nwrite = []", "need a `user` other than 0"),
+        (
+            "command = [\"x\"]\nread = [\"/etc\"]\nuser = 0\ngroup = 0",
+            "need a `user` other than 0",
+        ),
         ("command = [\"x\"]\naccept_exit = []", "must name a status"),
         ("command = [\"x\"]\naccept_exit = [256]", "`with`"),
         (
-            "command = [\"x\"]\nread = [\"etc\"]",
+            "command = [\"x\"]\nread = [\"etc\"]\nuser = 5\ngroup = 5",
             "`etc` is not an absolute path",
         ),
         (
