@@ -698,7 +698,8 @@ fn every_example_of_an_action_is_good() {
                 } else {
                     "[[service]]\nkind = \"command\"\ncommand = [\"x\"]"
                 };
-                text.push_str(&format!("{what}\nname = \"{name}\"\n"));
+                let entry = format!("{what}\nname = \"{name}\"\n");
+                text.push_str(&entry);
             }
         }
         if let Err(error) = Config::parse(&text, Path::new("docs/actions.md")) {
