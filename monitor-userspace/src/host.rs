@@ -407,6 +407,9 @@ pub trait NetworkHand: Send + std::fmt::Debug {
     /// Whether it is as a step makes it.
     fn has(&self, step: &NetworkStep) -> Result<bool, HostError>;
 
+    /// What of a file's step is left to a person where somebody else has changed the file since; none where nobody has.
+    fn left_alone(&self, step: &NetworkStep) -> Option<String>;
+
     /// Whether that which a stopgap stands for answers again.
     fn answers(&self, primary: &Primary) -> Result<bool, HostError>;
 }

@@ -14,7 +14,7 @@ use crate::host::{Host, HostError, NetworkHand};
 use crate::model::abilities::{Abilities, NET_ADMIN};
 use crate::model::action::Risk;
 use crate::model::way::{Diagnosis, NetworkFault, NetworkStep, NetworkTry, Primary, Way};
-use crate::model::{EffectResult, Incident, IncidentId, Network, Plan, Subject, World};
+use crate::model::{EffectResult, Incident, IncidentId, Network, Plan, Subject, Time, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -312,6 +312,7 @@ fn repair(
     }
     let mut acted = None;
     let mut failures = Vec::new();
+    let mut kept = Vec::new();
     let mut gone = true;
     for attempt in tries {
         if let Some(why) = host.called_off(incident) {
@@ -365,7 +366,10 @@ fn repair(
             },
         };
         failures.push(why);
-        if let Err((left, error)) = change_back(hand, &back) {
+        let back = change_back(hand, &back);
+        kept.extend(back.kept);
+        if let Some((left, error)) = back.left {
+            failures.extend(kept);
             failures.push(format!("and it could not be changed back: {error}"));
             let reason = failures.join("; ");
             return Executed {
@@ -379,10 +383,11 @@ fn repair(
             };
         }
     }
-    let reason = format!(
-        "{network}: {}; nothing is left changed",
-        failures.join("; ")
-    );
+    if kept.is_empty() {
+        kept.push("nothing is left changed".to_owned());
+    }
+    failures.extend(kept);
+    let reason = format!("{network}: {}", failures.join("; "));
     let result = if gone && acted.is_none() {
         EffectResult::Refused { reason }
     } else {
@@ -411,23 +416,43 @@ fn apply_all(
     (changed, None)
 }
 
-/// All of it, also where one cannot be done; what is left then, and why. What has gone with its device needs nothing back.
-fn change_back(
-    hand: &dyn NetworkHand,
-    steps: &[NetworkStep],
-) -> Result<(), (Vec<NetworkStep>, HostError)> {
+/// What came of changing back.
+#[derive(Default)]
+struct Back {
+    /// Something was changed.
+    changed: bool,
+    /// Files that somebody else has changed since: left as they are, in words.
+    kept: Vec<String>,
+    /// What could not be done, and why.
+    left: Option<(Vec<NetworkStep>, HostError)>,
+}
+
+/// All of it, also where one cannot be done. What has gone with its device needs nothing back.
+fn change_back(hand: &dyn NetworkHand, steps: &[NetworkStep]) -> Back {
+    let mut back = Back::default();
     let mut left = Vec::new();
-    let mut why = None;
     for step in steps {
         match hand.apply(step) {
-            Ok(_) | Err(HostError::OtherNetwork(_)) => {}
+            Ok(changed) => back.changed |= changed,
+            Err(HostError::OtherNetwork(_)) => back.kept.extend(hand.left_alone(step)),
             Err(error) => {
                 left.push(step.clone());
-                why = Some(error);
+                back.left = Some((Vec::new(), error));
             }
         }
     }
-    why.map_or(Ok(()), |why| Err((left, why)))
+    if let Some((steps, _)) = &mut back.left {
+        *steps = left;
+    }
+    back
+}
+
+/// What is true of a network once all was changed back that may be.
+fn after_undo(network: &str, kept: &[String]) -> String {
+    if kept.is_empty() {
+        return format!("{network} is as it was before");
+    }
+    format!("{network}: {}", kept.join("; "))
 }
 
 fn revert(
@@ -450,24 +475,31 @@ fn revert(
         }
     }
     let began = host.now();
-    match change_back(hand, steps) {
-        Ok(()) => Executed::at(
-            began,
-            EffectResult::Done {
-                detail: format!("{network} is as it was before"),
-            },
-        ),
-        Err((left, error)) => Executed {
-            acted: Some(began),
-            result: EffectResult::Failed {
-                reason: error.to_string(),
-            },
-            undo: Some(Plan::RevertNetwork {
-                network: network.to_owned(),
-                steps: left,
-                only_if: None,
-            }),
+    finished(network, began, change_back(hand, steps))
+}
+
+/// What an undo that began then has come to.
+fn finished(network: &str, began: Time, back: Back) -> Executed {
+    let said = after_undo(network, &back.kept);
+    let Some((left, error)) = back.left else {
+        if !back.changed && !back.kept.is_empty() {
+            // What it was done to is another by now.
+            return Executed::nothing(EffectResult::Refused { reason: said });
+        }
+        return Executed::at(began, EffectResult::Done { detail: said });
+    };
+    let mut reasons = back.kept;
+    reasons.push(error.to_string());
+    Executed {
+        acted: Some(began),
+        result: EffectResult::Failed {
+            reason: reasons.join("; "),
         },
+        undo: Some(Plan::RevertNetwork {
+            network: network.to_owned(),
+            steps: left,
+            only_if: None,
+        }),
     }
 }
 
@@ -485,14 +517,16 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
         }
         Plan::RevertNetwork { network, steps, .. } => {
             let hand = host.network(network).map_err(|error| error.to_string())?;
+            let mut kept = Vec::new();
             for step in steps {
                 match hand.has(step) {
-                    Ok(true) | Err(HostError::OtherNetwork(_)) => {}
+                    Ok(true) => {}
+                    Err(HostError::OtherNetwork(_)) => kept.extend(hand.left_alone(step)),
                     Ok(false) => return Err(format!("it is not so that: {step}")),
                     Err(error) => return Err(error.to_string()),
                 }
             }
-            Ok(format!("{network} is as it was before"))
+            Ok(after_undo(network, &kept))
         }
         _ => Err("it is not a plan to repair a network".to_owned()),
     }

@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{HostError, NetworkHand, procfs};
 use crate::model::way::{Baseline, Diagnosis, NetworkStep, Primary, Way};
-pub use change::{apply, has};
+pub use change::{apply, has, left_alone};
 pub use look::Looked;
 pub use news::News;
 use probe::{Ask, ask};
@@ -333,6 +333,10 @@ impl NetworkHand for Turn {
 
     fn has(&self, step: &NetworkStep) -> Result<bool, HostError> {
         has(step)
+    }
+
+    fn left_alone(&self, step: &NetworkStep) -> Option<String> {
+        left_alone(step)
     }
 
     fn answers(&self, primary: &Primary) -> Result<bool, HostError> {

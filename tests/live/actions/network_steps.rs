@@ -8,7 +8,7 @@ use anyhow::{Context as _, Result, ensure};
 use smart_monitor::actions;
 use smart_monitor::config::Config;
 use smart_monitor::engine::{Engine, Order};
-use smart_monitor::host::network::{Known, Ways, apply, has};
+use smart_monitor::host::network::{Known, Ways, apply, has, left_alone};
 use smart_monitor::host::{Host, HostError, NetworkHand, Opened, Restarted, clock};
 use smart_monitor::model::way::{Device, Diagnosis, NetworkFault, NetworkStep};
 use smart_monitor::model::{
@@ -240,6 +240,35 @@ fn undone(stage: &Stage, undo: &Plan, fault: Fault) -> Result<()> {
     drop(turn);
     let found = stage.look()?;
     ensure!(found.fault.is_none(), "{found:#?}");
+    Ok(())
+}
+
+#[test]
+fn a_file_that_somebody_has_edited_since_is_left_alone_and_said_to_be() -> Result<()> {
+    let stage = Stage::new(V4, "")?;
+    let fault = Fault::ResolverSilent;
+    fault.inject(&stage.lab, &stage.resolv_conf())?;
+    let undo = stage.execute(&stage.host())?.undo;
+    let undo = undo.context("a backup resolver is a stopgap")?;
+    let Plan::RevertNetwork { steps, .. } = &undo else {
+        anyhow::bail!("{undo:?}");
+    };
+    let [step] = steps.as_slice() else {
+        anyhow::bail!("{steps:?}");
+    };
+    ensure!(left_alone(step).is_none(), "nobody has edited it yet");
+    let mut edited = std::fs::read_to_string(stage.resolv_conf())?;
+    edited.push_str("search example.org\n");
+    std::fs::write(stage.resolv_conf(), &edited)?;
+    let said = left_alone(step).context("it was edited")?;
+    let wanted = format!(
+        "{} was changed by somebody else since: left as it is; remove the line `nameserver {}` by hand",
+        stage.resolv_conf().display(),
+        V4.resolvers[1]
+    );
+    ensure!(said == wanted, "{said}");
+    ensure!(apply(step).is_err());
+    ensure!(std::fs::read_to_string(stage.resolv_conf())? == edited);
     Ok(())
 }
 

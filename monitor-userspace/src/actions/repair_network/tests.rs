@@ -194,3 +194,71 @@ fn what_nothing_here_can_repair_has_no_plan() {
         );
     }
 }
+
+/// A network whose file somebody else may have edited.
+#[derive(Debug)]
+struct Edited(bool);
+
+impl NetworkHand for Edited {
+    fn look(&self) -> Result<Diagnosis, HostError> {
+        Ok(Diagnosis::default())
+    }
+
+    fn confirm(&self, _: Duration) -> Result<Diagnosis, HostError> {
+        self.look()
+    }
+
+    fn apply(&self, step: &NetworkStep) -> Result<bool, HostError> {
+        let edited = self.0 && matches!(step, NetworkStep::File { .. });
+        if edited {
+            return Err(HostError::OtherNetwork("it was written to".to_owned()));
+        }
+        Ok(true)
+    }
+
+    fn has(&self, step: &NetworkStep) -> Result<bool, HostError> {
+        self.apply(step)
+    }
+
+    fn left_alone(&self, _: &NetworkStep) -> Option<String> {
+        self.0
+            .then(|| "the file was changed by somebody else since: left as it is".to_owned())
+    }
+
+    fn answers(&self, _: &Primary) -> Result<bool, HostError> {
+        Ok(true)
+    }
+}
+
+#[test]
+fn an_undo_says_what_it_leaves_as_somebody_else_made_it() {
+    let file = NetworkStep::File {
+        path: "/etc/resolv.conf".into(),
+        before: Some("nameserver 10.0.0.54\n".to_owned()),
+        after: Some("nameserver 10.0.0.53\n".to_owned()),
+    };
+    let link = NetworkStep::Link {
+        device: Device {
+            index: 3,
+            name: "wire".to_owned(),
+        },
+        up: true,
+    };
+    let undone = |edited: bool, steps: &[NetworkStep]| {
+        let back = change_back(&Edited(edited), steps);
+        finished("uplink", Time::from_nanos(1), back)
+    };
+    let left = "uplink: the file was changed by somebody else since: left as it is".to_owned();
+    let only = undone(true, std::slice::from_ref(&file));
+    assert_eq!(
+        only.result,
+        EffectResult::Refused {
+            reason: left.clone()
+        }
+    );
+    assert!(only.undo.is_none() && only.acted.is_none());
+    let both = undone(true, &[file.clone(), link]);
+    assert_eq!(both.result, EffectResult::Done { detail: left });
+    let detail = "uplink is as it was before".to_owned();
+    assert_eq!(undone(false, &[file]).result, EffectResult::Done { detail });
+}

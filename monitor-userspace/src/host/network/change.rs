@@ -100,6 +100,28 @@ pub fn has(step: &NetworkStep) -> Result<bool, HostError> {
     }
 }
 
+/// What of a file's step is left to a person where somebody else has changed the file since; none where nobody has.
+pub fn left_alone(step: &NetworkStep) -> Option<String> {
+    let NetworkStep::File {
+        path,
+        before,
+        after,
+    } = step
+    else {
+        return None;
+    };
+    let found = files::read(path);
+    if found == *before || found == *after {
+        return None;
+    }
+    let text = |text: &Option<String>| text.clone().unwrap_or_default();
+    let by_hand = files::by_hand(&text(&found), &text(before), &text(after));
+    Some(format!(
+        "{} was changed by somebody else since: left as it is{by_hand}",
+        path.display()
+    ))
+}
+
 fn other(what: String) -> HostError {
     HostError::OtherNetwork(what)
 }

@@ -1,5 +1,6 @@
 //! Small text files of the network: the one that names the resolvers, the one that names hosts. Read and written whole.
 
+use std::fmt::Write as _;
 use std::fs::{self, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::net::IpAddr;
@@ -66,6 +67,31 @@ pub(super) fn replace(path: &Path, before: Option<&str>, after: Option<&str>) ->
         .open(&path)?;
     file.write_all(after.as_bytes())?;
     file.sync_all()
+}
+
+/// What a person has to do to a text for it to lose what `before` has and `after` has not, and the other way round, as the end of a
+/// sentence; empty where that is so already. Comments do not count.
+pub(super) fn by_hand(found: &str, before: &str, after: &str) -> String {
+    let has = |text: &str, line: &str| text.lines().any(|other| other.trim() == line);
+    let lines = |text: &str, out: &str, there: bool| -> Vec<String> {
+        let all = text.lines().map(str::trim);
+        let all = all.filter(|line| !line.is_empty() && !line.starts_with('#'));
+        let own = all.filter(|line| !has(out, line) && has(found, line) == there);
+        own.map(|line| format!("`{line}`")).collect()
+    };
+    let mut said = String::new();
+    for (verb, lines) in [
+        ("remove", lines(before, after, true)),
+        ("put back", lines(after, before, false)),
+    ] {
+        if !lines.is_empty() {
+            let s = if lines.len() == 1 { "" } else { "s" };
+            let named = lines.join(", ");
+            // A text takes what is written to it.
+            let _ = write!(said, "; {verb} the line{s} {named} by hand");
+        }
+    }
+    said
 }
 
 /// The resolvers that a text names, in their order.
@@ -169,6 +195,26 @@ mod tests {
         let new = with_host(text, "api", of[1].ip());
         assert_eq!(host(&new, "api", &of), of.get(1));
         assert!(new.contains("10.0.0.7 third\n") && new.contains("10.0.0.5 other\n"));
+    }
+
+    #[test]
+    fn what_a_person_has_to_do_is_said_line_by_line() {
+        let was = "nameserver 10.0.0.1\n";
+        let wrote = with_resolvers(was, &["10.0.0.9".parse().expect("an address")]);
+        let edited = format!("{wrote}search example.org\n");
+        assert_eq!(
+            by_hand(&edited, &wrote, was),
+            "; remove the line `nameserver 10.0.0.9` by hand"
+        );
+        let another = "nameserver 10.0.0.2\n";
+        assert_eq!(by_hand(another, &wrote, was), "", "nothing of ours is left");
+        let hosts = "10.0.0.5 api\n";
+        let address = "10.0.0.6".parse().expect("an address");
+        let wrote = with_host(hosts, "api", address);
+        assert_eq!(
+            by_hand(&format!("{wrote}10.0.0.8 new\n"), &wrote, hosts),
+            "; remove the line `10.0.0.6 api # smart-monitor: backup` by hand; put back the line `10.0.0.5 api` by hand"
+        );
     }
 
     #[test]
