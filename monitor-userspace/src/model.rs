@@ -14,6 +14,7 @@ pub mod incident;
 pub mod kernel_view;
 pub mod memory;
 pub mod network;
+pub mod pattern;
 pub mod release;
 pub mod restraint;
 pub mod service;

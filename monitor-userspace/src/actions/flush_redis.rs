@@ -12,6 +12,7 @@ use super::{Executed, Spec, Struck, Target, anywhere, check, refused};
 use crate::config::units::Span;
 use crate::host::Host;
 use crate::model::action::Risk;
+use crate::model::pattern::{Syntax, has_literal};
 use crate::model::{EffectResult, Flush, Incident, Plan, Subject, World};
 use crate::policy::{Permit, Rung};
 
@@ -90,7 +91,9 @@ impl super::Settings for Settings {
         }
         match &self.pattern {
             None if self.all && self.at_most.is_some() => {
-                return Err("`all` deletes every key at once: `at_most` means nothing then".to_owned());
+                return Err(
+                    "`all` deletes every key at once: `at_most` means nothing then".to_owned(),
+                );
             }
             Some(_) if self.all => {
                 return Err("either `pattern` or `all`, not both".to_owned());
@@ -102,12 +105,20 @@ impl super::Settings for Settings {
             Some(pattern) if pattern.is_empty() || pattern.len() > PATTERN => {
                 return Err(format!("`pattern` must have 1 to {PATTERN} bytes"));
             }
-            Some(pattern) if pattern.chars().all(|c| matches!(c, '*' | '?')) => {
-                return Err(format!(
-                    "`pattern` of `{pattern}` means every key: say `all = true` if that is meant"
-                ));
-            }
-            _ => {}
+            Some(pattern) => match has_literal(pattern, Syntax::Redis) {
+                Some(true) => {}
+                Some(false) => {
+                    return Err(format!(
+                        "`pattern` of `{pattern}` means every key, or nearly: say `all = true` if that is meant"
+                    ));
+                }
+                None => {
+                    return Err(format!(
+                        "a `[` in `pattern` of `{pattern}` has no `]` after it"
+                    ));
+                }
+            },
+            None => {}
         }
         if self.at_most == Some(0) || self.within.0.is_zero() || self.within.0 > LONGEST {
             return Err(

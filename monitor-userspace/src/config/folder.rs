@@ -1,43 +1,26 @@
 //! `[[folder]]`: folders in which files may be deleted, and how full their file system may become. What would be a catastrophe by a slip
 //! of the pen is refused here; what only the host knows (links, mounts) is refused where files are deleted.
 
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
 
-use super::Config;
 use super::resolve::Mistakes;
 use super::response::RawHealer;
 use super::units::{Bytes, Percent, Span};
+use super::{Config, paths};
 use crate::model::Folder;
+use crate::model::pattern::{Syntax, has_literal};
 
 /// Most patterns of a folder, and bytes of one.
 const PATTERNS: usize = 64;
 const PATTERN: usize = 256;
 
-/// Nothing is deleted in these, whatever the patterns; below them it may be.
+/// Nothing is deleted in these, whatever the patterns; below them it may be, but in places of the system.
 const NEVER: &[&str] = &[
-    "/",
-    "/home",
-    "/mnt",
-    "/media",
-    "/opt",
-    "/root",
-    "/run",
-    "/snap",
-    "/srv",
-    "/usr/local",
-    "/var",
-    "/var/lib",
-    "/var/run",
+    "/", "/home", "/mnt", "/media", "/opt", "/root", "/run", "/srv", "/var", "/var/lib", "/var/run",
 ];
-/// Nor in these and anywhere below.
-const NEVER_BELOW: &[&str] = &[
-    "/bin", "/boot", "/dev", "/efi", "/etc", "/lib", "/lib32", "/lib64", "/libx32", "/proc",
-    "/sbin", "/sys", "/usr",
-];
-
 /// As it is written.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -120,19 +103,12 @@ pub(super) fn folder(raw: &Raw, config: &mut Config, mistakes: &mut Mistakes) {
 /// Whether files may be deleted there at all.
 fn place<'a>(path: &Path, own: impl Iterator<Item = &'a PathBuf>) -> Result<(), String> {
     let shown = path.display();
-    let plain = |part: Component<'_>| matches!(part, Component::RootDir | Component::Normal(_));
-    // `components` takes `.` and `//` away.
-    let rebuilt: PathBuf = path.components().collect();
-    if !path.is_absolute()
-        || !path.components().all(plain)
-        || rebuilt.as_os_str() != path.as_os_str()
-    {
+    if !paths::is_plain(path) {
         return Err(format!(
             "`{shown}` is no plain absolute path: it must begin with `/`, without `.`, `..`, `//` or a `/` at its end"
         ));
     }
-    let below = |root: &&str| path.starts_with(root) && !path.starts_with("/usr/local");
-    if NEVER.iter().any(|root| path == Path::new(root)) || NEVER_BELOW.iter().any(below) {
+    if NEVER.iter().any(|root| path == Path::new(root)) || paths::is_system(path) {
         return Err(format!("nothing is ever deleted in `{shown}`"));
     }
     for own in own {
@@ -164,8 +140,11 @@ fn patterns(raw: &Raw, mistakes: &mut Mistakes) {
                 "`{pattern}` matches no file's name: it must have 1 to {PATTERN} bytes, and no `/`"
             ));
         }
-        let anything = pattern.chars().all(|c| matches!(c, '*' | '?'));
-        if anything && raw.recursive && raw.older_than.0.is_zero() {
+        let literal = has_literal(pattern, Syntax::Files);
+        if literal.is_none() {
+            wrong(format!("a `[` in `{pattern}` has no `]` after it"));
+        }
+        if literal == Some(false) && raw.recursive && raw.older_than.0.is_zero() {
             wrong(format!(
                 "`{pattern}` with `recursive = true` and no `older_than` would delete everything"
             ));
@@ -200,6 +179,16 @@ mod tests {
             "/var/lib",
             "/proc/self",
             "/usr/local",
+            "/usr/local/bin",
+            "/nix/store",
+            "/snap/core",
+            "/root",
+            "/root/.ssh",
+            "/home/shop/.ssh/old",
+            "/var/lib/dpkg/info",
+            "/var/lib/docker/containers",
+            "/var/lib/containerd",
+            "/var/lib/kubelet/pods",
             "logs",
             "./logs",
             "/var/log/../lib",
@@ -215,7 +204,7 @@ mod tests {
             "/var/log",
             "/var/lib/shop",
             "/home/shop/logs",
-            "/usr/local/shop/tmp",
+            "/root/dumps",
             "/libs",
         ] {
             assert_eq!(
@@ -237,6 +226,9 @@ mod tests {
             "match = [\"a/b\"]",
             "match = [\"\"]",
             "match = [\"*\"]\nrecursive = true",
+            "match = [\"[!a]*\", \"a*\"]\nrecursive = true",
+            "match = [\"[^~]*\"]\nrecursive = true",
+            "match = [\"[\"]",
             "",
         ] {
             assert!(error(&format!("{at}\n{wrong}")).is_some(), "{wrong}");

@@ -1,5 +1,7 @@
 //! `[[network]]`: a way out of this host that is looked at and may be repaired. As written, and as meant.
 
+mod sense;
+
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
@@ -156,6 +158,7 @@ pub(super) fn resolve(raw: Raw, known: &[Way], mistakes: &mut Mistakes) -> Way {
             ),
         }
     }
+    sense::look(&raw, &anchors, mistakes);
     let mut addresses = Vec::new();
     for text in &raw.addresses {
         match Prefix::parse(text.get_ref()) {

@@ -1,11 +1,12 @@
 //! `[service.release]`: where the releases of a service are, and what is asked before one is rolled back.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
 
+use super::paths;
 use super::resolve::Mistakes;
 use super::units::Span;
 use crate::model::Releases;
@@ -13,6 +14,9 @@ use crate::model::release::Source;
 
 /// The longest that a command of it may take: an act that takes longer counts as one that hangs.
 const LONGEST: Duration = Duration::from_mins(10);
+
+/// Folders of the system in which folders of a service's own may be.
+const OWN: [&str; 2] = ["/etc", "/usr/local"];
 
 /// As it is written.
 #[derive(Clone, Debug, Deserialize)]
@@ -159,9 +163,6 @@ pub(super) fn resolve(mut raw: Raw, mistakes: &mut Mistakes) -> Option<Releases>
 
 /// What would never work.
 fn senseless(source: &Source) -> Option<String> {
-    let absolute = |key: &str, path: &Path| {
-        (!path.is_absolute()).then(|| format!("`{key}` must be an absolute path"))
-    };
     let command = |key: &str, words: &[String], place: &str| {
         if words.first().is_none_or(String::is_empty) {
             return Some(format!("`{key}` is empty"));
@@ -170,17 +171,55 @@ fn senseless(source: &Source) -> Option<String> {
         (!filled).then(|| format!("`{key}` must say {place} where the name of the release goes"))
     };
     match source {
-        Source::Git { path } => absolute("path", path),
+        Source::Git { path } => astray("path", path),
         Source::Symlink { path, releases } => {
-            absolute("path", path).or_else(|| absolute("releases", releases))
+            if releases.starts_with(path) {
+                return Some("`releases` must not be below `path`, which is a link".to_owned());
+            }
+            astray("path", path)
+                .or_else(|| replaced(path))
+                .or_else(|| astray("releases", releases))
         }
-        Source::Container { path, inspect, .. } => {
-            absolute("path", path).or_else(|| command("inspect", inspect, "{image}"))
-        }
+        Source::Container { path, inspect, .. } => astray("path", path)
+            .or_else(|| replaced(path))
+            .or_else(|| command("inspect", inspect, "{image}")),
         Source::Command { current, switch } => {
             command("current", current, "").or_else(|| command("switch", switch, "{release}"))
         }
     }
+}
+
+/// Why no releases can be there.
+fn astray(key: &str, path: &Path) -> Option<String> {
+    let shown = path.display();
+    if !path.is_absolute() {
+        return Some(format!("`{key}` must be an absolute path"));
+    }
+    if path.components().any(|part| part == Component::ParentDir) {
+        return Some(format!("`{key}` of `{shown}` must be without `..`"));
+    }
+    let own = OWN.iter().any(|root| {
+        let below = path.strip_prefix(root);
+        below.is_ok_and(|below| below.components().next().is_some())
+    });
+    // What one unpacks there by hand is no part of the system.
+    let local = ["bin", "sbin", "lib"].map(|part| Path::new("/usr/local").join(part));
+    let local = local.iter().any(|root| path.starts_with(root));
+    (paths::is_system(path) && (!own || local || paths::has_keys(path))).then(|| {
+        format!("`{key}` of `{shown}` is a place of the system: a rollback would change it")
+    })
+}
+
+/// Why a link or a file cannot be replaced by another one there.
+fn replaced(path: &Path) -> Option<String> {
+    let shown = path.display();
+    let parent = path.parent()?;
+    let top = parent == Path::new("/") || OWN.iter().any(|root| parent == Path::new(root));
+    top.then(|| {
+        format!(
+            "`path` of `{shown}` lies among files of the system: use a folder of the service's own"
+        )
+    })
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ fn it_says_exactly_which_keys_of_which_database() {
         ("database = 0\npattern = \"\"", "1 to 512"),
         ("database = 0\npattern = \"*\"", "all = true"),
         ("database = 0\npattern = \"**?\"", "all = true"),
+        ("database = 0\npattern = \"[^a]*\"", "all = true"),
+        ("database = 0\npattern = \"a[b\"", "has no `]`"),
         ("database = 0\nall = true\npattern = \"a*\"", "not both"),
         ("database = 0\nall = true\nat_most = 5", "means nothing"),
         ("database = 70000\nall = true", "0 to 65535"),

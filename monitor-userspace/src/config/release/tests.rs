@@ -84,3 +84,51 @@ fn mistakes_say_what_is_wrong() {
         assert!(said.contains(why), "{said} does not say {why}");
     }
 }
+
+#[test]
+fn places_where_a_rollback_would_be_a_catastrophe_are_refused() {
+    let link = |path: &str, releases: &str| {
+        parse(&format!(
+            "kind = \"symlink\"\npath = \"{path}\"\nreleases = \"{releases}\""
+        ))
+    };
+    for (path, releases, why) in [
+        ("/srv/a/../current", "/srv/releases", "without `..`"),
+        ("/srv/current", "/srv/../releases", "without `..`"),
+        ("/srv/app", "/srv/app/releases", "must not be below `path`"),
+        ("/srv/app", "/srv/app", "must not be below `path`"),
+        ("/current", "/srv/releases", "among files of the system"),
+        ("/etc", "/srv/releases", "place of the system"),
+        ("/usr", "/srv/releases", "place of the system"),
+        ("/bin", "/srv/releases", "place of the system"),
+        ("/etc/ssl", "/srv/releases", "among files of the system"),
+        ("/usr/lib/app", "/srv/releases", "place of the system"),
+        ("/usr/local/bin/app", "/srv/releases", "place of the system"),
+        ("/srv/current", "/", "place of the system"),
+        ("/srv/current", "/usr/lib", "place of the system"),
+        ("/root/.ssh/current", "/srv/releases", "place of the system"),
+    ] {
+        let said = link(path, releases).expect_err(path);
+        assert!(said.contains(why), "{path} {releases}: {said}");
+    }
+    for (path, releases) in [
+        ("/srv/current", "/srv/releases"),
+        ("/usr/local/shop/current", "/usr/local/shop/releases"),
+        ("/etc/shop/current", "/etc/shop/releases"),
+    ] {
+        link(path, releases).expect("it is a place of its own");
+    }
+    let tag = |path: &str| {
+        parse(&format!(
+            "kind = \"container\"\npath = \"{path}\"\nimage = \"shop\""
+        ))
+    };
+    for path in ["/etc/passwd", "/etc/shadow", "/proc/sysrq-trigger", "/tag"] {
+        tag(path).expect_err(path);
+    }
+    tag("/etc/shop/tag").expect("it is a file of its own");
+    for path in ["/", "/etc", "/srv/..", "/usr/share"] {
+        let git = format!("kind = \"git\"\npath = \"{path}\"");
+        parse(&git).expect_err(path);
+    }
+}
