@@ -10,6 +10,7 @@ mod daemon;
 mod diagnosing;
 mod folders;
 mod guarding;
+mod half_done;
 mod hands;
 mod hot;
 mod inbox;

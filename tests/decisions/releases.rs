@@ -444,6 +444,16 @@ fn forward_again_only_from_what_was_put_there() {
     let host = Fake::new("v1", 900);
     assert!(matches!(forward(&host), EffectResult::Done { .. }));
     assert_eq!(host.all(), ["switch v2", "start"]);
+    // It was ended before the service was: that one has run the release all along.
+    let host = Fake::new("v1", 701);
+    let EffectResult::Done { detail } = forward(&host) else {
+        panic!("{:?}", host.all());
+    };
+    assert!(
+        detail.contains("as pid 701, after v1, which ran it all along: not started anew"),
+        "{detail}"
+    );
+    assert_eq!(host.all(), ["switch v2"]);
     // It was ended before it began: nothing is left to be changed back.
     let host = Fake::new("v2", 900);
     assert!(matches!(forward(&host), EffectResult::Refused { .. }));

@@ -94,12 +94,14 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
         forward: false,
         how: Box::new(release.how.clone()),
         process: service.last_process,
+        ran: None,
         term_grace: rung.term_grace,
         command: service.command.clone(),
     })
 }
 
-/// What changes a roll-back back: forward again, to the release that was left. The process is the one that runs by then.
+/// What changes a roll-back back: forward again, to the release that was left. The process is the one that runs by then, which is
+/// left alone where it is the one that ran before.
 pub fn forward(plan: &Plan) -> Option<Plan> {
     let mut plan = plan.clone();
     let Plan::SwitchRelease {
@@ -107,6 +109,7 @@ pub fn forward(plan: &Plan) -> Option<Plan> {
         to,
         forward,
         process,
+        ran,
         ..
     } = &mut plan
     else {
@@ -117,7 +120,7 @@ pub fn forward(plan: &Plan) -> Option<Plan> {
     }
     std::mem::swap(from, to);
     *forward = true;
-    *process = None;
+    *ran = process.take();
     Some(plan)
 }
 
@@ -130,6 +133,7 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         forward: goes_forward,
         how,
         process,
+        ran,
         term_grace,
         command,
     } = plan
@@ -165,14 +169,21 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
     } else {
         host.switch_release(&switch)
     };
-    let started =
-        switched.and_then(|()| host.restart_service(service, *process, *term_grace, command));
+    let way = if *goes_forward { "after" } else { "back from" };
+    let started = switched.and_then(|()| match host.running(service)? {
+        Some(runs) if *ran == Some(runs) => {
+            Ok((runs, ", which ran it all along: not started anew"))
+        }
+        _ => {
+            let restarted = host.restart_service(service, *process, *term_grace, command)?;
+            Ok((restarted.process, ""))
+        }
+    });
     let result = match started {
-        Ok(restarted) => EffectResult::Done {
+        Ok((runs, how)) => EffectResult::Done {
             detail: format!(
-                "{service} runs release {to} as pid {}, {} {from}",
-                restarted.process.pid,
-                if *goes_forward { "after" } else { "back from" },
+                "{service} runs release {to} as pid {}, {way} {from}{how}",
+                runs.pid
             ),
         },
         Err(error) => EffectResult::Failed {

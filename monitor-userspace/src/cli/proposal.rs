@@ -296,6 +296,7 @@ fn release(plan: &Plan, grace: &dyn Fn(&Duration) -> String) -> Option<String> {
         forward,
         how,
         process,
+        ran,
         term_grace,
         command,
     } = plan
@@ -321,6 +322,11 @@ fn release(plan: &Plan, grace: &dyn Fn(&Duration) -> String) -> Option<String> {
     }
     add(", build it with", &how.build);
     add(", then start it anew as", command);
+    if let Some(process) = ran {
+        words += ", unless its process ";
+        words += &process.pid.to_string();
+        words += " has run that release all along";
+    }
     if let Some(process) = process {
         words += ", after what is left of its process ";
         words += &process.pid.to_string();

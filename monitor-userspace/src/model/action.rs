@@ -238,6 +238,9 @@ pub enum Plan {
         how: Box<Releases>,
         /// The process it is known to have had, if any; a different one running by now is a reason to refuse.
         process: Option<ProcessKey>,
+        /// The process that ran the release that it gets, before that was left: while it still runs, it is not started anew.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        ran: Option<ProcessKey>,
         /// Time between SIGTERM and SIGKILL for a process that still runs.
         term_grace: Duration,
         /// What is started: program and arguments.

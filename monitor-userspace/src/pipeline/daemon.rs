@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use super::budget::{self, Budget};
 use super::diagnosing::Diagnosing;
 use super::folders::Folders;
+use super::half_done::{self, HalfDone};
 use super::inbox::{Inbox, Message};
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
@@ -24,7 +25,7 @@ use crate::host::exec::Program;
 use crate::host::network::Ways;
 use crate::host::{Host, clock};
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
-use crate::model::Signal;
+use crate::model::{Signal, View};
 use crate::policy::PROTECTED;
 use crate::record::{Entry, Journal};
 use crate::samplers::memory::Shortage;
@@ -53,6 +54,12 @@ pub(super) struct Daemon {
     pub(super) journal: Arc<Journal>,
     /// Services that are not started with the daemon, and why; empty once it has started.
     pub(super) held: BTreeMap<String, String>,
+    /// Services that are changed back before they are started with the daemon; empty once it has started.
+    pub(super) half_done: BTreeMap<String, HalfDone>,
+    /// Those that see to it that they are started all the same.
+    pub(super) waiting: JoinSet<()>,
+    /// What the core shows.
+    pub(super) view: Arc<Mutex<View>>,
     /// What `/health` complains about besides what the core says.
     pub(super) trouble: Arc<Mutex<Trouble>>,
     pub(super) checks: JoinSet<()>,
@@ -228,21 +235,25 @@ impl Daemon {
         self.releases = releases::start(&self.config, &self.host, &self.teller, &self.inbox);
         let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
         let grace = self.config.daemon.stop_grace.0;
-        let starting = Starting {
+        let starting = Arc::new(Starting {
             held: std::mem::take(&mut self.held),
+            half_done: std::mem::take(&mut self.half_done),
             journal: Arc::clone(&self.journal),
             inbox: self.inbox.clone(),
-        };
+        });
+        let before = Arc::clone(&starting);
         let apply = move || {
-            let may_start = |name: &str, program: &Program| starting.may_start(name, program);
+            let may_start = |name: &str, program: &Program| before.may_start(name, program);
             let changed = commands.apply(&programs, grace, may_start);
-            starting.done();
+            before.done();
             changed
         };
         let applied = tokio::task::spawn_blocking(apply).await;
         for name in applied.unwrap_or_default() {
             tracing::info!(service = %name, "its command has changed: used at its next start");
         }
+        let (commands, view) = (&self.commands, &self.view);
+        half_done::start(&starting, commands, view, &mut self.waiting);
     }
 
     /// Takes the file as it is now; with a mistake in it, everything stays as it was.
@@ -320,6 +331,7 @@ impl Daemon {
         self.inbox.send(Message::Quiesce);
         self.checks.abort_all();
         self.releases.abort_all();
+        self.waiting.abort_all();
         if self.config.daemon.services_on_exit == OnExit::Leave {
             return;
         }

@@ -25,9 +25,9 @@ use super::people::{self, Subjects};
 use super::recording::{self, Recordings, Tape};
 use super::sampling::Sampling;
 use super::settings;
-use super::starting;
 use super::teller::Teller;
 use super::watched::Watching;
+use super::{half_done, starting};
 use crate::api;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
@@ -77,6 +77,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         watch_list.and_then(Result::ok),
     ));
     let commands = commands(&config, &folder, &teller);
+    commands.expect(config.programs.keys());
     let protected = procfs::own_line();
     let probes_off = probes_off(&kernel);
     let dry_run = options.dry_run;
@@ -84,6 +85,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
     let crashed = recovered.crashed;
+    let half_done = half_done::of(&recovered.incidents, now);
     let mut engine = restored(settings, recovered);
     let held = starting::held(engine.policy_mut(), &config, crashed, now);
     // From here on, an end without a word is a crash.
@@ -125,6 +127,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(inbox.clone(), Arc::clone(&subjects), next_silence);
     let asked = (people, Arc::clone(&recordings));
+    let shown_to_people = Arc::clone(&view);
     let sources = sources(view, &kernel, shown.view, cost, limitations, asked);
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
@@ -146,6 +149,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         folders,
         journal: Arc::clone(&journal),
         held,
+        half_done,
+        waiting: JoinSet::new(),
+        view: shown_to_people,
         trouble,
         host: live,
         releases: JoinSet::new(),

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::half_done::HalfDone;
 use super::inbox::{Inbox, Message};
 use crate::actions::restart_service;
 use crate::config::Config;
@@ -12,6 +13,7 @@ use crate::host::exec::Program;
 use crate::model::{Evidence, Incident, IncidentId, Severity, Subject, Time};
 use crate::policy::Policy;
 use crate::record::{Entry, Journal};
+use crate::supervisors::command::NotNow;
 
 /// Services that are not started with the daemon, and why. A restart of the daemon ends no silence; and after a crash of it, nothing that
 /// was given up gets another try: when a person ends and starts it, that is a person's try.
@@ -41,15 +43,25 @@ pub(super) fn held(
 #[derive(Debug)]
 pub(super) struct Starting {
     pub(super) held: BTreeMap<String, String>,
+    /// Those that are changed back first, by what does that.
+    pub(super) half_done: BTreeMap<String, HalfDone>,
     pub(super) journal: Arc<Journal>,
     pub(super) inbox: Inbox,
 }
 
 impl Starting {
     /// Whether it may be started; when it may, that stands in the journal by now.
-    pub(super) fn may_start(&self, service: &str, program: &Program) -> Result<(), String> {
+    pub(super) fn may_start(&self, service: &str, program: &Program) -> Result<(), NotNow> {
+        if let Some(half_done) = self.half_done.get(service) {
+            return Err(NotNow::Waits(half_done.to_string()));
+        }
+        self.may_start_now(service, program)
+    }
+
+    /// The same for one for which nothing more is waited.
+    pub(super) fn may_start_now(&self, service: &str, program: &Program) -> Result<(), NotNow> {
         if let Some(reason) = self.held.get(service) {
-            return Err(reason.clone());
+            return Err(NotNow::Refused(reason.clone()));
         }
         let entry = Entry::ServiceStarted {
             service: service.to_owned(),
@@ -61,7 +73,7 @@ impl Starting {
         written.map_err(|error| {
             let reason = error.to_string();
             self.inbox.send(Message::Halt(reason.clone()));
-            reason
+            NotNow::Refused(reason)
         })
     }
 

@@ -6,6 +6,7 @@
 
 mod adoption;
 mod asked;
+mod later;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -21,6 +22,8 @@ use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
 use crate::model::{ProcessKey, ServiceSignal, Time};
 use adoption::Adoption;
+use later::Later;
+pub use later::NotNow;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -44,6 +47,7 @@ pub struct Commands {
     uncaptured: Mutex<Option<String>>,
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
+    later: Later,
 }
 
 #[derive(Debug)]
@@ -80,6 +84,7 @@ impl Commands {
             uncaptured: Mutex::default(),
             notify,
             services,
+            later: Later::default(),
         };
         if let Some(error) = without {
             commands.limited(&error);
@@ -139,13 +144,13 @@ impl Commands {
     }
 
     /// Takes what the configuration wants: starts (or takes over) what is new, stops what is gone; a changed command is used at the
-    /// service's next start. `may_start` is asked right before each start; one that it gives a reason against is told as a start that
-    /// failed, so that a restart can be decided about. Returns the names whose command changed.
+    /// service's next start. `may_start` is asked right before each start; one that it refuses is told as a start that failed, so
+    /// that a restart can be decided about; one that something else is to start is left to that. Returns the names whose command changed.
     pub fn apply(
         &self,
         wanted: &BTreeMap<String, Program>,
         stop_grace: Duration,
-        may_start: impl Fn(&str, &Program) -> Result<(), String>,
+        may_start: impl Fn(&str, &Program) -> Result<(), NotNow>,
     ) -> Vec<String> {
         let mut changed = Vec::new();
         let gone: Vec<String> = lock(&self.services)
@@ -181,7 +186,11 @@ impl Commands {
                 stopped: false,
             };
             let managed = Arc::new(Mutex::new(managed));
-            lock(&self.services).insert(name.clone(), Arc::clone(&managed));
+            // Whoever asks for it from now on waits until it is known whether it runs.
+            let shared = Arc::clone(&managed);
+            let mut managed = lock(&managed);
+            lock(&self.services).insert(name.clone(), shared);
+            self.later.is_there(name);
             let marked = marked.get_or_insert_with(|| self.adoption.marked());
             let uid = program
                 .user
@@ -189,7 +198,6 @@ impl Commands {
             let noted = self.adoption.cgroup(name);
             let noted = noted.as_ref().and_then(ServiceCgroup::at);
             let found = self.adoption.find(name, uid, marked, noted.as_ref());
-            let mut managed = lock(&managed);
             let earlier = || self.cgroups.as_ref()?.earlier(name);
             managed.cgroup = noted.or_else(earlier);
             match found.and_then(|process| Held::open(process).ok()) {
@@ -212,7 +220,11 @@ impl Commands {
                             tracing::error!(service = %name, %error, "cannot start the service");
                         }
                     }
-                    Err(reason) => {
+                    Err(NotNow::Waits(reason)) => {
+                        tracing::warn!(service = %name, %reason, "the service is not started yet");
+                        self.later.waits(name);
+                    }
+                    Err(NotNow::Refused(reason)) => {
                         tracing::warn!(service = %name, %reason, "the service is not started");
                         self.notify
                             .service(name, ServiceSignal::StartFailed { reason });
@@ -270,6 +282,7 @@ impl Commands {
 
     /// Its time is before anybody hears of the new process: what they find out about it then comes after the act.
     fn start(&self, name: &str, managed: &mut Managed) -> Result<Restarted, HostError> {
+        self.later.begins(name);
         let mut program = managed.program.clone();
         program
             .environment
@@ -337,6 +350,7 @@ impl Commands {
     }
 
     fn managed(&self, name: &str) -> Result<Arc<Mutex<Managed>>, HostError> {
+        self.later.until_there(name);
         let managed = lock(&self.services).get(name).cloned();
         managed.ok_or_else(|| HostError::NoService(name.to_owned()))
     }

@@ -26,6 +26,9 @@ fn config(site: &Site, run: &Path, release: &str) -> Result<()> {
     for action in ["restart_service", "rollback_release"] {
         writeln!(text, "[[remedy.step]]\naction = \"{action}\"")?;
     }
+    text.push_str(
+        "[[remedy]]\ndetector = \"manual\"\non = [\"shop\"]\naction = \"rollback_release\"\n",
+    );
     site.configure(&text)
 }
 
@@ -170,48 +173,104 @@ fn a_link_goes_back_and_forward_again_where_the_old_one_is_no_better() -> Result
     Ok(())
 }
 
-#[test]
-fn a_daemon_that_is_killed_in_the_midst_goes_forward_at_its_next_start() -> Result<()> {
-    let site = Site::new()?;
-    let (folder, good) = checkout(&site)?;
-    let (started, free) = (site.path("started"), site.path("free"));
-    // The first build does not end.
-    let build = site.script(
-        "build",
-        &format!(
-            "test -e {} && exit 0\ntouch {}\nexec sleep 1000\n",
-            free.display(),
-            started.display()
-        ),
-    )?;
-    let release = format!(
-        "kind = \"git\"\npath = \"{}\"\nbuild = [\"{}\"]",
-        folder.display(),
-        build.display()
-    );
-    config(&site, &folder.join("run"), &release)?;
-    let mut daemon = site.start()?;
-    proven(&site, &good)?;
-    let bad = commit(&folder, BAD)?;
-    restarted(&daemon)?;
-    wait_until(PATIENCE, "the roll-back builds", || {
-        started.exists().then_some(())
-    })?;
-    ensure!(
-        git(&folder, &["rev-parse", "HEAD"])? == good,
-        "it is half done"
-    );
-    daemon.kill()?;
-    drop(daemon);
-    std::fs::write(&free, "")?;
+/// A roll-back of a checkout, cut short in the midst of its build.
+struct CutShort {
+    site: Site,
+    folder: PathBuf,
+    good: String,
+    bad: String,
+    /// Each start of the old release is noted here.
+    ran: PathBuf,
+    /// Builds note here that they begin, and end when this is there.
+    builds: PathBuf,
+    free: PathBuf,
+    daemon: Daemon,
+}
 
-    let mut daemon = site.start()?;
-    daemon.incident("it goes forward again", |incident| {
-        tells(incident, StepKind::Undone, "runs release")
-    })?;
-    ensure!(git(&folder, &["rev-parse", "HEAD"])? == bad);
+impl CutShort {
+    fn new() -> Result<Self> {
+        let site = Site::new()?;
+        let (ran, builds, free) = (site.path("ran"), site.path("builds"), site.path("free"));
+        let folder = site.path("app");
+        std::fs::create_dir_all(&folder)?;
+        git(&folder, &["init", "-q", "-b", "main"])?;
+        let good = commit(&folder, &format!("echo >> {}\n{GOOD}", ran.display()))?;
+        let build = site.script(
+            "build",
+            &format!(
+                "echo >> {}\nuntil test -e {}; do sleep 0.1; done\n",
+                builds.display(),
+                free.display()
+            ),
+        )?;
+        let release = format!(
+            "kind = \"git\"\npath = \"{}\"\nbuild = [\"{}\"]",
+            folder.display(),
+            build.display()
+        );
+        config(&site, &folder.join("run"), &release)?;
+        let daemon = site.start()?;
+        proven(&site, &good)?;
+        Ok(Self {
+            site,
+            folder,
+            good,
+            bad: String::new(),
+            ran,
+            builds,
+            free,
+            daemon,
+        })
+    }
+
+    /// This is deployed.
+    fn deploy(&mut self, run: &str) -> Result<()> {
+        self.bad = commit(&self.folder, run)?;
+        restarted(&self.daemon)
+    }
+
+    /// That many builds have begun.
+    fn builds(&self, number: usize) -> Result<()> {
+        wait_until(PATIENCE, "it is being built", || {
+            let text = std::fs::read_to_string(&self.builds).ok()?;
+            (text.len() == number).then_some(())
+        })
+    }
+
+    /// The daemon is killed while the old release is being built.
+    fn cut(&mut self) -> Result<()> {
+        self.builds(1)?;
+        let head = git(&self.folder, &["rev-parse", "HEAD"])?;
+        ensure!(head == self.good, "it is half done");
+        self.daemon.kill()?;
+        std::fs::remove_file(&self.ran)?;
+        Ok(())
+    }
+
+    /// The next daemon has gone forward again, and has not run the old release meanwhile.
+    fn went_forward(&mut self, how: &str) -> Result<()> {
+        self.daemon = self.site.start()?;
+        self.builds(2)?;
+        ensure!(!self.ran.exists(), "it is not started before it is built");
+        std::fs::write(&self.free, "")?;
+        let incident = self.daemon.incident("it goes forward again", |incident| {
+            tells(incident, StepKind::Undone, how)
+        })?;
+        ensure!(!tells(&incident, StepKind::Failed, ""), "{incident:#?}");
+        ensure!(git(&self.folder, &["rev-parse", "HEAD"])? == self.bad);
+        ensure!(!self.ran.exists(), "the old one was started");
+        Ok(())
+    }
+}
+
+#[test]
+fn a_daemon_that_is_killed_in_the_midst_goes_forward_before_it_starts_the_service() -> Result<()> {
+    let mut it = CutShort::new()?;
+    it.deploy(BAD)?;
+    it.cut()?;
+    it.went_forward("runs release")?;
     // The one shot was used, though nobody said how it ended.
-    daemon.incident("there is no second one", |incident| {
+    it.daemon.incident("there is no second one", |incident| {
         down(incident)
             && tells(
                 incident,
@@ -219,7 +278,38 @@ fn a_daemon_that_is_killed_in_the_midst_goes_forward_at_its_next_start() -> Resu
                 "before, and is not a second time",
             )
     })?;
-    ensure!(roll_backs(&site)? == 1);
-    ensure!(git(&folder, &["rev-parse", "HEAD"])? == bad);
+    ensure!(roll_backs(&it.site)? == 1);
+    ensure!(git(&it.folder, &["rev-parse", "HEAD"])? == it.bad);
+    Ok(())
+}
+
+#[test]
+fn what_ran_the_newer_one_all_along_is_not_started_anew() -> Result<()> {
+    let mut it = CutShort::new()?;
+    it.deploy(GOOD)?;
+    proven(&it.site, &it.bad)?;
+    let process = it.daemon.service("shop").context("it runs")?;
+    let words = ["act", "rollback_release", "shop", "--wait", "0s"];
+    super::told(&it.site, &words)?;
+    it.cut()?;
+    it.went_forward("which ran it all along: not started anew")?;
+    ensure!(it.daemon.service("shop") == Some(process));
+    Ok(())
+}
+
+#[test]
+fn what_does_not_survive_the_daemon_runs_the_newer_one_again() -> Result<()> {
+    let mut it = CutShort::new()?;
+    it.deploy(GOOD)?;
+    proven(&it.site, &it.bad)?;
+    let process = it.daemon.service("shop").context("it runs")?;
+    let words = ["act", "rollback_release", "shop", "--wait", "0s"];
+    super::told(&it.site, &words)?;
+    it.cut()?;
+    send(process, Signal::KILL)?;
+    it.went_forward("runs release")?;
+    let runs = it.daemon.healthy("shop")?;
+    ensure!(runs != process);
+    it.daemon.says("waits until rollback_release of incident")?;
     Ok(())
 }

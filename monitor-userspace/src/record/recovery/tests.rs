@@ -491,6 +491,7 @@ fn releases_are_known_again_and_a_roll_back_that_was_cut_short_counts() {
         forward: true,
         how: Box::new(how),
         process: None,
+        ran: None,
         term_grace: Duration::from_secs(5),
         command: vec!["shop".to_owned()],
     };
