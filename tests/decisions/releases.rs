@@ -458,11 +458,11 @@ fn forward_again_only_from_what_was_put_there() {
     let host = Fake::new("v2", 900);
     assert!(matches!(forward(&host), EffectResult::Refused { .. }));
     assert!(host.all().is_empty());
-    // It was ended between the two.
+    // It was ended between the two, or while it was built.
     let mut host = Fake::new("v2", 900);
     host.process = None;
     forward(&host);
-    assert_eq!(host.all(), ["start"]);
+    assert_eq!(host.all(), ["switch v2", "start"]);
     // What cannot be told now is tried again, not given up.
     let mut host = Fake::new("v1", 900);
     host.unfit = true;

@@ -147,8 +147,8 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         to,
         forward: *goes_forward,
     };
-    let in_place = match ready(&switch, *process, host) {
-        Ok(in_place) => in_place,
+    match ready(&switch, *process, host) {
+        Ok(()) => {}
         // What could not be found out is no reason to believe that nothing is left to be changed back.
         Err(error) if *goes_forward && !matches!(error, HostError::OtherRelease { .. }) => {
             return Executed::nothing(EffectResult::Failed {
@@ -156,7 +156,7 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
             });
         }
         Err(error) => return Executed::nothing(refused(&error)),
-    };
+    }
     let undo = forward(plan);
     if let Some(undo) = &undo
         && let Err(error) = host.will_change(permit.incident(), SPEC.name, undo)
@@ -164,11 +164,7 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
         return Executed::nothing(refused(&error));
     }
     let began = host.now();
-    let switched = if in_place {
-        Ok(())
-    } else {
-        host.switch_release(&switch)
-    };
+    let switched = host.switch_release(&switch);
     let way = if *goes_forward { "after" } else { "back from" };
     let started = switched.and_then(|()| match host.running(service)? {
         Some(runs) if *ran == Some(runs) => {
@@ -197,12 +193,12 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
     }
 }
 
-/// Whether the release is in place already, where it may be put there. It may be when something ended a change in its midst.
+/// Whether the release may be put in place. It may be there already, when something ended a change in its midst: it is built again then.
 fn ready(
     switch: &Switch<'_>,
     process: Option<crate::model::ProcessKey>,
     host: &dyn Host,
-) -> Result<bool, HostError> {
+) -> Result<(), HostError> {
     let runs = host.running(switch.service)?;
     if let (Some(meant), Some(found)) = (process, runs)
         && meant != found
@@ -220,10 +216,9 @@ fn ready(
                 meant: switch.from.to_owned(),
             });
         }
-        return Ok(true);
+        return Ok(());
     }
-    host.may_switch_release(switch)?;
-    Ok(false)
+    host.may_switch_release(switch)
 }
 
 fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {

@@ -110,16 +110,26 @@ pub fn may_switch(runner: &Runner, switch: &Switch<'_>) -> Result<(), HostError>
 /// Does it.
 pub fn switch(runner: &Runner, switch: &Switch<'_>) -> Result<(), HostError> {
     let (how, to) = (switch.how, switch.to);
+    // Put there before something ended it in its midst: only what is built of it is missing.
+    let in_place = switch.forward && current(runner, how)? == to;
     let (folder, user) = match &how.source {
         Source::Git { path } => {
             let git = git::Git::open(runner, path, how.limit)?;
-            git.check_out(to)?;
+            if !in_place {
+                git.check_out(to)?;
+            }
             (Some(path.clone()), git.user)
         }
         Source::Symlink { path, releases } => {
             let link = link::Link::read(path, releases)?;
-            (Some(link.lead_to(switch.from, to)?), None)
+            let folder = if in_place {
+                link.leading_to(to)?
+            } else {
+                link.lead_to(switch.from, to)?
+            };
+            (Some(folder), None)
         }
+        _ if in_place => (None, None),
         Source::Container { path, .. } => {
             tag::write(path, to)?;
             (None, None)

@@ -77,15 +77,13 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         watch_list.and_then(Result::ok),
     ));
     let commands = commands(&config, &folder, &teller);
-    commands.expect(config.programs.keys());
     let protected = procfs::own_line();
     let probes_off = probes_off(&kernel);
-    let dry_run = options.dry_run;
-    let (settings, in_force) = settings::settings(&config, dry_run, &protected, &probes_off);
+    let (settings, in_force) =
+        settings::settings(&config, options.dry_run, &protected, &probes_off);
     let (recordings, tape) = recordings(&options, &inbox, in_force, recovered.next)?;
     let (subjects, next_silence) = (Subjects::default(), recovered.next_silence);
-    let crashed = recovered.crashed;
-    let half_done = half_done::of(&recovered.incidents, now);
+    let (half_done, crashed) = (half_done::of(&recovered.incidents, now), recovered.crashed);
     let mut engine = restored(settings, recovered);
     let held = starting::held(engine.policy_mut(), &config, crashed, now);
     // From here on, an end without a word is a crash.
@@ -93,8 +91,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
     let ways = ways(&folder, &config)?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
-    let folders = Folders::new(&folder, &config.folders);
-    let called_off = Arc::default();
+    let (folders, called_off) = (Folders::new(&folder, &config.folders), Arc::default());
     let live = host(&commands, &journal, &called_off, &ways, &folders.cleaner);
     let core = Core {
         engine,
@@ -108,17 +105,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         tape,
     };
     let threads = start_core(core, &mut kernel, &commands, &inbox)?;
-    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
-    let read_from = Sources {
-        claims: snapshot.as_ref().and_then(again),
-        snapshot,
-        shortage: shortage.clone(),
-        cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
-        folders: folders.watched.clone(),
-        ceilings,
-        pressures: pressures.clone(),
-        arming: config.samplers.memory_pressure.clone(),
-    };
+    let watched = (ceilings, pressures.clone(), shortage.clone());
+    let read_from = read_from(&mut kernel, &config, &folders, watched);
     let sampling = start_samplers(&config, read_from, &mut trouble, &inbox)?;
 
     let log = kernel.as_mut().ok().and_then(Kernel::take_log);
@@ -127,8 +115,14 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(inbox.clone(), Arc::clone(&subjects), next_silence);
     let asked = (people, Arc::clone(&recordings));
-    let shown_to_people = Arc::clone(&view);
-    let sources = sources(view, &kernel, shown.view, cost, limitations, asked);
+    let sources = sources(
+        Arc::clone(&view),
+        &kernel,
+        shown.view,
+        cost,
+        limitations,
+        asked,
+    );
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
         options,
@@ -151,7 +145,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         held,
         half_done,
         waiting: JoinSet::new(),
-        view: shown_to_people,
+        view,
         trouble,
         host: live,
         releases: JoinSet::new(),
@@ -245,7 +239,9 @@ struct Core<'a> {
 fn commands(config: &Config, folder: &Path, teller: &Arc<Teller>) -> Arc<Commands> {
     let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
     let notify: Arc<Teller> = Arc::clone(teller);
-    Arc::new(Commands::new(folder, logs, notify))
+    let commands = Commands::new(folder, logs, notify);
+    commands.expect(config.programs.keys());
+    Arc::new(commands)
 }
 
 /// The host, as acts see it.
@@ -315,6 +311,26 @@ fn start_core(
         core.map_err(system("start a thread"))?,
         syncing.map_err(system("start a thread"))?,
     ))
+}
+
+/// What samplers read from.
+fn read_from(
+    kernel: &mut Result<Kernel, String>,
+    config: &Config,
+    folders: &Folders,
+    (ceilings, pressures, shortage): (Ceilings, Pressures, Shortage),
+) -> Sources {
+    let snapshot = kernel.as_mut().ok().and_then(Kernel::take_snapshot);
+    Sources {
+        claims: snapshot.as_ref().and_then(again),
+        snapshot,
+        shortage,
+        cgroups: kernel.as_ref().ok().map(Kernel::cgroups),
+        folders: folders.watched.clone(),
+        ceilings,
+        pressures,
+        arming: config.samplers.memory_pressure.clone(),
+    }
 }
 
 /// A reader of the process table for another thread.

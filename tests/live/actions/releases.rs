@@ -198,6 +198,10 @@ fn a_commit_goes_back_and_forward_and_no_hook_is_run() {
     };
     place.done(&forward);
     assert_eq!(place.read("app/version"), "2");
+    // It was ended before it was built.
+    place.write("app/built", "half of it");
+    switch(&place.runner, &forward).expect("it is built again");
+    assert_eq!(place.read("app/built"), "2");
     assert_eq!(
         place.git(&["log", "-1", "--format=%H", "main"]),
         newer,
@@ -394,7 +398,14 @@ fn a_link_goes_back_and_stays_what_it_is() {
         assert_eq!(place.read("built"), "1");
         let left = entries(&place.folder);
         assert_eq!(left, 4, "current, releases, built and state");
-        place.done(&back(&how, "v1", "v2"));
+        let forward = Switch {
+            forward: true,
+            ..back(&how, "v1", "v2")
+        };
+        place.done(&forward);
+        place.write("built", "half of it");
+        switch(&place.runner, &forward).expect("it is built again");
+        assert_eq!(place.read("built"), "2");
     }
 }
 
