@@ -614,32 +614,6 @@ fn a_limit_or_a_window_that_makes_no_sense_is_a_mistake() {
 }
 
 #[test]
-fn a_step_that_can_do_nothing_to_what_is_named_is_a_mistake() {
-    let rule = |on: &str, action: &str| {
-        format!("{TWO}[[remedy]]\ndetector = \"manual\"\non = {on}\naction = \"{action}\"\n")
-    };
-    for (on, action) in [
-        ("[\"web\"]", "clean_folder"),
-        ("[\"web\", \"batch\"]", "repair_network"),
-        ("[\"batch\"]", "restart_service"),
-    ] {
-        let said = mistakes(&rule(on, action));
-        assert!(
-            said.contains("to none of these names"),
-            "{on} {action}: {said}"
-        );
-    }
-    // One of them is enough, and everything may have one.
-    for (on, action) in [
-        ("[\"web\", \"batch\"]", "restart_service"),
-        ("[\"*\"]", "repair_network"),
-    ] {
-        let read = Config::parse(&rule(on, action), Path::new("test.toml"));
-        assert!(read.is_ok(), "{on} {action}");
-    }
-}
-
-#[test]
 fn a_dependency_is_another_service() {
     let depends = TWO.replace("name = \"db\"\n", "name = \"db\"\ndepends_on = [\"db\"]\n");
     assert!(mistakes(&depends).contains("depend on itself"));

@@ -11,13 +11,12 @@ use toml::Spanned;
 use super::Config;
 use super::resolve::Mistakes;
 use super::units::{Percent, Span};
-use crate::actions::{self, Target};
-use crate::detectors;
 use crate::model::{Dependency, Healer, Named, Severity};
 use crate::policy::calendar::{self, Calendar, Window};
 use crate::policy::condition::Condition;
 use crate::policy::history;
 use crate::policy::{ConditionRule, Group, Remedy, Rung};
+use crate::{actions, detectors};
 
 /// Most rungs of a ladder.
 const RUNGS: usize = 16;
@@ -360,44 +359,6 @@ fn rungs(raw: &RawRemedy, mistakes: &mut Mistakes) -> Vec<Rung> {
         .collect()
 }
 
-/// What a name of the configuration is.
-fn kind_of(name: &str, config: &Config) -> Option<Target> {
-    if config.services.iter().any(|service| service.name == name) {
-        Some(Target::Service)
-    } else if config.groups.values().any(|entry| entry == name) {
-        Some(Target::Process)
-    } else if config.folders.iter().any(|folder| folder.name == name) {
-        Some(Target::Folder)
-    } else if config.networks.iter().any(|way| way.name == name) {
-        Some(Target::Network)
-    } else {
-        None
-    }
-}
-
-/// Steps that can do nothing to any of the names are a mistake; `*` names everything.
-fn never_works(raw: &RawRemedy, steps: &[Rung], config: &Config, mistakes: &mut Mistakes) {
-    let kinds: Vec<Target> = raw
-        .on
-        .iter()
-        .filter_map(|on| kind_of(on.get_ref(), config))
-        .collect();
-    if kinds.len() < raw.on.len() {
-        return;
-    }
-    for step in steps {
-        let Some(spec) = actions::find(&step.action) else {
-            continue;
-        };
-        if !kinds.is_empty() && !kinds.iter().any(|kind| spec.on.contains(kind)) {
-            let on: Vec<_> = spec.on.iter().map(|on| on.name()).collect();
-            let message = format!("{} can be done to none of these names", spec.name);
-            let help = Some(format!("it is done to: {}", on.join(", ")));
-            mistakes.add(&raw.detector, message, help);
-        }
-    }
-}
-
 pub(super) fn remedy(
     raw: RawRemedy,
     number: usize,
@@ -407,7 +368,6 @@ pub(super) fn remedy(
 ) {
     detector(&raw.detector, mistakes);
     let steps = rungs(&raw, mistakes);
-    never_works(&raw, &steps, config, mistakes);
     let settle = config.detectors.service_down.settle;
     let unchecked = config.services.iter().any(|service| !service.checked);
     let shortest = steps.iter().map(|step| step.verify_within).min();

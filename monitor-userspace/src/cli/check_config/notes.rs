@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use crate::actions::{self, Target};
 use crate::config::Config;
+use crate::detectors::MANUAL;
 use crate::policy::{PROTECTED, Remedy};
 
 /// Detectors whose findings are about disks, links, addresses or the host: no name of the file is ever their subject.
@@ -14,6 +16,7 @@ pub(super) fn of(config: &Config) -> Vec<String> {
     for (at, remedy) in config.remedies.iter().enumerate() {
         let before = config.remedies.get(..at).unwrap_or_default();
         notes.extend(useless(config, before, remedy));
+        notes.extend(never_works(config, remedy));
     }
     for condition in config.conditions.iter().filter(|it| it.on.is_empty()) {
         notes.push(format!(
@@ -49,6 +52,53 @@ fn without_remedy(config: &Config) -> Vec<String> {
         .collect()
 }
 
+/// What a name of the configuration is.
+fn kind_of(name: &str, config: &Config) -> Option<Target> {
+    if config.services.iter().any(|service| service.name == name) {
+        Some(Target::Service)
+    } else if config.groups.values().any(|entry| entry == name) {
+        Some(Target::Process)
+    } else if config.folders.iter().any(|folder| folder.name == name) {
+        Some(Target::Folder)
+    } else {
+        let network = config.networks.iter().any(|way| way.name == name);
+        network.then_some(Target::Network)
+    }
+}
+
+/// Steps that can do nothing to any of the names: each is passed over.
+fn never_works(config: &Config, remedy: &Remedy) -> Vec<String> {
+    if remedy.on.is_empty() || remedy.on.iter().any(|on| on == "*") {
+        return Vec::new();
+    }
+    let works = |action: &str, name: &String| {
+        let spec = actions::find(action);
+        let fits = kind_of(name, config)
+            .zip(spec)
+            .is_some_and(|(kind, spec)| spec.on.contains(&kind));
+        let service = config.services.iter().find(|service| service.name == *name);
+        let lacks = service.is_some_and(|service| match action {
+            "reload_service" => service.reload.is_none(),
+            "rollback_release" => service.release.is_none(),
+            _ => false,
+        });
+        fits && !lacks
+    };
+    let steps = remedy.steps.iter().map(|step| step.action.as_str());
+    // Of that there is a note of its own.
+    let steps = steps.filter(|action| *action != "restart_service");
+    let in_vain = steps.filter(|action| !remedy.on.iter().any(|name| works(action, name)));
+    in_vain
+        .map(|action| {
+            format!(
+                "remedy {}: {action} can be done to none of {} as they are configured (see docs/actions.md)",
+                remedy.name,
+                remedy.on.join(", ")
+            )
+        })
+        .collect()
+}
+
 /// Why a rule does less than it says; the first reason that there is.
 fn useless(config: &Config, before: &[Remedy], remedy: &Remedy) -> Option<String> {
     let Remedy { name, detector, .. } = remedy;
@@ -59,6 +109,10 @@ fn useless(config: &Config, before: &[Remedy], remedy: &Remedy) -> Option<String
         return Some(format!(
             "remedy {name} never acts: what {detector} finds is never about a [[service]] or a [[process]]"
         ));
+    }
+    // People ask for an action of it, whatever rules there are before it.
+    if detector == MANUAL {
+        return None;
     }
     let named = named(config, remedy);
     let taken = |subject: &&str| {
@@ -139,6 +193,26 @@ action = "restart_service"
         let text = format!("{NAMES}[[remedy]]\nname = \"it\"\n{rule}\n");
         let config = Config::parse(&text, Path::new("a.toml"));
         of(&config.unwrap_or_else(|error| panic!("{}", error.render())))
+    }
+
+    #[test]
+    fn a_step_that_can_do_nothing_to_what_is_named_has_a_note() {
+        for (on, action) in [
+            ("\"web\"", "clean_folder"),
+            ("\"web\", \"batch\"", "repair_network"),
+            ("\"web\"", "reload_service"),
+            ("\"web\"", "rollback_release"),
+        ] {
+            let rule = format!("detector = \"latency_spike\"\non = [{on}]\naction = \"{action}\"");
+            let said = last(&rule).concat();
+            let expected = format!("remedy it: {action} can be done to none of ");
+            assert!(said.contains(&expected), "{rule}: {said}");
+        }
+        // One of them is enough, and a person asks for what is meant.
+        for (on, detector) in [("\"web\", \"batch\"", "latency_spike"), ("\"web\"", MANUAL)] {
+            let rule = format!("detector = \"{detector}\"\non = [{on}]\naction = \"stop_service\"");
+            assert_eq!(last(&rule), [""; 0], "{rule}");
+        }
     }
 
     #[test]
