@@ -77,7 +77,7 @@ fn who_takes_the_hosts_memory_is_ended_once_and_who_is_larger_but_still_is_not()
 fn without_consent_the_one_who_takes_it_is_only_named() -> Result<()> {
     let site = Site::new()?;
     let leaky = Simulated::new("leaky")?;
-    site.configure(&(short_after(1200 * MIB)? + &leaky.toml()))?;
+    site.configure(&(short_after(600 * MIB)? + &leaky.toml()))?;
     let mut daemon = site.start()?;
     let process = daemon.healthy("leaky")?;
     leaky.fault("leak", &[("mib_per_s", "2000"), ("max_mib", "1800")])?;

@@ -187,6 +187,9 @@ fn what_was_done_before_counts_after_a_restart_of_the_daemon() -> Result<()> {
         third.evidence.process == Some(process) && third.actions == 0,
         "{third:#?}"
     );
-    ensure!(!procfs::runs(process), "it is down");
+    // Its end is told a moment before it is over.
+    daemon.wait_for("it is down, and stays so", |_| {
+        (!procfs::runs(process)).then_some(())
+    })?;
     Ok(())
 }
