@@ -115,6 +115,7 @@ fn what_is_frozen_can_be_ended() -> Result<()> {
     let _done = hold(&actor.whole, FREEZE)?;
     let held = Held::open(actor.process())?;
     held.kill()?;
+    held.release_memory();
     ensure!(held.wait(PATIENCE)?, "it stays frozen, and alive");
     Ok(())
 }

@@ -448,7 +448,8 @@ pub trait Opened: Send + std::fmt::Debug {
     /// Waits until it has ended and its memory is free; false when it has not within that time.
     fn wait(&self, within: Duration) -> Result<bool, HostError>;
 
-    /// Frees the memory of a process that is dying, without waiting for it to do so. Does nothing on kernels that cannot (before 5.15).
+    /// For a process that was sent SIGKILL: lets it die where cgroup v1 has frozen it, and frees its memory without waiting for it to
+    /// do so, which kernels before 5.15 cannot.
     fn release_memory(&self);
 
     /// Gives each of its threads the nice value that `want` says, given the thread's id and the value it has; those that are born

@@ -159,11 +159,7 @@ fn without_a_rule_that_names_both_nobody_has_it_done() {
         rule: Some(rule.to_owned()),
         dry_run: false,
     };
-    refused(
-        &mut scene,
-        of("harsh"),
-        "no step of rule harsh allows lower_priority",
-    );
+    refused(&mut scene, of("harsh"), "there is no rule harsh");
     refused(&mut scene, wish("dance", batch()), "consent:");
     scene.person(of("calm"));
     assert_eq!(scene.permit().action(), "lower_priority");

@@ -303,7 +303,7 @@ fn release(plan: &Plan, grace: &dyn Fn(&Duration) -> String) -> Option<String> {
     else {
         return None;
     };
-    let way = if *forward { "forward" } else { "back" };
+    let way = if *forward { "go forward" } else { "go back" };
     let mut words = format!(
         "{way} from release {from} of {service} to {to} ({})",
         place(&how.source)

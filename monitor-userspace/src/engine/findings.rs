@@ -248,9 +248,16 @@ impl Engine {
         orders: &mut Vec<Order>,
     ) {
         if let Some(act) = self.acts.get_mut(&id) {
+            // A command or a repair that has helped is let come to its end; what ends or deletes has nothing left to be done for.
+            let needless = matches!(
+                act.plan,
+                Plan::KillProcess { .. } | Plan::CleanFolder { .. }
+            );
             let why = format!("no longer needed: {because}");
             act.cleared = Some((seen, because));
-            self.call_off(id, &why);
+            if needless {
+                self.call_off(id, &why);
+            }
             self.judge(id, now, orders);
         } else {
             self.resolve(id, None, seen, &because, orders);

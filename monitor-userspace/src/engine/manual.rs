@@ -236,6 +236,9 @@ fn allowed_by<'a>(
         .find(|(remedy, _)| remedy.detector == MANUAL)
         .or_else(|| all().next());
     found.ok_or_else(|| {
+        if let Some(rule) = wish.rule.filter(|rule| rules.iter().all(|it| it.name != **rule)) {
+            return format!("there is no rule {rule}");
+        }
         let of = match wish.rule {
             Some(rule) => format!("rule {rule}"),
             None => "a [[remedy]]".to_owned(),

@@ -111,9 +111,7 @@ impl Opened for Held {
     }
 
     fn kill(&self) -> Result<(), HostError> {
-        self.signal(Signal::KILL)?;
-        restrain::let_die(self.process);
-        Ok(())
+        self.signal(Signal::KILL)
     }
 
     fn wait(&self, within: Duration) -> Result<bool, HostError> {
@@ -126,6 +124,8 @@ impl Opened for Held {
     }
 
     fn release_memory(&self) {
+        // Not with the signal: that is sent on the hot thread.
+        restrain::let_die(self.process);
         // SAFETY: the call takes a file descriptor and a number, and touches no memory of ours. It fails with ENOSYS before 5.15,
         // and with EINVAL or EBUSY where there is nothing to free (any more): each of them leaves the memory to the dying process.
         unsafe {

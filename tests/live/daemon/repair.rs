@@ -223,8 +223,8 @@ fn workers_of_a_dead_service_do_not_outlive_its_restart() -> Result<()> {
         running.sort();
         (running.len() == 3).then_some(running)
     };
+    let main = daemon.healthy("shop")?;
     let before = daemon.wait_for("the service and its workers run", |_| three(&site))?;
-    let main = daemon.service("shop").context("it runs")?;
     send(main, Signal::KILL)?;
     daemon.incident("the crash is repaired", |incident| {
         is_fixed(incident, "service_down", "shop")

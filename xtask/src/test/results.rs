@@ -30,6 +30,27 @@ impl Counts {
     }
 }
 
+/// Names of the tests that failed, from the list at the end of a test program's output.
+#[derive(Debug, Default)]
+pub(super) struct Failures {
+    in_list: bool,
+    pub(super) names: Vec<String>,
+}
+
+impl Failures {
+    pub(super) fn line(&mut self, line: &str) {
+        let line = line.trim_end();
+        if line == "failures:" {
+            self.in_list = true;
+        } else if let Some(name) = line.strip_prefix("    ").filter(|_| self.in_list) {
+            self.names.push(name.to_owned());
+        } else if !line.is_empty() {
+            // The first of the two parts with this title has the output of each.
+            self.in_list = false;
+        }
+    }
+}
+
 impl AddAssign for Counts {
     fn add_assign(&mut self, other: Self) {
         self.passed += other.passed;
@@ -57,6 +78,15 @@ mod tests {
             counts += Counts::of_line(line);
         }
         assert_eq!(counts.to_string(), "15 passed, 2 failed");
+    }
+
+    #[test]
+    fn failed_tests_are_known_by_name() {
+        let output = "test a::b ... FAILED\n\nfailures:\n\n---- a::b stdout ----\n    at x.rs\n\n---- c stdout ----\nx\n\n\n\
+            failures:\n    a::b\n    c\n\ntest result: FAILED. 1 passed; 2 failed; 0 ignored\n    no name\n";
+        let mut failures = Failures::default();
+        output.lines().for_each(|line| failures.line(line));
+        assert_eq!(failures.names, ["a::b", "c"]);
     }
 
     #[test]
