@@ -3,7 +3,9 @@
 //! No thread is ever given a higher one than it has, but by an undo, and that leaves alone what somebody else has changed since. The kernel
 //! has these priorities for disks whose scheduler is bfq or mq-deadline; with any other they mean nothing.
 
-use super::{Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings};
+use super::{
+    Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings,
+};
 use crate::host::{Host, HostError};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, World};
@@ -140,7 +142,10 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
             Ok(read) => read.before,
             Err(error) => return failed(&error),
         };
-        if before.iter().all(|(thread, had)| wanted(plan, *thread, *had) == *had) {
+        if before
+            .iter()
+            .all(|(thread, had)| wanted(plan, *thread, *had) == *had)
+        {
             let reason = format!("every thread of {who} waits as long for disks already");
             return Executed::nothing(EffectResult::Failed { reason });
         }
@@ -188,16 +193,23 @@ fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {
 }
 
 fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
-    let process = plan.process().ok_or("it is not a plan to change a priority")?;
+    let process = plan
+        .process()
+        .ok_or("it is not a plan to change a priority")?;
     match host
         .open(process)
         .and_then(|target| target.change_io_priority(&|_, had| had))
     {
         Ok(read) => {
             let wrong = read.before.iter();
-            match wrong.filter(|(thread, has)| wanted(plan, *thread, *has) != *has).count() {
+            match wrong
+                .filter(|(thread, has)| wanted(plan, *thread, *has) != *has)
+                .count()
+            {
                 0 => Ok("every thread has its priority for disks".to_owned()),
-                some => Err(format!("{some} threads do not have their priority for disks")),
+                some => Err(format!(
+                    "{some} threads do not have their priority for disks"
+                )),
             }
         }
         Err(HostError::Gone(_)) => Ok("the process has ended since".to_owned()),

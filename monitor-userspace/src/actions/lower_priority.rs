@@ -125,7 +125,10 @@ fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
         return Err("it is not a plan to change a priority".to_owned());
     };
     // Only read: each is to have what it has.
-    match host.open(*process).and_then(|target| target.renice(&|_, had| had)) {
+    match host
+        .open(*process)
+        .and_then(|target| target.renice(&|_, had| had))
+    {
         Ok(read) => {
             let wrong = read.before.iter().filter(|(thread, has)| {
                 wanted(plan, *thread, *has).is_some_and(|wanted| wanted != *has)

@@ -1,6 +1,8 @@
 //! Says how likely a victim of the kernel a process is when memory runs out (`oom_score_adj`): so that a cache goes before a database.
 
-use super::{Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings};
+use super::{
+    Executed, Settings, Spec, Struck, Target, anywhere, check, process_of, refused, settings,
+};
 use crate::host::{Host, HostError, Opened};
 use crate::model::action::Risk;
 use crate::model::{EffectResult, Incident, Plan, World};
@@ -124,7 +126,9 @@ fn carry_out(permit: &Permit, host: &dyn Host) -> Result<Executed, HostError> {
 }
 
 fn verify(plan: &Plan, host: &dyn Host) -> Result<String, String> {
-    let process = plan.process().ok_or("it is not a plan to change an oom_score_adj")?;
+    let process = plan
+        .process()
+        .ok_or("it is not a plan to change an oom_score_adj")?;
     let now = match host.open(process).and_then(|target| target.oom_score()) {
         Ok(now) => now,
         Err(HostError::Gone(_)) => return Ok("the process has ended since".to_owned()),

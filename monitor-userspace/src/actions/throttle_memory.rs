@@ -42,7 +42,10 @@ impl Settings for ThrottleMemory {
         if self.high.0 >= LEAST.0 {
             return Ok(());
         }
-        Err(format!("`high` is {}, and must be {LEAST} or more", self.high))
+        Err(format!(
+            "`high` is {}, and must be {LEAST} or more",
+            self.high
+        ))
     }
 }
 
@@ -56,7 +59,10 @@ fn able(abilities: &Abilities) -> Result<(), String> {
                 .to_owned(),
         );
     }
-    Err("no cgroup hierarchy here has the memory controller: boot with cgroup_enable=memory".to_owned())
+    Err(
+        "no cgroup hierarchy here has the memory controller: boot with cgroup_enable=memory"
+            .to_owned(),
+    )
 }
 
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {

@@ -119,7 +119,7 @@ fn a_person_has_something_done_and_sees_what() -> Result<()> {
         (
             &["act", "restart_service", "auth", "--rule", "other"],
             1,
-            "no step of rule other",
+            "there is no rule other",
         ),
     ];
     for (words, code, part) in wrong {

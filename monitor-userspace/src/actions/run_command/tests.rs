@@ -24,7 +24,10 @@ fn what_makes_no_sense_is_refused_with_what_to_do() {
         ("command = [\"x\"]\ntimeout = \"0s\"", "`timeout` must be"),
         ("command = [\"x\"]\ntimeout = \"601s\"", "at most 10m"),
         ("command = [\"x\"]\nuser = 5", "need each other"),
-        ("command = [\"x\"]\nwrite = []", "need a `user` other than 0"),
+        (
+            "command = [\"x\"]\nwrite = []",
+            "need a `user` other than 0",
+        ),
         (
             "command = [\"x\"]\nread = [\"/etc\"]\nuser = 0\ngroup = 0",
             "need a `user` other than 0",
