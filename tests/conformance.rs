@@ -444,11 +444,7 @@ fn an_action_refuses_a_target_that_is_another_by_now() {
         );
         for (second, latency) in [(2, 0), (20, 10)] {
             let latency = Duration::from_secs(latency);
-            let result = CheckResult {
-                service: "a".to_owned(),
-                latency,
-                failure: None,
-            };
+            let result = CheckResult::new("a", latency, None);
             at(second, Signal::Check { result }, &mut orders);
         }
         at(21, full(), &mut orders);

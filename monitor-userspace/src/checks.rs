@@ -1,22 +1,97 @@
 //! Health checks of services: a file each, and a line in `checks!` below.
 //!
-//! Run on the slow side, one task a service; emit check results. After a start, a check is repeated quickly until the first good
-//! answer, so that recovery is proven when it happens and not an interval later. A check never takes longer than its timeout.
+//! Run on the slow side, one task a check, so that one that hangs harms no other; emit check results. After a start, a check is repeated
+//! quickly until the first good answer, so that recovery is proven when it happens and not an interval later. A check never takes longer
+//! than its timeout, and never reads more of an answer than it says. What counts as failing (how many in a row) is not decided here.
 
-use std::time::Duration;
+#[path = "checks/shared/answer.rs"]
+mod answer;
+#[path = "checks/shared/runner.rs"]
+mod runner;
+#[path = "checks/shared/schedule.rs"]
+mod schedule;
 
-use serde::{Deserialize, Serialize};
+use std::fmt;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use crate::config::units::Span;
-use crate::model::CheckFailure;
+use crate::model::{self, CheckFailure, Severity};
+pub use answer::Answer;
+pub use runner::{Asked, Runner};
+pub use schedule::{Phase, Schedule};
 
-/// What a check declares of itself.
+/// What a kind of check declares of itself.
 #[derive(Clone, Copy, Debug)]
 pub struct Spec {
     /// File stem, and key in `[service.check]`.
     pub name: &'static str,
     /// What it asks, in one line.
     pub summary: &'static str,
+    /// Whether a good answer shows that the service serves: such a check proves a restart, and one that fails says that the service is
+    /// not well. Others tell of a trouble that a restart may not end (a certificate, a disk).
+    pub serving: bool,
+    /// The key that a plain text stands for: `http = "TEXT"` is `http = { url = "TEXT" }`.
+    pub short: &'static str,
+    /// What can be written, as an example that is valid.
+    pub example: &'static str,
+    /// From what is written to what can be run: see [`read`].
+    pub read: fn(toml::Table) -> Result<Arc<dyn Check>, String>,
+}
+
+/// A check that can be run.
+pub trait Check: Send + Sync + fmt::Debug {
+    /// Asks once. Dropped when the time is up: whatever it holds must be let go by that.
+    fn ask<'a>(&'a self, about: &'a About) -> Asking<'a>;
+}
+
+/// See [`Check::ask`].
+pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, CheckFailure>> + Send + 'a>>;
+
+/// Whom a check is about, and what it may use.
+#[derive(Clone, Debug)]
+pub struct About {
+    /// The service.
+    pub service: String,
+    /// The check's name.
+    pub check: String,
+    /// What the daemon lends to checks.
+    pub tools: Arc<Tools>,
+}
+
+/// What the daemon lends to checks.
+#[derive(Debug)]
+pub struct Tools {
+    /// The process that a service runs as, as far as is known.
+    pub running: Box<dyn Running>,
+    /// Runs programs.
+    pub runner: Arc<crate::host::command::Runner>,
+    /// Folder of the files that `kind = "command"` services write to; none where they write to what the daemon does.
+    pub logs: Option<std::path::PathBuf>,
+}
+
+/// Who runs now.
+pub trait Running: Send + Sync + fmt::Debug {
+    /// The main process of a service.
+    fn process(&self, service: &str) -> Option<model::ProcessKey>;
+}
+
+/// What a kind of check takes. Values that make no sense are refused by [`Settings::sensible`].
+pub trait Settings: DeserializeOwned + Check + 'static {
+    /// Whether the values make sense, and what they mean.
+    fn sensible(self) -> Result<Self, String> {
+        Ok(self)
+    }
+}
+
+/// What stands in [`Spec::read`] of a check whose settings are what runs it.
+pub fn read<T: Settings>(written: toml::Table) -> Result<Arc<dyn Check>, String> {
+    let read = T::deserialize(written).map_err(|error| error.message().to_owned())?;
+    Ok(Arc::new(read.sensible()?))
 }
 
 macro_rules! checks {
@@ -25,48 +100,6 @@ macro_rules! checks {
 
         /// Every kind of check.
         pub const ALL: &[Spec] = &[$($name::SPEC,)*];
-
-        /// `[service.check]`: exactly one kind, and how often.
-        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-        #[serde(deny_unknown_fields)]
-        pub struct Config {
-            $(#[doc = concat!("See [`", stringify!($name), "`].")] pub $name: Option<String>,)*
-            /// Time between the starts of two checks.
-            #[serde(default = "interval")]
-            pub interval: Span,
-            /// After which a check has failed.
-            #[serde(default = "timeout")]
-            pub timeout: Span,
-        }
-
-        /// A check that can be run.
-        #[derive(Clone, Debug)]
-        enum Target {
-            $(#[expect(non_camel_case_types, reason = "named after its file")] $name($name::Target),)*
-        }
-
-        impl Config {
-            fn target(&self) -> Result<Target, String> {
-                let mut found = Vec::new();
-                $(if let Some(text) = &self.$name {
-                    found.push(Target::$name($name::Target::parse(text)?));
-                })*
-                let one = "a check needs exactly one of: ";
-                let names = [$(stringify!($name),)*].join(", ");
-                if found.len() > 1 {
-                    return Err(format!("{one}{names}"));
-                }
-                found.pop().ok_or_else(|| format!("{one}{names}"))
-            }
-        }
-
-        impl Target {
-            async fn ask(&self) -> Result<(), CheckFailure> {
-                match self {
-                    $(Self::$name(target) => target.ask().await,)*
-                }
-            }
-        }
     };
 }
 
@@ -75,79 +108,134 @@ checks! {
     tcp,
 }
 
-fn interval() -> Span {
-    Span::seconds(5)
+/// What can be said of every check.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Common {
+    /// Its name, among the checks of the service; that of its kind when none.
+    pub name: Option<String>,
+    /// Time between the starts of two checks.
+    pub interval: Span,
+    /// After which a check has failed.
+    pub timeout: Span,
+    /// So often it is asked again at once before a check has failed.
+    pub retries: u32,
+    /// So many failures in a row are trouble.
+    pub failures: u32,
+    /// So many good answers in a row end it.
+    pub successes: u32,
+    /// How bad that is: `critical`, `warning` or `info`; critical where a good answer shows that the service serves, else a warning.
+    pub severity: Option<Severity>,
+    /// Other intervals for some time after a release.
+    pub after_release: Vec<Phase>,
 }
 
-fn timeout() -> Span {
-    Span::seconds(2)
+impl Default for Common {
+    fn default() -> Self {
+        Self {
+            name: None,
+            interval: Span::seconds(5),
+            timeout: Span::seconds(2),
+            retries: 0,
+            failures: 3,
+            successes: 1,
+            severity: None,
+            after_release: Vec::new(),
+        }
+    }
+}
+
+/// A check as configured.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// What it asks.
+    pub spec: &'static Spec,
+    /// What runs it.
+    pub check: Arc<dyn Check>,
+    /// What can be said of every check.
+    pub common: Common,
 }
 
 impl Config {
-    /// Whether it can be run.
-    pub fn resolve(&self) -> Result<(), String> {
-        if self.interval.0 < Duration::from_millis(10) {
+    /// From `[service.check]`: exactly one kind, and what can be said of every check.
+    pub fn read(mut written: toml::Table) -> Result<Self, String> {
+        let kinds: Vec<&'static Spec> = ALL
+            .iter()
+            .filter(|spec| written.contains_key(spec.name))
+            .collect();
+        let names = || {
+            ALL.iter()
+                .map(|spec| spec.name)
+                .collect::<Vec<_>>()
+                .join(", ")
+        };
+        let [spec] = kinds.as_slice() else {
+            return Err(format!("a check needs exactly one of: {}", names()));
+        };
+        let value = written.remove(spec.name);
+        let common = Common::deserialize(written).map_err(|error| error.message().to_owned())?;
+        let what = match value {
+            Some(toml::Value::Table(table)) => table,
+            Some(short) => toml::Table::from_iter([(spec.short.to_owned(), short)]),
+            None => toml::Table::new(),
+        };
+        let check = (spec.read)(what).map_err(|why| format!("`{}`: {why}", spec.name))?;
+        common.sensible()?;
+        Ok(Self {
+            spec,
+            check,
+            common,
+        })
+    }
+
+    /// Its name among the checks of its service.
+    pub fn name(&self) -> &str {
+        self.common.name.as_deref().unwrap_or(self.spec.name)
+    }
+
+    /// What the core is told of it.
+    pub fn rule(&self) -> model::Check {
+        let serving = self.spec.serving;
+        let usual = if serving {
+            Severity::Critical
+        } else {
+            Severity::Warning
+        };
+        model::Check {
+            kind: self.spec.name.to_owned(),
+            serving,
+            failures: self.common.failures,
+            successes: self.common.successes,
+            severity: self.common.severity.unwrap_or(usual),
+            well: None,
+            said: None,
+        }
+    }
+}
+
+/// Most times that a check is asked again at once, and most failures or good answers in a row that can be waited for.
+const MOST: u32 = 1000;
+
+impl Common {
+    fn sensible(&self) -> Result<(), String> {
+        if self.interval.0 < std::time::Duration::from_millis(10) {
             return Err("`interval` must be at least 10ms".to_owned());
         }
         if self.timeout.0.is_zero() {
             return Err("`timeout` must be more than 0".to_owned());
         }
-        self.target().map(|_| ())
-    }
-}
-
-/// A check that runs again and again.
-#[derive(Debug)]
-pub struct Runner {
-    target: Target,
-    interval: Duration,
-    timeout: Duration,
-    /// Wait before the next check of a service that has just started.
-    eager: Option<Duration>,
-}
-
-/// First wait between checks of a service that has just started; doubles up to the interval.
-const EAGER: Duration = Duration::from_millis(1);
-
-impl Runner {
-    /// From a configuration that was resolved.
-    pub fn new(config: &Config) -> Result<Self, String> {
-        let target = config.target()?;
-        Ok(Self {
-            target,
-            interval: config.interval.0,
-            timeout: config.timeout.0,
-            eager: Some(EAGER),
-        })
-    }
-
-    /// The service has started just now.
-    pub fn started(&mut self) {
-        self.eager = Some(EAGER);
-    }
-
-    /// Asks once: how long it took, and what went wrong.
-    pub async fn ask(&mut self) -> (Duration, Option<CheckFailure>) {
-        let began = tokio::time::Instant::now();
-        let failure = match tokio::time::timeout(self.timeout, self.target.ask()).await {
-            Ok(answer) => answer.err(),
-            Err(_) => Some(CheckFailure::Timeout),
-        };
-        if failure.is_none() {
-            self.eager = None;
+        if self.failures == 0 || self.successes == 0 {
+            return Err("`failures` and `successes` must be at least 1".to_owned());
         }
-        (began.elapsed(), failure)
-    }
-
-    /// How long to wait before asking again.
-    pub fn pause(&mut self, took: Duration) -> Duration {
-        let regular = self.interval.saturating_sub(took);
-        match self.eager {
-            Some(wait) if wait < regular => {
-                self.eager = Some(wait.saturating_mul(2));
-                wait
-            }
-            _ => regular,
+        if self.failures.max(self.successes).max(self.retries) > MOST {
+            return Err(format!(
+                "`failures`, `successes` and `retries` can be at most {MOST}"
+            ));
         }
+        Schedule::check(&self.after_release)
     }
 }
+
+#[cfg(test)]
+#[path = "checks/shared/tests.rs"]
+mod tests;

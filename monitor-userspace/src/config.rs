@@ -12,6 +12,7 @@ pub mod raw;
 pub mod release;
 mod resolve;
 pub mod response;
+mod service;
 mod settings;
 pub mod units;
 
@@ -24,6 +25,7 @@ use crate::model::way::Way;
 use crate::model::{Folder, Named, Service};
 use crate::policy::{ConditionRule, Remedy};
 use crate::record::journal;
+use crate::supervisors::Outside;
 use crate::{detectors, policy, samplers};
 pub use error::{ConfigError, Mistake};
 
@@ -53,10 +55,12 @@ pub struct Config {
     pub remedies: Vec<Remedy>,
     /// Services, for the core.
     pub services: Vec<Service>,
-    /// Services, for their supervisor.
+    /// Services that the daemon runs.
     pub programs: BTreeMap<String, Program>,
     /// Services, for their checks.
-    pub checks: BTreeMap<String, checks::Config>,
+    pub checks: BTreeMap<String, Vec<checks::Config>>,
+    /// Services that somebody else runs.
+    pub outside: BTreeMap<String, Outside>,
     /// When findings become incidents.
     pub conditions: Vec<ConditionRule>,
     /// What the file says of each name besides what it is.

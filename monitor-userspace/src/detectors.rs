@@ -115,4 +115,5 @@ detectors! {
     network_down,
     network_broken,
     release_failing,
+    check_failing,
 }

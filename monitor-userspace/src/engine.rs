@@ -287,6 +287,9 @@ impl Engine {
             known.listen.clone_from(&service.listen);
             known.memory_max = service.memory_max;
             known.checked = service.checked;
+            known.kind.clone_from(&service.kind);
+            known.start_within = service.start_within;
+            world::checks(&mut known.checks, &service.checks);
             known.depends_on.clone_from(&service.depends_on);
             known.command.clone_from(&service.command);
             known.reload.clone_from(&service.reload);

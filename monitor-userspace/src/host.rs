@@ -74,6 +74,16 @@ pub enum HostError {
     /// The configuration has no such service, or it is no longer wanted.
     #[error("no service {0} is managed here")]
     NoService(String),
+    /// Who runs a service did not do what they were asked to, or cannot be asked.
+    #[error("{by} and service {service}: {why}")]
+    Supervisor {
+        /// Who.
+        by: &'static str,
+        /// Which service.
+        service: String,
+        /// What they said, and what to do.
+        why: String,
+    },
     /// The service has another process by now than the one that the act is about.
     #[error("service {service} runs as {found} by now, not as the process this is about")]
     Replaced {

@@ -10,6 +10,7 @@ mod collect;
 mod disks;
 mod format;
 mod own;
+mod pace;
 mod page;
 mod reference;
 
@@ -24,6 +25,7 @@ use crate::model::{KernelView, View};
 pub use catalogue::{Label, Metric, Spec, Type};
 pub use format::Format;
 pub use own::{Own, Usage};
+pub use pace::{Last, Pace};
 pub use reference::reference;
 
 /// Makes the page.

@@ -35,11 +35,13 @@ pub use kernel_view::KernelView;
 pub use memory::{CgroupClaim, Claims, MemoryClaim, MemoryShare};
 pub use release::{Release, Releases};
 pub use restraint::{Lift, Restraint, Whole};
-pub use service::{Dependency, Healer, Named, Network, Relief, Service, ServiceState, World};
+pub use service::{
+    Check, Dependency, Healer, Named, Network, Relief, Service, ServiceState, World,
+};
 pub use services::Services;
 pub use signal::{
-    BLOCKED, BlockedThread, CheckFailure, CheckResult, DiskRoom, FolderRoom, HostLoad, ListenQueue,
-    ProcessUsage, Request, Sample, ServiceSignal, Signal, Silence,
+    BLOCKED, BlockedThread, CheckFailure, CheckResult, DiskRoom, Figure, FolderRoom, HostLoad,
+    ListenQueue, ProcessUsage, Request, Sample, ServiceSignal, Signal, Silence,
 };
 pub use time::Time;
 pub use view::View;

@@ -88,11 +88,7 @@ fn a_service_that_starts_slowly_is_not_blamed_for_it() {
         let failure = Some(CheckFailure::Connect("refused".to_owned()));
         let latency = Duration::from_millis(1);
         scene.pass(Duration::from_millis(100));
-        let result = CheckResult {
-            service: "shop".to_owned(),
-            latency,
-            failure,
-        };
+        let result = CheckResult::new("shop", latency, failure);
         scene.signal(&Signal::Check { result });
     }
     assert!(scene.permits.is_empty() && scene.engine.open_incidents().next().is_none());

@@ -229,11 +229,7 @@ fn a_hanging_service_is_restarted_and_its_exit_is_no_incident_of_its_own() {
     for _ in 0..3 {
         scene.pass(Duration::from_secs(7));
         let failure = Some(CheckFailure::Timeout);
-        let result = CheckResult {
-            service: "shop".to_owned(),
-            latency: Duration::from_secs(6),
-            failure,
-        };
+        let result = CheckResult::new("shop", Duration::from_secs(6), failure);
         scene.signal(&Signal::Check { result });
     }
     let permit = scene.permit();

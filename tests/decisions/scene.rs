@@ -152,11 +152,7 @@ impl Scene {
 
     /// A check that was sent just now.
     pub(crate) fn checked(&mut self, service: &str, failure: Option<CheckFailure>) {
-        let result = CheckResult {
-            service: service.to_owned(),
-            latency: Duration::ZERO,
-            failure,
-        };
+        let result = CheckResult::new(service, Duration::ZERO, failure);
         self.signal(&Signal::Check { result });
     }
 
@@ -172,11 +168,7 @@ impl Scene {
 
     pub(crate) fn answers(&mut self) {
         self.pass(Duration::from_millis(5));
-        let result = CheckResult {
-            service: "shop".to_owned(),
-            latency: Duration::from_millis(1),
-            failure: None,
-        };
+        let result = CheckResult::new("shop", Duration::from_millis(1), None);
         self.signal(&Signal::Check { result });
     }
 

@@ -112,11 +112,7 @@ fn permit(process: ProcessKey) -> Result<Permit> {
         },
     };
     let check = |latency| Signal::Check {
-        result: CheckResult {
-            service: "spinner".to_owned(),
-            latency: Duration::from_secs(latency),
-            failure: None,
-        },
+        result: CheckResult::new("spinner", Duration::from_secs(latency), None),
     };
     for (second, signal) in [(1, started), (2, check(0)), (20, check(10))] {
         let at = Time::from_nanos(second * 1_000_000_000);

@@ -316,11 +316,7 @@ impl Play<'_> {
                 };
                 let (service, latency) = (self.name(service), Duration::ZERO);
                 self.feed(&Signal::Check {
-                    result: CheckResult {
-                        service,
-                        latency,
-                        failure,
-                    },
+                    result: CheckResult::new(&service, latency, failure),
                 })
             }
             Step::Swells(service, over) => {

@@ -6,7 +6,7 @@
 use super::{Executed, NoSettings, Spec, Struck, Target, anywhere, check, refused};
 use crate::host::Host;
 use crate::model::action::Risk;
-use crate::model::{EffectResult, Incident, Plan, World};
+use crate::model::{EffectResult, Incident, Plan, Service, World};
 use crate::policy::{Permit, Rung};
 
 /// See the module.
@@ -27,6 +27,7 @@ pub const SPEC: Spec = Spec {
 
 fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String> {
     let service = super::service_of(incident, world)?;
+    runs_here(service)?;
     if service.stopped {
         return Err(format!(
             "service {} was stopped, and stays so until start_service starts it",
@@ -39,6 +40,14 @@ fn plan(incident: &Incident, world: &World, rung: &Rung) -> Result<Plan, String>
         term_grace: rung.term_grace,
         command: service.command.clone(),
     })
+}
+
+/// Refuses what only has checks.
+fn runs_here(service: &Service) -> Result<(), String> {
+    if service.is_elsewhere() {
+        return Err(format!("nobody on this host runs {}", service.name));
+    }
+    Ok(())
 }
 
 fn execute(permit: &Permit, _: Option<Struck>, host: &dyn Host) -> Executed {

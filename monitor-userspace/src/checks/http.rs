@@ -9,29 +9,49 @@ use http_body_util::{BodyExt, Empty, Limited};
 use hyper::Request;
 use hyper::body::Bytes;
 use hyper_util::rt::TokioIo;
+use serde::Deserialize;
 
-use super::Spec;
+use super::{About, Answer, Asking, Check, Settings, Spec, read};
 use crate::model::CheckFailure;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "http",
     summary: "an HTTP request is answered with a status of 200 to 399",
+    serving: true,
+    short: "url",
+    example: "http = \"http://127.0.0.1:8080/health\"",
+    read: read::<Http>,
 };
 
 /// Most of an answer that is read.
 const BODY: usize = 1 << 20;
 
-/// What to ask for.
+/// `http = { ... }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Http {
+    /// What to ask for.
+    #[serde(deserialize_with = "target")]
+    url: Target,
+}
+
 #[derive(Clone, Debug)]
-pub(super) struct Target {
+struct Target {
     address: SocketAddr,
     authority: String,
     path: String,
 }
 
+impl Settings for Http {}
+
+fn target<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Target, D::Error> {
+    let text = String::deserialize(from)?;
+    Target::parse(&text).map_err(serde::de::Error::custom)
+}
+
 impl Target {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
+    fn parse(text: &str) -> Result<Self, String> {
         let wrong = || {
             format!(
                 "`{text}` cannot be checked: write it as \"http://127.0.0.1:8080/health\" (an address, no name; no TLS yet)"
@@ -58,8 +78,16 @@ impl Target {
             path,
         })
     }
+}
 
-    pub(super) async fn ask(&self) -> Result<(), CheckFailure> {
+impl Check for Http {
+    fn ask<'a>(&'a self, _: &'a About) -> Asking<'a> {
+        Box::pin(self.url.ask())
+    }
+}
+
+impl Target {
+    async fn ask(&self) -> Result<Answer, CheckFailure> {
         let connect = |error: std::io::Error| CheckFailure::Connect(error.to_string());
         let stream = tokio::net::TcpStream::connect(self.address)
             .await
@@ -84,7 +112,7 @@ impl Target {
         let read = Limited::new(response.into_body(), BODY).collect().await;
         read.map_err(|error| CheckFailure::Answer(error.to_string()))?;
         if status.is_success() || status.is_redirection() {
-            Ok(())
+            Ok(Answer::well().saying(format!("status {}", status.as_u16())))
         } else {
             Err(CheckFailure::Answer(format!("status {}", status.as_u16())))
         }

@@ -2,30 +2,38 @@
 
 use std::net::SocketAddr;
 
-use super::Spec;
+use serde::Deserialize;
+
+use super::{About, Answer, Asking, Check, Settings, Spec, read};
 use crate::model::CheckFailure;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "tcp",
     summary: "a TCP connection can be made",
+    serving: true,
+    short: "address",
+    example: "tcp = \"127.0.0.1:6379\"",
+    read: read::<Tcp>,
 };
 
-/// Where to connect to.
-#[derive(Clone, Debug)]
-pub(super) struct Target(SocketAddr);
+/// `tcp = { ... }`
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Tcp {
+    /// Where to connect to.
+    address: SocketAddr,
+}
 
-impl Target {
-    pub(super) fn parse(text: &str) -> Result<Self, String> {
-        text.parse().map(Self).map_err(|_| {
-            format!("`{text}` is no address: write it as \"127.0.0.1:6379\" or \"[::1]:6379\"")
+impl Settings for Tcp {}
+
+impl Check for Tcp {
+    fn ask<'a>(&'a self, _: &'a About) -> Asking<'a> {
+        Box::pin(async {
+            match tokio::net::TcpStream::connect(self.address).await {
+                Ok(_) => Ok(Answer::well()),
+                Err(error) => Err(CheckFailure::Connect(error.to_string())),
+            }
         })
-    }
-
-    pub(super) async fn ask(&self) -> Result<(), CheckFailure> {
-        match tokio::net::TcpStream::connect(self.0).await {
-            Ok(_) => Ok(()),
-            Err(error) => Err(CheckFailure::Connect(error.to_string())),
-        }
     }
 }

@@ -198,9 +198,10 @@ fn services(status: &Status, paint: Paint) -> String {
     for (name, ServiceView { service, state }) in &status.view.services {
         let style = match state {
             ServiceState::Healthy => Style::Good,
-            ServiceState::Starting | ServiceState::Degraded | ServiceState::Stopped => {
-                Style::Warning
-            }
+            ServiceState::Starting
+            | ServiceState::Degraded
+            | ServiceState::Stopped
+            | ServiceState::Unknown => Style::Warning,
             ServiceState::Down => Style::Bad,
         };
         // Its memory is read here, and only of the very process that the daemon means.

@@ -12,7 +12,7 @@ use super::units::{Bytes, Listen, Span};
 use crate::model::command::Reload;
 use crate::policy::calendar;
 use crate::record::journal;
-use crate::{checks, detectors, policy, samplers};
+use crate::{detectors, policy, samplers};
 
 /// All of it.
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -157,8 +157,13 @@ pub struct Service {
     pub name: Spanned<String>,
     /// Who starts it.
     pub kind: Spanned<String>,
-    /// Program and arguments; a first word of `smart-monitor` is this very binary.
-    pub command: Spanned<Vec<String>>,
+    /// Program and arguments; a first word of `smart-monitor` is this very binary. Of `kind = "command"` alone.
+    pub command: Option<Spanned<Vec<String>>>,
+    /// What the kinds of others take: which unit, container, program.
+    pub with: Option<Spanned<toml::Table>>,
+    /// How long it may take to answer after a start before that is a failure.
+    #[serde(default = "start_within")]
+    pub start_within: Span,
     /// Added to the daemon's environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
@@ -173,8 +178,8 @@ pub struct Service {
     pub listen: Vec<SocketAddr>,
     /// Resident memory over which it is in trouble.
     pub memory_max: Option<Bytes>,
-    /// Its health check.
-    pub check: Option<Spanned<checks::Config>>,
+    /// Its health check, or all of them.
+    pub check: Option<Spanned<toml::Value>>,
     /// Names of services, and addresses, without which it does not work.
     #[serde(default)]
     pub depends_on: Vec<Spanned<String>>,
@@ -187,6 +192,10 @@ pub struct Service {
     pub healer: Option<RawHealer>,
     /// Where its releases are.
     pub release: Option<super::release::Raw>,
+}
+
+const fn start_within() -> Span {
+    Span::seconds(60)
 }
 
 /// `[[process]]`: processes that are not services of ours, by name, so that remedies can name them.

@@ -9,10 +9,6 @@ use toml::Spanned;
 use super::error::{Found, nearest};
 use super::guard::{self, GuardKind, GuardRule, Target};
 use super::{Config, folder, network, raw, response};
-use crate::host::exec::Program;
-use crate::model::Service;
-use crate::model::command::Reload;
-use crate::supervisors;
 
 /// Longest process name the kernel keeps.
 const COMM: usize = monitor_common::event::COMM_LEN - 1;
@@ -69,6 +65,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
         services: Vec::new(),
         programs: BTreeMap::new(),
         checks: BTreeMap::new(),
+        outside: BTreeMap::new(),
         conditions: Vec::new(),
         named: BTreeMap::new(),
         guards: Vec::new(),
@@ -102,7 +99,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
             depends_on.insert(name.clone(), std::mem::take(&mut service.depends_on));
             let said = response::named(service.dry_run, service.healer.take());
             config.named.insert(name, said);
-            self::service(service, &mut config, &mut mistakes);
+            super::service::service(service, &mut config, &mut mistakes);
         }
     }
     for mut entry in root.process {
@@ -275,80 +272,6 @@ fn limits(policy: &crate::policy::Config, mistakes: &mut Mistakes) {
     if policy.host_limit_per_hour > 1_000_000 || policy.limit > 1000 {
         wrong("`limit` can be at most 1000");
     }
-}
-
-fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut Mistakes) {
-    let name = raw.name.get_ref().clone();
-    if !supervisors::KINDS
-        .iter()
-        .any(|kind| kind.name == raw.kind.get_ref())
-    {
-        mistakes.unknown(
-            "kind of service",
-            &raw.kind,
-            supervisors::KINDS.iter().map(|kind| kind.name),
-        );
-    }
-    if raw.command.get_ref().first().is_none_or(String::is_empty) {
-        let help = Some(
-            "for example `command = [\"/usr/bin/redis-server\", \"--port\", \"6379\"]`".to_owned(),
-        );
-        mistakes.add(&raw.command, "`command` is empty".to_owned(), help);
-    }
-    let user = match (raw.uid, &raw.gid) {
-        (Some(uid), Some(gid)) => Some((uid, *gid.get_ref())),
-        (None, None) => None,
-        (None, Some(gid)) => {
-            mistakes.add(gid, "`gid` needs `uid`".to_owned(), None);
-            None
-        }
-        (Some(_), None) => {
-            mistakes.add(&raw.name, "`uid` needs `gid`".to_owned(), None);
-            None
-        }
-    };
-    let mut service = Service::new(&name);
-    service.listen = raw.listen;
-    service.command.clone_from(raw.command.get_ref());
-    service.memory_max = raw.memory_max.map(|size| size.0);
-    if service.memory_max == Some(0) {
-        mistakes.add(
-            &raw.name,
-            "`memory_max` of 0 would end it at every start".to_owned(),
-            None,
-        );
-    }
-    if let Some(reload) = raw.reload {
-        if let Reload::Command(command) = reload.get_ref()
-            && command.first().is_none_or(String::is_empty)
-        {
-            let help =
-                "for example `reload = { command = [\"/usr/sbin/nginx\", \"-s\", \"reload\"] }`";
-            let what = "the command that reloads it is empty".to_owned();
-            mistakes.add(&reload, what, Some(help.to_owned()));
-        }
-        service.reload = Some(reload.into_inner());
-    }
-    if let Some(check) = raw.check {
-        service.checked = true;
-        match check.get_ref().resolve() {
-            Ok(()) => {
-                config.checks.insert(name.clone(), check.into_inner());
-            }
-            Err(message) => mistakes.add(&check, message, None),
-        }
-    }
-    let release = raw.release.take();
-    let release = release.and_then(|release| super::release::resolve(release, mistakes));
-    service.release = release.map(|how| Box::new(crate::model::Release::new(how)));
-    let program = Program {
-        command: raw.command.into_inner(),
-        environment: raw.environment.into_iter().collect(),
-        folder: raw.folder,
-        user,
-    };
-    config.programs.insert(name, program);
-    config.services.push(service);
 }
 
 fn process(raw: &raw::Process, config: &mut Config, mistakes: &mut Mistakes) {

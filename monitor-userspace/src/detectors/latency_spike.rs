@@ -91,7 +91,8 @@ impl Detect {
     }
 
     fn check(&mut self, result: &CheckResult, at: Time, world: &World, out: &mut Vec<Finding>) {
-        let Some(service) = world.services.get(&result.service) else {
+        let service = world.services.get(&result.service);
+        let Some(service) = service.filter(|service| service.is_serving(&result.check)) else {
             return;
         };
         let track = self.tracks.entry(result.service.clone()).or_default();

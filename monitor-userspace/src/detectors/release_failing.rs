@@ -123,7 +123,8 @@ impl Detect {
     }
 
     fn check(&mut self, result: &CheckResult, at: Time, world: &World, out: &mut Vec<Finding>) {
-        let Some(service) = world.services.get(&result.service) else {
+        let service = world.services.get(&result.service);
+        let Some(service) = service.filter(|service| service.is_serving(&result.check)) else {
             return;
         };
         // Not answering yet is not failing, and one that was asked of the process before says nothing.
@@ -262,7 +263,8 @@ impl Detector for Detect {
                 event: Event::ProcessExit(exit),
             } => {
                 let process = ProcessKey::from_task(&exit.task);
-                if let Some(service) = world.service_of(process).filter(|it| !it.in_action) {
+                let fault = |it: &&Service| !it.in_action && !it.is_others();
+                if let Some(service) = world.service_of(process).filter(fault) {
                     let service = service.clone();
                     self.ended(&service, at, out);
                 }
@@ -273,7 +275,8 @@ impl Detector for Detect {
                 };
                 match change {
                     ServiceSignal::Exited { process, .. }
-                        if known.process == Some(*process) && !known.in_action =>
+                        if (known.process == Some(*process) || known.is_others())
+                            && !known.in_action =>
                     {
                         self.ended(known, at, out);
                     }

@@ -17,7 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::{Detector, Spec};
 use crate::config::units::Span;
 use crate::model::{
-    Category, Evidence, Finding, ProcessKey, ServiceSignal, Severity, Signal, Subject, Time, World,
+    Category, Check, Evidence, Finding, ProcessKey, Service, ServiceSignal, Severity, Signal,
+    Subject, Time, World,
 };
 
 /// See the module.
@@ -56,6 +57,8 @@ pub struct Detect {
     down: BTreeMap<String, Option<Started>>,
     /// What the kernel told of the main processes that may be about to end; bounded by the configuration.
     told: BTreeMap<String, cause::Told>,
+    /// Ends of processes that somebody else runs, until they say what to make of it: that it is a fault, or was meant.
+    unconfirmed: BTreeMap<String, (ProcessKey, Evidence)>,
 }
 
 /// A process that is to bring a service back.
@@ -74,6 +77,7 @@ impl Detect {
             config,
             down: BTreeMap::new(),
             told: BTreeMap::new(),
+            unconfirmed: BTreeMap::new(),
         }
     }
 
@@ -139,6 +143,7 @@ impl Detect {
         let known = world.services.get(name);
         match change {
             ServiceSignal::Started { process, .. } => {
+                self.unconfirmed.remove(name);
                 if let Some(down) = self.down.get_mut(name) {
                     let checked = known.is_some_and(|service| service.checked);
                     *down = Some(Started {
@@ -149,6 +154,19 @@ impl Detect {
                 }
             }
             // Normally the kernel's event came first, and the world no longer has this process.
+            ServiceSignal::Exited { process, .. }
+                if self
+                    .unconfirmed
+                    .get(name)
+                    .is_some_and(|(ended, _)| ended == process) =>
+            {
+                let in_action = known.is_some_and(|service| service.in_action);
+                let ended = self.unconfirmed.remove(name);
+                if let Some((_, evidence)) = ended.filter(|_| !in_action) {
+                    let by = known.map_or("", |service| service.kind.as_str());
+                    self.raise(name, evidence.fact("confirmed by", by), out);
+                }
+            }
             ServiceSignal::Exited { process, status } => {
                 let current = known
                     .is_some_and(|service| service.process == Some(*process) && !service.in_action);
@@ -165,7 +183,14 @@ impl Detect {
             ServiceSignal::StartFailed { reason } => {
                 self.raise(name, Evidence::at(at).fact("start failed", reason), out);
             }
+            ServiceSignal::GaveUp { reason } => {
+                let by = known.map_or("", |service| service.kind.as_str());
+                let words = format!("{by} does not start it any more: {reason}");
+                self.raise(name, Evidence::at(at).fact("given up", words), out);
+            }
+            ServiceSignal::Heals { .. } | ServiceSignal::Unknown { .. } => {}
             ServiceSignal::Stopped => {
+                self.unconfirmed.remove(name);
                 if self.down.contains_key(name) {
                     self.clear(name, at, "the service is no longer wanted".to_owned(), out);
                 }
@@ -193,7 +218,7 @@ impl Detector for Detect {
                 if service.in_action {
                     return;
                 }
-                let name = service.name.clone();
+                let (name, is_others) = (service.name.clone(), service.is_others());
                 let evidence = Evidence::at(Time::from_kernel(exit.header.time_ns))
                     .from_probe(Kind::ProcessExit)
                     .about(process, exit.task.comm())
@@ -204,6 +229,10 @@ impl Detector for Detect {
                         "ran for",
                         format!("{:.1?}", Duration::from_nanos(exit.lifetime_ns)),
                     );
+                if is_others {
+                    self.unconfirmed.insert(name, (process, evidence));
+                    return;
+                }
                 self.raise(&name, evidence, out);
             }
             Signal::Kernel { event } => self.tells(event, world),
@@ -220,7 +249,8 @@ impl Detector for Detect {
                 let asked = at.before(result.latency);
                 let proven = started
                     .is_some_and(|started| current == Some(started.process) && asked >= started.at);
-                if proven {
+                let service = world.services.get(&result.service);
+                if proven && service.is_some_and(|service| all_answer(service, &result.check)) {
                     let because = format!("its check answers in {:.1?}", result.latency);
                     self.clear(&result.service, at, because, out);
                 }
@@ -267,6 +297,14 @@ impl Detector for Detect {
     fn reconfigure(&mut self, config: &super::Config) {
         self.config = config.service_down.clone();
     }
+}
+
+/// Whether all checks that show that it serves have been well since it started, given that this one is.
+fn all_answer(service: &Service, check: &str) -> bool {
+    let check = service.meant(check);
+    let well = |(name, other): (&String, &Check)| name == check || other.well == Some(true);
+    let mut serving = service.checks.iter().filter(|(_, check)| check.serving);
+    service.is_serving(check) && serving.all(well)
 }
 
 /// A wait status in words.

@@ -9,8 +9,8 @@ use crate::detectors::memory_pressure;
 use crate::model::incident::StepKind;
 use crate::model::way::Way;
 use crate::model::{
-    Network, Plan, ProcessKey, Relief, Sample, Service, ServiceSignal, ServiceState, Signal,
-    Subject, Time,
+    Check, CheckResult, Network, Plan, ProcessKey, Relief, Sample, Service, ServiceSignal,
+    ServiceState, Signal, Subject, Time,
 };
 
 /// Who else kills for lack of memory, as their processes are called.
@@ -64,6 +64,12 @@ impl Engine {
         let subject = Subject::service(&service.name);
         let troubled = self.book.open_on(&subject).next().is_some();
         let never_ran = service.starts == 0 && service.last_process.is_none();
+        if service.unknown.is_some() {
+            return ServiceState::Unknown;
+        }
+        if service.is_elsewhere() {
+            return elsewhere(service, troubled);
+        }
         match (service.process, service.answers) {
             (None, _) if service.stopped => ServiceState::Stopped,
             (None, _) if never_ran && !troubled => ServiceState::Starting,
@@ -131,7 +137,7 @@ impl Engine {
                 };
                 // A check that was sent to the process before this one says nothing about this one.
                 let sent = at.before(result.latency);
-                if result.failure.is_none() {
+                if result.failure.is_none() && service.is_serving(&result.check) {
                     match self.answered.get_mut(&result.service) {
                         Some(last) => *last = sent,
                         None => {
@@ -139,16 +145,9 @@ impl Engine {
                         }
                     }
                 }
-                if service.started.is_some_and(|started| sent >= started) {
-                    // Not answering yet is not the same as answering no more.
-                    let answers = match (&result.failure, service.answers) {
-                        (None, _) => Some(true),
-                        (Some(_), None) => None,
-                        (Some(_), Some(_)) => Some(false),
-                    };
-                    if service.answers != answers {
-                        self.change_service(&result.service, |service| service.answers = answers);
-                    }
+                if service.is_elsewhere() || service.started.is_some_and(|started| sent >= started)
+                {
+                    self.checked(result);
                 }
             }
             _ => {}
@@ -203,6 +202,43 @@ impl Engine {
         });
     }
 
+    /// A check of the process that runs now has come back.
+    fn checked(&mut self, result: &CheckResult) {
+        let Some(service) = self.world.services.get(&result.service) else {
+            return;
+        };
+        let name = service.meant(&result.check).to_owned();
+        let known = service.checks.get(&name);
+        // Not answering yet is not the same as answering no more.
+        let not_yet = |well: Option<bool>| well.is_none() && !service.is_elsewhere();
+        let well = |before| match &result.failure {
+            None => Some(true),
+            Some(_) if not_yet(before) => None,
+            Some(_) => Some(false),
+        };
+        let said = match &result.failure {
+            Some(failure) => Some(failure.to_string()),
+            None => result.said.clone(),
+        };
+        let (was, answers) = (known.and_then(|check| check.well), service.answers);
+        let same = known.is_some_and(|check| check.well == well(was) && check.said == said);
+        if same {
+            return;
+        }
+        let (now, answers) = (well(was), well(answers));
+        self.change_service(&result.service, |service| {
+            let Some(check) = service.checks.get_mut(&name) else {
+                service.answers = answers;
+                return;
+            };
+            check.well = now;
+            check.said = said;
+            if check.serving {
+                service.answers = service.answering();
+            }
+        });
+    }
+
     fn process_ended(&mut self, process: ProcessKey) {
         let service = self.world.service_of(process);
         if let Some(name) = service.map(|service| service.name.clone()) {
@@ -232,6 +268,9 @@ impl Engine {
                     // From here on, its end is news again.
                     service.in_action = false;
                     service.stopped = false;
+                    service.gave_up = None;
+                    service.unknown = None;
+                    asked_anew(service);
                 });
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
@@ -239,7 +278,27 @@ impl Engine {
                     not_running(service);
                     service.cgroup_id = 0;
                     service.stopped = *change == ServiceSignal::Stopped;
+                    service.unknown = None;
                 });
+            }
+            ServiceSignal::Heals { healer } => {
+                self.change_service(name, |service| service.healer.clone_from(healer));
+            }
+            ServiceSignal::GaveUp { reason } => {
+                self.change_service(name, |service| {
+                    not_running(service);
+                    service.gave_up = Some(reason.clone());
+                    service.unknown = None;
+                });
+                // What was left to them is decided about now.
+                let subject = Subject::service(name);
+                let open = self.book.open_on(&subject).map(|incident| incident.id);
+                for id in open.collect::<Vec<_>>() {
+                    self.retries.entry(id).and_modify(|until| *until = at);
+                }
+            }
+            ServiceSignal::Unknown { reason } => {
+                self.change_service(name, |service| service.unknown = Some(reason.clone()));
             }
         }
         self.changed = true;
@@ -262,9 +321,47 @@ pub(super) fn networks(
     fresh.collect()
 }
 
+/// The checks as configured now; what each said last still counts.
+pub(super) fn checks(known: &mut BTreeMap<String, Check>, wanted: &BTreeMap<String, Check>) {
+    let fresh = wanted.iter().map(|(name, check)| {
+        let before = known
+            .remove(name)
+            .filter(|before| before.kind == check.kind);
+        let (well, said) = before.map_or((None, None), |before| (before.well, before.said));
+        let check = Check {
+            well,
+            said,
+            ..check.clone()
+        };
+        (name.clone(), check)
+    });
+    *known = fresh.collect();
+}
+
 fn not_running(service: &mut Service) {
     service.process = None;
     service.started = None;
     service.answers = None;
     service.latency = None;
+    asked_anew(service);
+}
+
+/// What its checks said was of another process.
+fn asked_anew(service: &mut Service) {
+    for check in service.checks.values_mut().filter(|check| check.serving) {
+        check.well = None;
+        check.said = None;
+    }
+}
+
+/// What its checks alone say of a service.
+fn elsewhere(service: &Service, troubled: bool) -> ServiceState {
+    let mut serving = service.checks.values().filter(|check| check.serving);
+    match service.answering() {
+        None => ServiceState::Unknown,
+        Some(true) if troubled => ServiceState::Degraded,
+        Some(true) => ServiceState::Healthy,
+        Some(false) if serving.all(|check| check.well == Some(false)) => ServiceState::Down,
+        Some(false) => ServiceState::Degraded,
+    }
 }

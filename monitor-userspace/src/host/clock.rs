@@ -19,6 +19,11 @@ pub fn unix_nanos() -> i64 {
     nanos(ClockId::Realtime)
 }
 
+/// `CLOCK_BOOTTIME`: how long the machine has been up, its sleep included.
+pub fn since_boot() -> std::time::Duration {
+    std::time::Duration::from_nanos(u64::try_from(nanos(ClockId::Boottime)).unwrap_or(0))
+}
+
 fn nanos(clock: ClockId) -> i64 {
     let time = clock_gettime(clock);
     time.tv_sec

@@ -84,10 +84,12 @@ macro_rules! labels {
 
 labels! {
     Action, "action", "an action of the registry";
+    Check, "check", "a check of the service";
     Cpu, "cpu", "number of a CPU of this machine";
     Direction, "direction", "`received` or `sent`";
     Detector, "detector", "a detector of the registry";
     Device, "device", "name of a disk below `/dev`, 64 at most";
+    Figure, "figure", "what a check measures, with its unit, as the check's documentation lists it";
     Guard, "guard", "a guard of the policy";
     Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
     Listener, "listener", "an address that a service of the configuration listens on";
@@ -102,7 +104,7 @@ labels! {
     Rule, "rule", "the name of a `[[remedy]]`; the 1,024 used last";
     Service, "service", "a service of the configuration";
     Signal, "signal", "a probe's name, `sample`, `check`, `service`, `effect`, `person` or `loss`";
-    State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`, `STOPPED`)";
+    State, "state", "a state of an incident (`open`, `acting`, ...) or of a service (`STARTING`, `HEALTHY`, `DEGRADED`, `DOWN`, `STOPPED`, `UNKNOWN`)";
     Version, "version", "the daemon's version";
 }
 
@@ -157,6 +159,11 @@ metrics! {
     ServiceEnded, Counter, "smart_monitor_service_incidents_ended", NONE, [Service], "Incidents of the service that are over";
     ServiceDetect, Counter, "smart_monitor_service_detection", SECONDS, [Service], "Time from the first signal of trouble to its detection, of incidents that are over; by their number it is the mean time to detect";
     ServiceRecover, Counter, "smart_monitor_service_recovery", SECONDS, [Service], "Time from the deciding signal to recovery, of incidents that are over; by their number it is the mean time to recover";
+    CheckWell, Gauge, "smart_monitor_check_well", NONE, [Service, Check], "1 when the check was well the last time, 0 when it was not";
+    CheckTook, Gauge, "smart_monitor_check", SECONDS, [Service, Check], "Time until the check was answered, or had failed, the last time";
+    CheckFigure, Gauge, "smart_monitor_check_figure", NONE, [Service, Check, Figure], "What the check measured the last time";
+    CheckLate, Histogram, "smart_monitor_check_late", SECONDS, [], "How late health checks were begun";
+    CheckMissed, Counter, "smart_monitor_checks_missed", NONE, [], "Health checks that were left out, since the one before was still under way or the daemon had no time";
     ServiceState, Gauge, "smart_monitor_service_state", NONE, [Service, State], "1 for the state that the service is in, 0 for the others";
     ServiceUp, Gauge, "smart_monitor_service_up", NONE, [Service], "1 while the service's main process runs";
     ServiceStarts, Counter, "smart_monitor_service_starts", NONE, [Service], "Starts of the service since the daemon began";

@@ -18,6 +18,7 @@ use prometheus_client::encoding::DescriptorEncoder;
 use super::catalogue::Metric;
 use super::disks;
 use super::own::Own;
+use super::pace::{Last, Pace};
 use super::page::{Family, Page};
 use crate::model::ListenQueue;
 use crate::model::kernel_view::{CgroupWaits, DnsFigures};
@@ -48,6 +49,7 @@ impl Collector for Sources {
         write_kernel(page, &*self.kernel)?;
         write_service_waits(page, &core.services, &*self.kernel)?;
         write_listeners(page, &core.services, &*self.kernel)?;
+        write_checks(page, &self.own.checks)?;
         write_own(page, &self.own)
     }
 }
@@ -217,6 +219,34 @@ fn durations(family: &mut Family<'_>, all: &BTreeMap<String, Durations>) -> fmt:
         family.histogram(&[label], durations.sum, &buckets)?;
     }
     Ok(())
+}
+
+fn write_checks(page: &mut Page<'_>, checks: &Pace) -> fmt::Result {
+    let counted = checks.counted();
+    let each = |family: &mut Family<'_>, value: fn(&Last) -> f64| {
+        let mut last = counted.last.iter();
+        last.try_for_each(|((service, check), last)| family.put(&[service, check], value(last)))
+    };
+    page.family(Metric::CheckWell, |family| {
+        each(family, |last| f64::from(u8::from(last.well)))
+    })?;
+    page.family(Metric::CheckTook, |family| {
+        each(family, |last| last.took.as_secs_f64())
+    })?;
+    page.family(Metric::CheckFigure, |family| {
+        for ((service, check), last) in &counted.last {
+            for figure in &last.figures {
+                family.put(&[service, check, &figure.name], figure.value())?;
+            }
+        }
+        Ok(())
+    })?;
+    page.family(Metric::CheckLate, |family| {
+        let bounds = Durations::BOUNDS.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(counted.late.buckets).collect();
+        family.histogram(&[], counted.late.sum, &buckets)
+    })?;
+    page.single(Metric::CheckMissed, counted.missed)
 }
 
 fn write_kernel(page: &mut Page<'_>, kernel: &dyn KernelView) -> fmt::Result {

@@ -1,14 +1,19 @@
 //! What the daemon itself costs. The run time of its kernel programs is not in here: the kernel half knows that.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use rustix::time::{ClockId, clock_gettime};
+
+use super::Pace;
 
 /// The daemon, since it started.
 #[derive(Clone, Debug)]
 pub struct Own {
     /// Its version.
     pub version: &'static str,
+    /// How well checks keep to their times.
+    pub checks: Arc<Pace>,
     began: Instant,
     began_unix: Duration,
 }
@@ -27,6 +32,7 @@ impl Own {
     pub fn started_now() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION"),
+            checks: Arc::default(),
             began: Instant::now(),
             began_unix: SystemTime::now()
                 .duration_since(SystemTime::UNIX_EPOCH)

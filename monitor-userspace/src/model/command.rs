@@ -46,6 +46,8 @@ pub enum Reload {
     Signal(ReloadSignal),
     /// A program, run as the service's user in the service's folder.
     Command(Vec<String>),
+    /// As whoever runs it does that.
+    Supervisor,
 }
 
 /// Signals that programs take as a word to read their configuration, or open their logs, again.
@@ -82,6 +84,7 @@ impl std::fmt::Display for Reload {
         match self {
             Self::Signal(signal) => f.write_str(signal.name()),
             Self::Command(command) => write!(f, "{command:?}"),
+            Self::Supervisor => f.write_str("by its supervisor"),
         }
     }
 }

@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::command::Reload;
 use super::evidence::TopProcess;
 use super::way::{Diagnosis, Way};
-use super::{Answers, Folder, FolderId, HostLoad, ProcessKey, Release, Services, Time};
+use super::{Answers, Folder, FolderId, HostLoad, ProcessKey, Release, Services, Severity, Time};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -24,6 +25,8 @@ pub enum ServiceState {
     Down,
     /// Does not run, and is not to: it was stopped.
     Stopped,
+    /// Nobody can say: who runs it cannot be asked, or no check of it has come back yet.
+    Unknown,
 }
 
 impl ServiceState {
@@ -34,6 +37,7 @@ impl ServiceState {
         Self::Degraded,
         Self::Down,
         Self::Stopped,
+        Self::Unknown,
     ];
 
     /// The word that stands in listings and labels.
@@ -44,6 +48,7 @@ impl ServiceState {
             Self::Degraded => "DEGRADED",
             Self::Down => "DOWN",
             Self::Stopped => "STOPPED",
+            Self::Unknown => "UNKNOWN",
         }
     }
 }
@@ -57,8 +62,17 @@ pub struct Service {
     pub listen: Vec<SocketAddr>,
     /// Resident memory over which it is in trouble, bytes.
     pub memory_max: Option<u64>,
-    /// Whether a health check watches it.
+    /// Who runs it, as `kind` in the configuration has it.
+    #[serde(default = "command_kind")]
+    pub kind: String,
+    /// Whether a health check shows that it serves.
     pub checked: bool,
+    /// Its health checks, by name, and what each said last.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub checks: BTreeMap<String, Check>,
+    /// How long it may take to answer after a start before that is a failure.
+    #[serde(default = "start_within")]
+    pub start_within: Duration,
     /// Its main process, while it runs.
     pub process: Option<ProcessKey>,
     /// The main process it had last, running or not.
@@ -73,8 +87,17 @@ pub struct Service {
     /// It was stopped, and is to stay so until it is started.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub stopped: bool,
-    /// Whether the last check since it started was well; none before the first one.
+    /// Whether the checks that show that it serves were well when each was last made since it started; none before all of them were.
     pub answers: Option<bool>,
+    /// Who runs it starts it anew by itself, as they say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub healer: Option<Healer>,
+    /// Why they do so no more; none while they do, or never did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gave_up: Option<String>,
+    /// Why nobody can say how it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unknown: Option<String>,
     /// Starts since the daemon began.
     pub starts: u64,
     /// What is started for it: program and arguments.
@@ -101,7 +124,10 @@ impl Service {
             name: name.to_owned(),
             listen: Vec::new(),
             memory_max: None,
+            kind: command_kind(),
             checked: false,
+            checks: BTreeMap::new(),
+            start_within: start_within(),
             process: None,
             last_process: None,
             cgroup_id: 0,
@@ -109,6 +135,9 @@ impl Service {
             in_action: false,
             stopped: false,
             answers: None,
+            healer: None,
+            gave_up: None,
+            unknown: None,
             starts: 0,
             command: Vec::new(),
             reload: None,
@@ -120,8 +149,80 @@ impl Service {
 
     /// Runs, and has shown that it serves (or has no check that could show it).
     pub fn serves(&self) -> bool {
-        self.process.is_some() && (!self.checked || self.answers == Some(true))
+        (self.process.is_some() || self.is_elsewhere())
+            && (!self.checked || self.answers == Some(true))
     }
+
+    /// The name of the check that a result means: see [`CheckResult::check`](super::CheckResult).
+    pub fn meant<'a>(&'a self, check: &'a str) -> &'a str {
+        let mut serving = self.checks.iter().filter(|(_, it)| it.serving);
+        match check {
+            "" => serving.next().map_or("", |(name, _)| name.as_str()),
+            named => named,
+        }
+    }
+
+    /// Whether this check of it shows that it serves.
+    pub fn is_serving(&self, check: &str) -> bool {
+        self.checks.get(check).is_none_or(|check| check.serving)
+    }
+
+    /// Whether all checks that show that it serves were well, each when it was made last since it started; none while one was not made.
+    pub fn answering(&self) -> Option<bool> {
+        let mut all = Some(true);
+        for check in self.checks.values().filter(|check| check.serving) {
+            match check.well {
+                Some(false) => return Some(false),
+                None => all = None,
+                Some(true) => {}
+            }
+        }
+        all
+    }
+
+    /// It is run by somebody else than the daemon: its end is news only when they have said what it means.
+    pub fn is_others(&self) -> bool {
+        self.kind != COMMAND
+    }
+
+    /// Nobody on this host runs it: its checks alone say how it is.
+    pub fn is_elsewhere(&self) -> bool {
+        self.kind == NONE
+    }
+}
+
+/// The `kind` of services that the daemon runs itself.
+pub const COMMAND: &str = "command";
+/// The `kind` of what is only checked.
+pub const NONE: &str = "none";
+
+fn command_kind() -> String {
+    COMMAND.to_owned()
+}
+
+const fn start_within() -> Duration {
+    Duration::from_mins(1)
+}
+
+/// A health check of a service: what counts as failing, and what it said last.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Check {
+    /// What it asks: the name of its kind.
+    pub kind: String,
+    /// Whether a good answer shows that the service serves.
+    pub serving: bool,
+    /// So many failures in a row are trouble.
+    pub failures: u32,
+    /// So many good answers in a row end it.
+    pub successes: u32,
+    /// How bad that is.
+    pub severity: Severity,
+    /// Whether the last one was well; none before the first one since the service started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub well: Option<bool>,
+    /// What it said last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
 }
 
 /// What a service cannot work without.
@@ -149,7 +250,7 @@ pub struct Healer {
     /// Who: `systemd`, `docker`, `pm2`, ...
     pub name: String,
     /// How long it is given before it counts as having given up.
-    pub patience: std::time::Duration,
+    pub patience: Duration,
 }
 
 /// Everything the configuration names, and what is known of the host.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::memory::{Claims, MemoryShare};
 use super::network::NetworkChange;
 use super::way::Diagnosis;
-use super::{Answers, Effect, FolderId, IncidentId, ProcessKey, Room, Subject, Time};
+use super::{Answers, Effect, FolderId, Healer, IncidentId, ProcessKey, Room, Subject, Time};
 
 /// One input.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -338,10 +338,67 @@ pub struct BlockedThread {
 pub struct CheckResult {
     /// The service it checks.
     pub service: String,
+    /// Which of its checks; the first one that shows that it serves when empty, as in recordings from before checks had names.
+    #[serde(default)]
+    pub check: String,
     /// Time until the answer was complete, or until the check gave up.
     pub latency: Duration,
     /// What went wrong; none when the service answered as it should.
     pub failure: Option<CheckFailure>,
+    /// What it said beside that, in a few words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub said: Option<String>,
+    /// What it measured.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub figures: Vec<Figure>,
+}
+
+impl CheckResult {
+    /// Of the one check that shows that a service serves, with nothing more to say.
+    pub fn new(service: &str, latency: Duration, failure: Option<CheckFailure>) -> Self {
+        Self {
+            service: service.to_owned(),
+            check: String::new(),
+            latency,
+            failure,
+            said: None,
+            figures: Vec::new(),
+        }
+    }
+}
+
+/// Something that a check measured.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Figure {
+    /// What, with its unit: `connect_seconds`, `used_memory_bytes`.
+    pub name: String,
+    /// How much, in thousandths.
+    pub thousandths: i64,
+}
+
+impl Figure {
+    /// A time, as `NAME_seconds`.
+    pub fn seconds(name: &str, time: Duration) -> Self {
+        Self::new(&format!("{name}_seconds"), time.as_secs_f64())
+    }
+
+    /// A number; what does not fit is the largest that does.
+    #[expect(
+        clippy::cast_possible_truncation,
+        reason = "a conversion that saturates is meant"
+    )]
+    pub fn new(name: &str, value: f64) -> Self {
+        Self {
+            name: name.to_owned(),
+            thousandths: (value * 1e3).round() as i64,
+        }
+    }
+
+    /// The number.
+    #[expect(clippy::cast_precision_loss, reason = "53 bits are enough to show it")]
+    pub fn value(&self) -> f64 {
+        self.thousandths as f64 / 1e3
+    }
 }
 
 /// Why a check failed.
@@ -399,6 +456,21 @@ pub enum ServiceSignal {
         /// Why.
         reason: String,
     },
-    /// It is no longer wanted (removed from the configuration, or the daemon is ending).
+    /// Who runs it starts it anew by itself, or no longer does.
+    Heals {
+        /// Who, and how long that may take; none for nobody.
+        healer: Option<Healer>,
+    },
+    /// Who runs it does not start it anew any more.
+    GaveUp {
+        /// Why, as they say.
+        reason: String,
+    },
+    /// Who runs it cannot be asked.
+    Unknown {
+        /// Why.
+        reason: String,
+    },
+    /// It is no longer wanted: removed from the configuration, the daemon is ending, or whoever runs it was told to stop it.
     Stopped,
 }

@@ -1,64 +1,172 @@
-//! Runs the health checks: a task a service, on the slow side.
+//! Runs the health checks: a task a check, on the slow side.
+//!
+//! An answer that is well as the one before was wakes nobody: such news is handed over together, every [`TOGETHER`].
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
+use tokio::sync::watch;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 use super::inbox::Inbox;
 use super::teller::Teller;
-use crate::checks::{Config, Runner};
+use crate::checks::{About, Asked, Config, Runner, Running, Tools};
 use crate::host::clock;
-use crate::model::{CheckResult, Signal};
+use crate::metrics::Pace;
+use crate::model::{CheckResult, ProcessKey, Service, Signal};
+
+/// How long news that nobody waits for may wait for more of it.
+const TOGETHER: Duration = Duration::from_millis(100);
+
+/// What tasks of checks share.
+#[derive(Clone, Debug)]
+struct Shared {
+    inbox: Inbox,
+    /// Something was put into the inbox that nobody was woken for.
+    quiet: Arc<AtomicBool>,
+    pace: Arc<Pace>,
+}
+
+impl Running for Arc<Teller> {
+    fn process(&self, service: &str) -> Option<ProcessKey> {
+        self.running(service)
+    }
+}
 
 /// Starts them; dropping the set ends them.
 pub(super) fn start(
-    checks: &BTreeMap<String, Config>,
+    checks: &BTreeMap<String, Vec<Config>>,
+    services: &[Service],
     teller: &Teller,
     inbox: &Inbox,
+    (tools, pace): (&Arc<Tools>, &Arc<Pace>),
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
-    for (service, config) in checks {
-        match Runner::new(config) {
-            Ok(runner) => {
-                let starts = teller.starts(service);
-                tasks.spawn(repeat(service.clone(), runner, starts, inbox.clone()));
-            }
-            Err(error) => tracing::error!(%service, %error, "this check cannot be run"),
+    pace.anew();
+    let shared = Shared {
+        inbox: inbox.clone(),
+        quiet: Arc::default(),
+        pace: Arc::clone(pace),
+    };
+    for (service, configs) in checks {
+        let known = services.iter().find(|known| known.name == *service);
+        let elsewhere = known.is_some_and(Service::is_elsewhere);
+        for config in configs {
+            let about = About {
+                service: service.clone(),
+                check: config.name().to_owned(),
+                tools: Arc::clone(tools),
+            };
+            let runner = Runner::new(config.clone(), about.clone(), Instant::now());
+            let marks = Marks {
+                // What nobody here runs is asked from the beginning.
+                starts: (!elsewhere && config.spec.serving).then(|| teller.starts(service)),
+                releases: teller.releases(service),
+            };
+            tasks.spawn(repeat(about, runner, marks, shared.clone()));
         }
+    }
+    if !checks.is_empty() {
+        tasks.spawn(hand_over(shared));
     }
     tasks
 }
 
-async fn repeat(
-    service: String,
-    mut runner: Runner,
-    mut starts: tokio::sync::watch::Receiver<u64>,
-    inbox: Inbox,
-) {
+/// What changes when a check is made next.
+struct Marks {
+    /// Starts of the service; none where they say nothing.
+    starts: Option<watch::Receiver<u64>>,
+    /// Releases of the service that were put in place.
+    releases: watch::Receiver<u64>,
+}
+
+async fn hand_over(shared: Shared) {
+    let mut every = tokio::time::interval(TOGETHER);
+    every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
-        // Before the first start there is nothing to ask.
-        if *starts.borrow_and_update() == 0 {
-            if starts.changed().await.is_err() {
-                return;
-            }
-            continue;
+        every.tick().await;
+        if shared.quiet.swap(false, Ordering::Relaxed) {
+            shared.inbox.wake();
         }
-        let (latency, failure) = runner.ask().await;
-        let result = CheckResult {
-            service: service.clone(),
-            latency,
-            failure,
-        };
-        // Bounded and never lost: waits for the hot thread, which never waits for us.
-        inbox.signal(clock::now(), Signal::Check { result });
+    }
+}
+
+/// Waits for the next start; none when there will be no more.
+async fn next_start(starts: &mut Option<watch::Receiver<u64>>) -> Option<()> {
+    match starts {
+        Some(starts) => starts.changed().await.ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn repeat(about: About, mut runner: Runner, mut marks: Marks, shared: Shared) {
+    // Before the first start there is nothing to ask.
+    while let Some(starts) = &mut marks.starts {
+        if *starts.borrow_and_update() > 0 {
+            runner.started(Instant::now());
+            break;
+        }
+        if starts.changed().await.is_err() {
+            return;
+        }
+    }
+    loop {
+        let next = runner.next();
         tokio::select! {
-            () = tokio::time::sleep(runner.pause(latency)) => {}
-            changed = starts.changed() => {
-                if changed.is_err() {
+            () = tokio::time::sleep_until(next) => {}
+            started = next_start(&mut marks.starts) => {
+                if started.is_none() {
                     return;
                 }
-                runner.started();
+                runner.started(Instant::now());
+                continue;
+            }
+            Ok(()) = marks.releases.changed() => {
+                runner.released(Instant::now());
+                continue;
             }
         }
+        let missed = runner.missed();
+        shared.pace.began(next.elapsed());
+        let asked = tokio::select! {
+            asked = runner.ask() => asked,
+            // What was asked of the process before says nothing about this one.
+            started = next_start(&mut marks.starts) => {
+                if started.is_none() {
+                    return;
+                }
+                runner.started(Instant::now());
+                continue;
+            }
+        };
+        shared.pace.missed(runner.missed() - missed);
+        tell(&about, asked, &shared);
+    }
+}
+
+fn tell(about: &About, asked: Asked, shared: &Shared) {
+    let (said, figures, failure) = match asked.result {
+        Ok(answer) => (answer.said, answer.figures, None),
+        Err(failure) => (None, Vec::new(), Some(failure)),
+    };
+    let result = CheckResult {
+        service: about.service.clone(),
+        check: about.check.clone(),
+        latency: asked.took,
+        failure,
+        said,
+        figures,
+    };
+    shared.pace.said(&result);
+    let signal = Signal::Check { result };
+    if asked.as_before {
+        shared.inbox.signal_quietly(clock::now(), signal);
+        shared.quiet.store(true, Ordering::Relaxed);
+    } else {
+        // Bounded and never lost: waits for the hot thread, which never waits for us.
+        shared.inbox.signal(clock::now(), signal);
     }
 }

@@ -19,17 +19,19 @@ use super::starting::Starting;
 use super::teller::Teller;
 use super::{checking, releases, settings};
 use crate::api;
+use crate::checks::Tools;
 use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::exec::Program;
 use crate::host::network::Ways;
 use crate::host::{Host, clock};
 use crate::kernel::{self, DnsWatch, KernelLog, Programs};
+use crate::metrics::Pace;
 use crate::model::{Signal, View};
 use crate::policy::PROTECTED;
 use crate::record::{Entry, Journal};
 use crate::samplers::memory::Shortage;
-use crate::supervisors::command::Commands;
+use crate::supervisors::Supervisors;
 
 /// Everything that lives as long as the daemon.
 pub(super) struct Daemon {
@@ -47,7 +49,9 @@ pub(super) struct Daemon {
     pub(super) shortage: Shortage,
     pub(super) recordings: Arc<Recordings>,
     pub(super) teller: Arc<Teller>,
-    pub(super) commands: Arc<Commands>,
+    pub(super) supervisors: Arc<Supervisors>,
+    /// How well checks keep to their times.
+    pub(super) pace: Arc<Pace>,
     pub(super) ways: Arc<Ways>,
     pub(super) diagnosing: Diagnosing,
     pub(super) folders: Folders,
@@ -216,7 +220,9 @@ impl Daemon {
 
     async fn start_services(&mut self) {
         people::name(&self.subjects, &self.config);
-        self.teller.configure(self.memory_max());
+        let others = self.config.services.iter().filter(|it| it.is_others());
+        let others = others.map(|service| service.name.clone()).collect();
+        self.teller.configure(self.memory_max(), others);
         let memory = &self.config.detectors.memory_pressure;
         let levels = (memory.available_min, memory.least);
         self.shortage.set(memory.enabled.then_some(levels));
@@ -231,9 +237,12 @@ impl Daemon {
         guarding.configure(self.config.guards.clone(), dry_run, &protected);
         let networks = &self.config.networks;
         self.diagnosing.configure(networks, &self.ways, &self.inbox);
-        self.checks = checking::start(&self.config.checks, &self.teller, &self.inbox);
+        self.start_checks();
         self.releases = releases::start(&self.config, &self.host, &self.teller, &self.inbox);
-        let (commands, programs) = (Arc::clone(&self.commands), self.config.programs.clone());
+        let (commands, programs) = (
+            Arc::clone(&self.supervisors.commands),
+            self.config.programs.clone(),
+        );
         let grace = self.config.daemon.stop_grace.0;
         let starting = Arc::new(Starting {
             held: std::mem::take(&mut self.held),
@@ -252,8 +261,26 @@ impl Daemon {
         for name in applied.unwrap_or_default() {
             tracing::info!(service = %name, "its command has changed: used at its next start");
         }
-        let (commands, view) = (&self.commands, &self.view);
+        if let Err(error) = self.supervisors.follow(&self.config.outside) {
+            tracing::error!(%error, "services that others run are not followed");
+        }
+        let (commands, view) = (&self.supervisors.commands, &self.view);
         half_done::start(&starting, commands, view, &mut self.waiting);
+    }
+
+    fn start_checks(&mut self) {
+        let tools = Arc::new(Tools {
+            running: Box::new(Arc::clone(&self.teller)),
+            runner: Arc::clone(&self.supervisors.runner),
+            logs: self.supervisors.commands.logs(),
+        });
+        self.checks = checking::start(
+            &self.config.checks,
+            &self.config.services,
+            &self.teller,
+            &self.inbox,
+            (&tools, &self.pace),
+        );
     }
 
     /// Takes the file as it is now; with a mistake in it, everything stays as it was.
@@ -336,7 +363,10 @@ impl Daemon {
             return;
         }
         tracing::info!("ending: services are stopped");
-        let (commands, grace) = (Arc::clone(&self.commands), self.config.daemon.stop_grace.0);
+        let (commands, grace) = (
+            Arc::clone(&self.supervisors.commands),
+            self.config.daemon.stop_grace.0,
+        );
         tokio::select! {
             _ = tokio::task::spawn_blocking(move || commands.stop_all(grace)) => {}
             _ = again.recv() => tracing::warn!("asked again: not waiting for services any more"),

@@ -2,7 +2,7 @@
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use rustix::event::{EventfdFlags, eventfd};
 
@@ -100,6 +100,25 @@ impl Inbox {
             at,
             signal: Box::new(signal),
         });
+    }
+}
+
+impl Inbox {
+    /// The same, but wakes nobody unless there is little room left: for what nobody waits for. Followed by [`Inbox::wake`] before long.
+    pub(super) fn signal_quietly(&self, at: Time, signal: Signal) {
+        let message = Message::Signal {
+            at,
+            signal: Box::new(signal),
+        };
+        if let Err(TrySendError::Full(message)) = self.sender.try_send(message) {
+            self.wake();
+            self.send(message);
+        }
+    }
+
+    /// Has the hot thread look.
+    pub(super) fn wake(&self) {
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
     }
 }
 

@@ -1,9 +1,12 @@
 //! The real host, as actions see it.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use super::teller::Teller;
+use crate::config::Config;
 use crate::host::clean::{Cleaned, Cleaner};
 use crate::host::command::{Finished, Order, Runner};
 use crate::host::network::Ways;
@@ -11,8 +14,8 @@ use crate::host::release::{self, Switch};
 use crate::host::restrain::{self, Lifted, Restrained, Will};
 use crate::host::signals::Held;
 use crate::host::{
-    Dropped, Ended, Host, HostError, NetworkHand, Opened, Reloaded, Restarted, clock, connections,
-    end_cgroup, redis,
+    Dropped, Ended, Host, HostError, NetworkHand, Opened, Reloaded, Restarted, capture, clock,
+    connections, end_cgroup, redis,
 };
 use crate::model::command::Reload;
 use crate::model::connections::ConnectionFilter;
@@ -21,15 +24,16 @@ use crate::model::{
 };
 use crate::record::{Entry, Journal};
 use crate::supervisors::command::Commands;
+use crate::supervisors::{Owner, Supervisors};
 
 /// See the module.
 #[derive(Debug)]
 pub(super) struct LiveHost {
-    pub(super) commands: Arc<Commands>,
+    pub(super) supervisors: Arc<Supervisors>,
     pub(super) journal: Arc<Journal>,
     pub(super) ways: Arc<Ways>,
     pub(super) called_off: Arc<CalledOff>,
-    pub(super) runner: Runner,
+    pub(super) runner: Arc<Runner>,
     pub(super) cleaner: Arc<Cleaner>,
 }
 
@@ -52,6 +56,39 @@ impl CalledOff {
     }
 }
 
+/// Who starts services; nothing is started yet.
+pub(super) fn supervisors(
+    config: &Config,
+    folder: &Path,
+    teller: &Arc<Teller>,
+) -> Arc<Supervisors> {
+    let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
+    let notify: Arc<Teller> = Arc::clone(teller);
+    let commands = Commands::new(folder, logs, notify);
+    commands.expect(config.programs.keys());
+    let runner = Arc::new(Runner::new(folder));
+    let notify: Arc<Teller> = Arc::clone(teller);
+    Arc::new(Supervisors::new(Arc::new(commands), notify, runner))
+}
+
+/// The host, as acts see it.
+pub(super) fn host(
+    supervisors: &Arc<Supervisors>,
+    journal: &Arc<Journal>,
+    called_off: &Arc<CalledOff>,
+    ways: &Arc<Ways>,
+    cleaner: &Arc<Cleaner>,
+) -> Arc<dyn Host> {
+    Arc::new(LiveHost {
+        supervisors: Arc::clone(supervisors),
+        journal: Arc::clone(journal),
+        called_off: Arc::clone(called_off),
+        runner: Arc::clone(&supervisors.runner),
+        ways: Arc::clone(ways),
+        cleaner: Arc::clone(cleaner),
+    })
+}
+
 impl Host for LiveHost {
     fn open(&self, process: ProcessKey) -> Result<Box<dyn Opened>, HostError> {
         Ok(Box::new(Held::open(process)?))
@@ -64,7 +101,10 @@ impl Host for LiveHost {
         term_grace: Duration,
         command: &[String],
     ) -> Result<Restarted, HostError> {
-        self.commands.restart(service, process, term_grace, command)
+        match self.supervisors.owner(service) {
+            Owner::Us(commands) => commands.restart(service, process, term_grace, command),
+            Owner::Them(followed) => followed.restart(service, process, term_grace, command),
+        }
     }
 
     fn stop_service(
@@ -73,11 +113,17 @@ impl Host for LiveHost {
         process: Option<ProcessKey>,
         term_grace: Duration,
     ) -> Result<Time, HostError> {
-        self.commands.stop_asked(service, process, term_grace)
+        match self.supervisors.owner(service) {
+            Owner::Us(commands) => commands.stop_asked(service, process, term_grace),
+            Owner::Them(followed) => followed.stop(service, process, term_grace),
+        }
     }
 
     fn start_service(&self, service: &str, command: &[String]) -> Result<Restarted, HostError> {
-        self.commands.start_asked(service, command)
+        match self.supervisors.owner(service) {
+            Owner::Us(commands) => commands.start_asked(service, command),
+            Owner::Them(followed) => followed.start_service(service, command),
+        }
     }
 
     fn reload_service(
@@ -86,12 +132,17 @@ impl Host for LiveHost {
         process: ProcessKey,
         how: &Reload,
     ) -> Result<Reloaded, HostError> {
-        self.commands
-            .reload_asked(service, process, how, &self.runner)
+        match self.supervisors.owner(service) {
+            Owner::Us(commands) => commands.reload_asked(service, process, how, &self.runner),
+            Owner::Them(followed) => followed.reload(service, process, how),
+        }
     }
 
     fn running(&self, service: &str) -> Result<Option<ProcessKey>, HostError> {
-        self.commands.running(service)
+        match self.supervisors.owner(service) {
+            Owner::Us(commands) => commands.running(service),
+            Owner::Them(followed) => followed.running(service),
+        }
     }
 
     fn release(&self, how: &Releases) -> Result<String, HostError> {

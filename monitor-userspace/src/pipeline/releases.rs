@@ -50,9 +50,10 @@ struct Reader {
 impl Reader {
     async fn repeat(self) {
         let mut starts = self.teller.starts(&self.service);
+        let mut last = None;
         loop {
             // Before the first start there is nothing to read.
-            let read = *starts.borrow_and_update() == 0 || self.read().await;
+            let read = *starts.borrow_and_update() == 0 || self.read(&mut last).await;
             tokio::select! {
                 changed = starts.changed() => if changed.is_err() {
                     return;
@@ -63,7 +64,7 @@ impl Reader {
     }
 
     /// Whether it was read, or there is nothing to be read.
-    async fn read(&self) -> bool {
+    async fn read(&self, last: &mut Option<String>) -> bool {
         let Some(process) = self.teller.running(&self.service) else {
             return true;
         };
@@ -78,6 +79,14 @@ impl Reader {
             tracing::warn!(service = %self.service, %why, "the release that it runs is not known");
         }
         let read = release.is_some();
+        if let Some(release) = &release
+            && last.as_ref().is_some_and(|last| last != release)
+        {
+            self.teller.released(&self.service);
+        }
+        if read {
+            last.clone_from(&release);
+        }
         let sample = Sample::Release {
             service: self.service.clone(),
             process,

@@ -18,7 +18,7 @@ use super::hot::{self, Hot};
 use super::inbox::{Delivered, Inbox, Message, inbox};
 use super::kernel_view::LiveKernel;
 use super::knowing::{Knowing, Known};
-use super::live_host::{CalledOff, LiveHost};
+use super::live_host::{self, CalledOff};
 use super::logs::Logs;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
@@ -33,10 +33,8 @@ use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
 use crate::engine::{Engine, Settings};
-use crate::host::clean::Cleaner;
-use crate::host::command::Runner;
 use crate::host::network::Ways;
-use crate::host::{Host, capture, clock, own, procfs};
+use crate::host::{Host, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, Snapshot};
 use crate::metrics::Own;
 use crate::model::kernel_view::NoKernel;
@@ -76,7 +74,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         guarding(&kernel, &config, &journal),
         watch_list.and_then(Result::ok),
     ));
-    let commands = commands(&config, &folder, &teller);
+    let supervisors = live_host::supervisors(&config, &folder, &teller);
+    let commands = Arc::clone(&supervisors.commands);
     let protected = procfs::own_line();
     let probes_off = probes_off(&kernel);
     let (settings, in_force) =
@@ -92,7 +91,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let ways = ways(&folder, &config)?;
     let (view, known) = (Arc::<Mutex<View>>::default(), Arc::default());
     let (folders, called_off) = (Folders::new(&folder, &config.folders), Arc::default());
-    let live = host(&commands, &journal, &called_off, &ways, &folders.cleaner);
+    let live = live_host::host(&supervisors, &journal, &called_off, &ways, &folders.cleaner);
     let core = Core {
         engine,
         host: Arc::clone(&live),
@@ -114,14 +113,13 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(inbox.clone(), Arc::clone(&subjects), next_silence);
-    let asked = (people, Arc::clone(&recordings));
     let sources = sources(
         Arc::clone(&view),
         &kernel,
         shown.view,
-        cost,
+        Arc::clone(&cost),
         limitations,
-        asked,
+        (people, Arc::clone(&recordings)),
     );
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
@@ -137,7 +135,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         shortage,
         recordings: Arc::clone(&recordings),
         teller,
-        commands,
+        supervisors,
+        pace: Arc::clone(&cost.checks),
         ways,
         diagnosing: Diagnosing::default(),
         folders,
@@ -193,11 +192,14 @@ fn ways(folder: &Path, config: &Config) -> Result<Arc<Ways>, DaemonError> {
     Ok(ways)
 }
 
+/// Most threads for what blocks: an act on each of some services, and checks that run a program.
+const BLOCKING: usize = 32;
+
 /// What the slow side runs on: the calling thread, and a few others for what blocks.
 fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
     tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .max_blocking_threads(4)
+        .max_blocking_threads(BLOCKING)
         .build()
         .map_err(system("start the runtime"))
 }
@@ -233,33 +235,6 @@ struct Core<'a> {
     known: &'a Arc<Known>,
     teller: &'a Arc<Teller>,
     tape: Tape,
-}
-
-/// What starts services; nothing is started yet.
-fn commands(config: &Config, folder: &Path, teller: &Arc<Teller>) -> Arc<Commands> {
-    let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
-    let notify: Arc<Teller> = Arc::clone(teller);
-    let commands = Commands::new(folder, logs, notify);
-    commands.expect(config.programs.keys());
-    Arc::new(commands)
-}
-
-/// The host, as acts see it.
-fn host(
-    commands: &Arc<Commands>,
-    journal: &Arc<Journal>,
-    called_off: &Arc<CalledOff>,
-    ways: &Arc<Ways>,
-    cleaner: &Arc<Cleaner>,
-) -> Arc<dyn Host> {
-    Arc::new(LiveHost {
-        commands: Arc::clone(commands),
-        journal: Arc::clone(journal),
-        called_off: Arc::clone(called_off),
-        runner: Runner::new(commands.instance()),
-        ways: Arc::clone(ways),
-        cleaner: Arc::clone(cleaner),
-    })
 }
 
 /// Starts the hot thread with its hands, and the thread that forces the journal to the disk.

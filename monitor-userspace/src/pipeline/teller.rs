@@ -1,7 +1,7 @@
 //! Passes on what supervisors say: to the core, to the samplers of ceilings and of pressure, to the checks, and to the kernel's
 //! watch list and guards.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::os::fd::OwnedFd;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,6 +33,10 @@ struct State {
     running: BTreeMap<String, ProcessKey>,
     memory_max: BTreeMap<String, u64>,
     starts: BTreeMap<String, watch::Sender<u64>>,
+    /// Releases that were put in place.
+    releases: BTreeMap<String, watch::Sender<u64>>,
+    /// Services that somebody else runs: nobody else says that their events are to come at once.
+    others: BTreeSet<String>,
 }
 
 impl Teller {
@@ -48,6 +52,8 @@ impl Teller {
             running: BTreeMap::new(),
             memory_max: BTreeMap::new(),
             starts: BTreeMap::new(),
+            releases: BTreeMap::new(),
+            others: BTreeSet::new(),
         };
         Self {
             inbox,
@@ -72,6 +78,23 @@ impl Teller {
             .subscribe()
     }
 
+    /// Counts the releases of a service that were put in place while the daemon ran.
+    pub(super) fn releases(&self, service: &str) -> watch::Receiver<u64> {
+        let mut state = self.lock();
+        state
+            .releases
+            .entry(service.to_owned())
+            .or_insert_with(|| watch::channel(0).0)
+            .subscribe()
+    }
+
+    /// A service has another release than before.
+    pub(super) fn released(&self, service: &str) {
+        if let Some(releases) = self.lock().releases.get(service) {
+            releases.send_modify(|count| *count += 1);
+        }
+    }
+
     /// The process that a service runs as, as far as was told.
     pub(super) fn running(&self, service: &str) -> Option<ProcessKey> {
         self.lock().running.get(service).copied()
@@ -82,9 +105,10 @@ impl Teller {
         &self.guarding
     }
 
-    /// Ceilings, as configured.
-    pub(super) fn configure(&self, memory_max: BTreeMap<String, u64>) {
+    /// Ceilings, and services that somebody else runs, as configured.
+    pub(super) fn configure(&self, memory_max: BTreeMap<String, u64>, others: BTreeSet<String>) {
         let mut state = self.lock();
+        state.others = others;
         for (service, process) in &state.running {
             match memory_max.get(service) {
                 Some(ceiling) => self.ceilings.set(service, *process, *ceiling),
@@ -119,7 +143,7 @@ impl Notify for Teller {
             if let Some(ceiling) = state.memory_max.get(service) {
                 self.ceilings.set(service, *process, *ceiling);
             }
-            if *adopted
+            if (*adopted || state.others.contains(service))
                 && let Some(list) = &mut state.watch_list
                 && let Err(error) = list.watch(process.pid)
             {

@@ -29,6 +29,8 @@ pub use later::NotNow;
 pub const SPEC: Spec = Spec {
     name: "command",
     summary: "a program that the daemon starts itself and keeps in the foreground",
+    read: None,
+    source: None,
 };
 
 /// How long a process may take to die of SIGKILL.

@@ -57,11 +57,11 @@ fn names(found: &[Finding]) -> Vec<&'static str> {
 
 fn check(latency: u64, well: bool) -> Signal {
     Signal::Check {
-        result: CheckResult {
-            service: "shop".to_owned(),
-            latency: Duration::from_secs(latency),
-            failure: (!well).then_some(CheckFailure::Timeout),
-        },
+        result: CheckResult::new(
+            "shop",
+            Duration::from_secs(latency),
+            (!well).then_some(CheckFailure::Timeout),
+        ),
     }
 }
 

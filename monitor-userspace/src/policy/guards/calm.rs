@@ -30,7 +30,13 @@ pub(super) fn other_healer(asked: &Asked<'_>, now: Time) -> Result<(), Refused> 
     let ask = asked.proposal;
     let name = ask.incident.subject.configured_name();
     let named = name.and_then(|name| ask.world.named.get(name));
-    if let Some(healer) = named.and_then(|named| named.healer.as_ref()) {
+    let service = name.and_then(|name| ask.world.services.get(name));
+    let gave_up = service.is_some_and(|service| service.gave_up.is_some());
+    // Who runs a service starts it anew when it has ended, and does nothing about other troubles of it.
+    let runs_it = service.filter(|service| service.process.is_none());
+    let healer = named.and_then(|named| named.healer.as_ref());
+    let healer = healer.or_else(|| runs_it?.healer.as_ref());
+    if let Some(healer) = healer.filter(|_| !gave_up) {
         let until = ask.incident.opened.after(healer.patience);
         if now < until {
             return refuse(

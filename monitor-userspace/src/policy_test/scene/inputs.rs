@@ -42,11 +42,7 @@ impl Scene {
                 failure,
                 latency,
             } => self.signal(&Signal::Check {
-                result: CheckResult {
-                    service: service.clone(),
-                    latency: *latency,
-                    failure: failure.clone(),
-                },
+                result: CheckResult::new(service, *latency, failure.clone()),
             }),
             Input::Load(load) => self.signal(&Signal::Sample {
                 sample: Sample::Load { load: *load },

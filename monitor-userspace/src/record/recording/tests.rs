@@ -4,7 +4,7 @@ use monitor_common::{Event, Kind};
 
 use super::*;
 use crate::kernel;
-use crate::model::{CheckFailure, CheckResult, Sample};
+use crate::model::{CheckFailure, CheckResult, Figure, Sample};
 
 fn at(nanos: i64) -> Time {
     Time::from_nanos(nanos)
@@ -63,9 +63,13 @@ fn entries(count: u8) -> Vec<Entry> {
             },
             Signal::Check {
                 result: CheckResult {
-                    service: "web".to_owned(),
-                    latency: std::time::Duration::from_nanos(1_234_567_891),
-                    failure: Some(CheckFailure::Connect("refused".to_owned())),
+                    said: Some("status 200".to_owned()),
+                    figures: vec![Figure::new("connect_seconds", 0.25)],
+                    ..CheckResult::new(
+                        "web",
+                        std::time::Duration::from_nanos(1_234_567_891),
+                        Some(CheckFailure::Connect("refused".to_owned())),
+                    )
                 },
             },
         ];

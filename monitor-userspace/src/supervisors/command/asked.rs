@@ -112,6 +112,9 @@ impl Commands {
                 held.reload(*signal)?;
                 None
             }
+            (Reload::Supervisor, _) => {
+                Some("the daemon runs it, and has no way of its own to do that".to_owned())
+            }
             (Reload::Command(_), order) => {
                 let finished = runner.run(&order)?;
                 let late = finished.ended == Some(Ended::Time);
@@ -152,7 +155,7 @@ impl Managed {
     /// A command that has to do with the service: as its user, where it is.
     fn order(&self, name: &str, how: &Reload) -> Order {
         let command = match how {
-            Reload::Signal(_) => Vec::new(),
+            Reload::Signal(_) | Reload::Supervisor => Vec::new(),
             Reload::Command(command) => command.clone(),
         };
         let mut environment = self.program.environment.clone();
