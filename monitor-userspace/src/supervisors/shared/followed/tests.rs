@@ -62,7 +62,7 @@ fn sleeper() -> (Held, ProcessKey) {
     (held, process)
 }
 
-fn end(held: Held) {
+fn end(held: &Held) {
     held.kill().expect("it is ours");
     assert!(held.wait(Duration::from_secs(10)).expect("it is ours"));
     held.bury();
@@ -96,7 +96,7 @@ fn an_end_is_a_fault_only_when_they_say_so() {
         (vec![], false),
         "once"
     );
-    end(held);
+    end(&held);
     assert_eq!(
         scene.sees(Phase::Running, Some(first)),
         (vec![], true),
@@ -113,7 +113,7 @@ fn an_end_is_a_fault_only_when_they_say_so() {
         scene.sees(Phase::Running, Some(second)),
         (vec![started(second, false)], false)
     );
-    end(held);
+    end(&held);
     let failed = Phase::Failed {
         why: "exit code 1".to_owned(),
         gave_up: false,
@@ -130,7 +130,7 @@ fn one_that_they_start_anew_is_told_with_both_processes() {
     let mut scene = Scene::new();
     let (held, first) = sleeper();
     scene.sees(Phase::Running, Some(first));
-    end(held);
+    end(&held);
     assert_eq!(
         scene.sees(Phase::Starting, None),
         (vec![exited(first)], true)
@@ -140,14 +140,14 @@ fn one_that_they_start_anew_is_told_with_both_processes() {
         scene.sees(Phase::Running, Some(second)),
         (vec![started(second, false)], false)
     );
-    end(held);
+    end(&held);
     let (held, third) = sleeper();
     assert_eq!(
         scene.sees(Phase::Running, Some(third)),
         (vec![exited(second), started(third, false)], false),
         "they were faster than we looked"
     );
-    end(held);
+    end(&held);
     let why = "start limit hit".to_owned();
     let failed = Phase::Failed { why, gave_up: true };
     let reason = "them: start limit hit".to_owned();
@@ -195,7 +195,7 @@ fn who_cannot_be_asked_is_asked_again_and_what_runs_is_told_anew() {
         (vec![started(process, true)], false),
         "the same one, taken over"
     );
-    end(held);
+    end(&held);
 }
 
 #[test]
