@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "decisions/before.rs"]
 mod before;
+#[path = "decisions/by_hand.rs"]
+mod by_hand;
 #[path = "decisions/called_off.rs"]
 mod called_off;
 #[path = "decisions/cascades.rs"]
@@ -54,5 +56,7 @@ mod scene;
 mod services;
 #[path = "decisions/storms.rs"]
 mod storms;
+#[path = "decisions/supervised.rs"]
+mod supervised;
 
 use scene::{RESTART, SERVICE, Scene, attempt, connect, done, key, settings, task};

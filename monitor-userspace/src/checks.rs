@@ -201,12 +201,14 @@ impl Config {
         } else {
             Severity::Warning
         };
+        let phases = self.common.after_release.iter();
         model::Check {
             kind: self.spec.name.to_owned(),
             serving,
             failures: self.common.failures,
             successes: self.common.successes,
             severity: self.common.severity.unwrap_or(usual),
+            after_release: phases.map(|phase| (phase.until.0, phase.every.0)).collect(),
             well: None,
             said: None,
         }

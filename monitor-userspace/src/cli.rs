@@ -18,7 +18,10 @@ mod proposal;
 mod record;
 mod reject;
 mod render;
+mod repair;
 mod replay;
+mod restore_point;
+mod rollback;
 mod run;
 mod silence;
 mod silences;
@@ -29,6 +32,7 @@ mod test_policy;
 mod undo;
 mod unsilence;
 mod waiting;
+mod watch;
 
 use std::process::ExitCode;
 
@@ -70,6 +74,14 @@ enum Command {
     Ack(ack::Args),
     /// Have an action done now.
     Act(act::Args),
+    /// Have a service repaired now, as its rules provide.
+    Repair(repair::Args),
+    /// Roll a service back to its last good release.
+    Rollback(rollback::Args),
+    /// Keep the release that a service runs now as one to go back to.
+    RestorePoint(restore_point::Args),
+    /// Check a service as often as after a release, from now on.
+    Watch(watch::Args),
     /// Change back what was done about an incident and is still in force.
     Undo(undo::Args),
     /// List the actions, and whether this host can do each.
@@ -109,6 +121,10 @@ pub fn main() -> ExitCode {
         Command::Reject(args) => reject::run(args),
         Command::Ack(args) => ack::run(args),
         Command::Act(args) => act::run(args),
+        Command::Repair(args) => repair::run(args),
+        Command::Rollback(args) => rollback::run(args),
+        Command::RestorePoint(args) => restore_point::run(args),
+        Command::Watch(args) => watch::run(args),
         Command::Undo(args) => undo::run(args),
         Command::Catalogue(args) => catalogue::run(&args),
         Command::Silence(args) => silence::run(args),

@@ -4,6 +4,7 @@
 //! order. The same signals give the same orders: that is what a replay checks. The one place where the stages of a decision meet.
 
 pub mod book;
+mod by_hand;
 mod counting;
 mod decide;
 mod findings;

@@ -178,6 +178,21 @@ pub struct NewAct {
     pub on_behalf: Option<String>,
 }
 
+/// The body of `POST /api/v1/services/NAME/repair`, `restore-point`, `rollback` and `watch`; may be left out.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ByHand {
+    /// Of `repair`: which step, by its action or its number; what is next when none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub step: Option<String>,
+    /// Only say what would be done, and what stands in the way.
+    #[serde(default)]
+    pub dry_run: bool,
+    /// Whom root speaks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_behalf: Option<String>,
+}
+
 /// The body of every other request that changes something; may be left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -6,6 +6,7 @@
 
 mod acts;
 mod incidents;
+mod services;
 mod silences;
 
 use std::collections::BTreeSet;
@@ -42,6 +43,8 @@ pub type Subjects = dyn Fn() -> BTreeSet<String> + Send + Sync;
 pub type Find = dyn Fn(&str) -> Result<Subject, String> + Send + Sync;
 /// Every action and whether this host can do it, asked for at each request.
 pub type Rows = dyn Fn() -> Vec<ActionRow> + Send + Sync;
+/// Told the name of a service.
+pub(super) type Watch = dyn Fn(&str) + Send + Sync;
 /// Hands a request to the core; false when the core has no room for it, or has ended.
 pub type HandOver = dyn Fn(Asked) -> bool + Send + Sync;
 
@@ -51,6 +54,8 @@ pub struct Acts {
     pub find: Box<Find>,
     /// What can be done.
     pub rows: Box<Rows>,
+    /// Has the checks of a service made as after a release, from now on.
+    pub watch: Box<Watch>,
 }
 
 impl fmt::Debug for Acts {
@@ -205,6 +210,13 @@ pub(super) fn writing() -> Router<Shown> {
         )
         .route("/api/v1/incidents/{id}/undo", post(incidents::undo))
         .route("/api/v1/acts", post(acts::act))
+        .route("/api/v1/services/{name}/repair", post(services::repair))
+        .route("/api/v1/services/{name}/rollback", post(services::rollback))
+        .route(
+            "/api/v1/services/{name}/restore-point",
+            post(services::restore_point),
+        )
+        .route("/api/v1/services/{name}/watch", post(services::watch))
         .route("/api/v1/silences", post(silences::add))
         .route("/api/v1/silences/{id}", delete(silences::end))
 }
@@ -229,6 +241,7 @@ pub(super) fn refusing() -> People {
     let acts = Acts {
         find: Box::new(|name| Err(format!("nothing is called {name}"))),
         rows: Box::new(Vec::new),
+        watch: Box::new(|_| {}),
     };
     People::new(none, Box::new(BTreeSet::new), acts, Box::new(|_| false), 1)
 }

@@ -56,7 +56,17 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         dry_run,
         on_behalf: ask::on_behalf(),
     };
-    let one: OneIncident = match daemon.post("/api/v1/acts", &new) {
+    follow(&daemon, "/api/v1/acts", &new, (dry_run, wait, json))
+}
+
+/// Asks for something that becomes an incident, and shows what comes of it.
+pub(super) fn follow(
+    daemon: &Daemon,
+    path: &str,
+    new: &impl serde::Serialize,
+    (dry_run, wait, json): (bool, Wait, bool),
+) -> anyhow::Result<ExitCode> {
+    let one: OneIncident = match daemon.post(path, new) {
         Ok(one) => one,
         Err(error) => return not_taken(error).show(json),
     };
@@ -64,7 +74,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         render::show(&intended(&one, dry_run))?;
     }
     let over = |one: &OneIncident| one.incident.is_over();
-    let one = match waiting::until(&daemon, one, wait, over) {
+    let one = match waiting::until(daemon, one, wait, over) {
         Ok(one) => one,
         Err(error) => return NoAnswer::from(error).show(json),
     };

@@ -67,12 +67,13 @@ impl Detect {
         let Some(service) = world.services.get(&result.service) else {
             return;
         };
-        let Some(check) = service.checks.get(&result.check) else {
+        let name = service.meant(&result.check);
+        let Some(check) = service.checks.get(name) else {
             return;
         };
         // Nearly every result is well, and was: that allocates nothing.
         let known = self.tracks.get_mut(&result.service);
-        let known = known.and_then(|checks| checks.get_mut(&result.check));
+        let known = known.and_then(|checks| checks.get_mut(name));
         match (&result.failure, known) {
             (None, Some(track)) => {
                 track.failures = 0;
@@ -80,12 +81,12 @@ impl Detect {
                 track.successes = track.successes.saturating_add(1);
                 if track.failing && track.successes >= check.successes {
                     track.failing = false;
-                    let because = format!("its check {} is well again", result.check);
+                    let because = format!("its check {name} is well again");
                     self.cleared(&result.service, at, because, out);
                 }
             }
             (Some(failure), _) if counts(service, check, failure, at.before(result.latency)) => {
-                self.failed(service, (&result.check, check), failure, at, out);
+                self.failed(service, (name, check), failure, at, out);
             }
             (Some(_), Some(track)) => track.failures = 0,
             (_, None) => {}

@@ -23,7 +23,22 @@ pub(super) struct Wish<'a> {
 impl Engine {
     /// Takes a wish: it becomes an incident of its own, whose story says what came of it.
     pub(super) fn wish(&mut self, wish: &Wish<'_>, now: Time, orders: &mut Vec<Order>) {
-        let mut subject = wish.subject.clone();
+        let asked = (wish.by, wish.action);
+        let Some(id) = self.asked_for(asked, wish.subject.clone(), now) else {
+            return;
+        };
+        if let Err(refusal) = self.grant(id, wish, now, orders) {
+            self.not_granted(id, refusal, now, orders);
+        }
+    }
+
+    /// The incident of what a person asked for; none when there is no room for one more.
+    pub(super) fn asked_for(
+        &mut self,
+        (by, what): (&str, &str),
+        mut subject: Subject,
+        now: Time,
+    ) -> Option<IncidentId> {
         if let Subject::Process {
             process,
             comm,
@@ -38,12 +53,12 @@ impl Engine {
         }
         if !self.book.has_room(&subject) {
             self.counts.forgotten += 1;
-            return;
+            return None;
         }
         let id = self.book.number();
         let mut evidence = Evidence::at(now)
-            .fact("asked for by", wish.by)
-            .fact("action", wish.action);
+            .fact("asked for by", by)
+            .fact("action", what);
         if let Subject::Process { process, comm, .. } = &subject {
             evidence = evidence.about(*process, comm);
         }
@@ -54,16 +69,14 @@ impl Engine {
             Subject::Process { .. } => Category::System,
             _ => Category::Service,
         };
-        let line = format!("{} asked for by {}", wish.action, wish.by);
+        let line = format!("{what} asked for by {by}");
         incident.step(now, StepKind::Detected, line);
         incident.evidence.frozen = Some(Box::new(self.freeze(&incident)));
         self.count_opened(&incident, now);
         self.show_again(&incident.subject);
         self.counts.forgotten += self.book.insert(incident);
         self.changed = true;
-        if let Err(refusal) = self.grant(id, wish, now, orders) {
-            self.not_granted(id, refusal, now, orders);
-        }
+        Some(id)
     }
 
     fn grant(
@@ -145,7 +158,7 @@ impl Engine {
         Ok(())
     }
 
-    fn not_granted(
+    pub(super) fn not_granted(
         &mut self,
         id: IncidentId,
         refusal: Refusal,
@@ -185,7 +198,7 @@ impl Engine {
         outcome
     }
 
-    fn end_wish(
+    pub(super) fn end_wish(
         &mut self,
         id: IncidentId,
         outcome: Outcome,

@@ -55,6 +55,20 @@ impl Engine {
                 };
                 self.wish(&wish, now, orders);
             }
+            Request::Repair {
+                service,
+                step,
+                dry_run,
+            } => {
+                let what = (service.as_str(), step.as_deref());
+                self.asked_to_repair(by, what, *dry_run, now, orders);
+            }
+            Request::RestorePoint { service, dry_run } => {
+                self.restore_point(by, service, *dry_run, now, orders);
+            }
+            Request::Watch { service, dry_run } => {
+                self.watched_closely(by, service, *dry_run, now, orders);
+            }
             Request::Undo { incident } => self.asked_to_undo(*incident, by, now, orders),
             Request::Silence { silence } => {
                 self.policy.schedules_mut().add(silence.clone());

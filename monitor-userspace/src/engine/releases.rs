@@ -112,6 +112,11 @@ impl Engine {
         }
     }
 
+    /// What a service runs has proven itself, as a person says.
+    pub(super) fn keep_release(&mut self, service: &str, orders: &mut Vec<Order>) {
+        self.change_release(service, orders, |release| release.known.proven());
+    }
+
     /// Changes what is known of a service's releases; where that is news, it is remembered.
     fn change_release(
         &mut self,

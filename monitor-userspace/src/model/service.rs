@@ -117,6 +117,15 @@ pub struct Service {
     pub release: Option<Box<Release>>,
 }
 
+impl Check {
+    /// How often it is made after a release, in words.
+    pub fn phases(&self) -> String {
+        let phases = self.after_release.iter();
+        let phases = phases.map(|(until, every)| format!("every {every:?} until {until:?}"));
+        phases.collect::<Vec<_>>().join(", ")
+    }
+}
+
 impl Service {
     /// A service that has not been started.
     pub fn new(name: &str) -> Self {
@@ -217,6 +226,9 @@ pub struct Check {
     pub successes: u32,
     /// How bad that is.
     pub severity: Severity,
+    /// Other intervals for some time after a release: until when, and how often meanwhile.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub after_release: Vec<(Duration, Duration)>,
     /// Whether the last one was well; none before the first one since the service started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub well: Option<bool>,

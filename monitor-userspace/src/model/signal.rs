@@ -95,6 +95,33 @@ pub enum Request {
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         dry_run: bool,
     },
+    /// Do what the rules provide for a service in trouble.
+    Repair {
+        /// Which service.
+        service: String,
+        /// Which step of the rules: its action, or its number in the first of them; what is next by itself when none.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        step: Option<String>,
+        /// Only say what would be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
+    /// The release that a service runs is one to go back to.
+    RestorePoint {
+        /// Which service.
+        service: String,
+        /// Only say what would be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
+    /// Check a service as after a release, from now on.
+    Watch {
+        /// Which service.
+        service: String,
+        /// Only say what would be done.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        dry_run: bool,
+    },
     /// Change back what was done about an incident and is still in force.
     Undo {
         /// Which.

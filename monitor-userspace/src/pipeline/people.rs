@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::oneshot;
 
 use super::inbox::{Inbox, Message};
+use super::teller::Teller;
 use crate::actions::{self, Target};
 use crate::api::{Acts, People};
 use crate::config::Config;
@@ -27,12 +28,18 @@ pub(super) struct Names {
 pub(super) type Subjects = Arc<Mutex<Names>>;
 
 /// What the API needs.
-pub(super) fn people(inbox: Inbox, subjects: Subjects, next_silence: u64) -> People {
+pub(super) fn people(
+    inbox: Inbox,
+    subjects: Subjects,
+    next_silence: u64,
+    teller: Arc<Teller>,
+) -> People {
     let users = Mutex::new(Users::of("/etc/passwd"));
     let named = Arc::clone(&subjects);
     let acts = Acts {
         find: Box::new(move |name| find(&lock(&named), name)),
         rows: Box::new(|| actions::rows(&abilities::read())),
+        watch: Box::new(move |service| teller.released(service)),
     };
     People::new(
         Box::new(move |user| {

@@ -389,6 +389,9 @@ impl Silences {
             | Request::Reject { .. }
             | Request::Acknowledge { .. }
             | Request::Act { .. }
+            | Request::Repair { .. }
+            | Request::RestorePoint { .. }
+            | Request::Watch { .. }
             | Request::Undo { .. } => {}
         }
     }

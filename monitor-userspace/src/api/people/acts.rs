@@ -34,6 +34,16 @@ pub(super) async fn act(
         rule: new.rule,
         dry_run: new.dry_run,
     };
+    taken(&shown, by, request).await
+}
+
+/// Has the core take a request, and answers with the incident that came of it.
+pub(super) async fn taken(
+    shown: &Shown,
+    by: String,
+    request: Request,
+) -> Result<Json<OneIncident>, Denied> {
+    let people = &shown.sources.people;
     let turn = people.turn.lock().await;
     let asked = people.ask(by, request).await?;
     // People have one turn at a time: what they asked for since then is this.

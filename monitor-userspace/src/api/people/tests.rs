@@ -116,6 +116,7 @@ fn obey(view: &mut View, by: &str, request: Request) {
             made.step(now, StepKind::Detected, line);
             view.incidents.insert(IncidentId(id), made);
         }
+        Request::Repair { .. } | Request::RestorePoint { .. } | Request::Watch { .. } => {}
         Request::Silence { silence } => view.silences.push(silence),
         Request::Unsilence { id } => view.silences.retain(|silence| silence.id != id),
     }
@@ -146,6 +147,7 @@ fn acts() -> Acts {
                 row("clean", "folder", Some("there is no broom: buy one")),
             ]
         }),
+        watch: Box::new(|_| {}),
     }
 }
 

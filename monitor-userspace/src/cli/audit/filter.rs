@@ -176,7 +176,12 @@ pub(super) const fn incident_of(request: &Request) -> Option<u64> {
         | Request::Reject { incident }
         | Request::Acknowledge { incident }
         | Request::Undo { incident } => Some(incident.0),
-        Request::Silence { .. } | Request::Unsilence { .. } | Request::Act { .. } => None,
+        Request::Silence { .. }
+        | Request::Unsilence { .. }
+        | Request::Act { .. }
+        | Request::Repair { .. }
+        | Request::RestorePoint { .. }
+        | Request::Watch { .. } => None,
     }
 }
 

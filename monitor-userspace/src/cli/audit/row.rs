@@ -164,6 +164,10 @@ fn effect_words(effect: &Effect) -> String {
     }
 }
 
+const fn dry(dry_run: bool) -> &'static str {
+    if dry_run { " (dry run)" } else { "" }
+}
+
 fn request_words(request: &Request) -> String {
     match request {
         Request::Approve { .. } => "approves".to_owned(),
@@ -184,9 +188,21 @@ fn request_words(request: &Request) -> String {
             subject,
             dry_run,
             ..
+        } => format!("asks for {action} on {subject}{}", dry(*dry_run)),
+        Request::Repair {
+            service,
+            step,
+            dry_run,
         } => {
-            let dry = if *dry_run { " (dry run)" } else { "" };
-            format!("asks for {action} on {subject}{dry}")
+            let step = step.as_ref().map(|step| format!(" (step {step})"));
+            let step = step.unwrap_or_default();
+            format!("asks for a repair of {service}{step}{}", dry(*dry_run))
+        }
+        Request::RestorePoint { service, dry_run } => {
+            format!("asks for a restore point of {service}{}", dry(*dry_run))
+        }
+        Request::Watch { service, dry_run } => {
+            format!("asks for {service} to be watched{}", dry(*dry_run))
         }
         Request::Undo { .. } => "wants it undone".to_owned(),
     }

@@ -19,6 +19,7 @@ fn check(serving: bool, failures: u32, successes: u32) -> Check {
         } else {
             Severity::Warning
         },
+        after_release: Vec::new(),
         well: Some(true),
         said: None,
     }

@@ -1,0 +1,43 @@
+//! `smart-monitor rollback`: puts the last good release of a service back in place, on a person's word.
+
+use std::process::ExitCode;
+
+use super::act;
+use super::ask::{self, Daemon};
+use super::waiting::Wait;
+use crate::api::answers::ByHand;
+
+/// Roll a service back to its last good release.
+///
+/// It needs a `[[remedy]]` that allows `rollback_release` on the service (`detector = "manual"` for what only people may ask for), and
+/// everything that speaks against a roll-back stops it: changes in the checkout, no good release, a check of schema or backup that
+/// fails. The exit code is 0 when it was done (or
+/// would be, with --dry-run), 1 when it was refused, failed or is not over yet, 2 when it was not understood or the daemon cannot be
+/// reached.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Name of the service.
+    service: String,
+    #[command(flatten)]
+    daemon: Daemon,
+    /// Only say what would be done, and what stands in the way.
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    wait: Wait,
+    /// Print the incident that came of it as JSON.
+    #[arg(long)]
+    json: bool,
+}
+
+/// See [`Args`].
+pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+    let new = ByHand {
+        step: None,
+        dry_run: args.dry_run,
+        on_behalf: ask::on_behalf(),
+    };
+    let path = format!("/api/v1/services/{}/rollback", args.service);
+    let how = (args.dry_run, args.wait, args.json);
+    act::follow(&args.daemon, &path, &new, how)
+}
