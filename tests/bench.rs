@@ -3,6 +3,8 @@
 //! Needs root and `SMART_MONITOR_BIN`. Every daemon it starts has a configuration, a state folder and ports of its own. It prints medians
 //! and 99th percentiles, and for kills also what other supervisors need for the same on the same machine.
 
+#[path = "bench/checks.rs"]
+mod checks;
 #[path = "bench/cost.rs"]
 mod cost;
 #[path = "bench/daemon.rs"]
@@ -97,6 +99,8 @@ enum What {
     Emergency,
     /// CPU and memory of the daemon with nothing to do.
     Idle,
+    /// What a thousand health checks a second cost, and how well they keep to their times.
+    Checks,
     /// Time from the start of the daemon until it observes.
     Start,
     /// The kills of `down` under other supervisors.
@@ -181,6 +185,9 @@ fn measure(
     }
     if wanted(What::Idle) {
         cost::idle(binary, args.seconds, report).context("idle")?;
+    }
+    if wanted(What::Checks) {
+        checks::measure(binary, args.seconds, report).context("checks")?;
     }
     let mut own = None;
     if wanted(What::Down) {

@@ -49,14 +49,11 @@ pub(crate) fn idle(binary: &Path, seconds: u64, report: &mut Report) -> Result<(
     let anonymous = status_kib(daemon.pid(), "RssAnon:").unwrap_or(0.0);
     daemon.stop()?;
 
-    let elapsed = after.at.saturating_sub(before.at).as_secs_f64();
-    let percent = |spent: f64| spent / elapsed * 100.0;
-    let own = percent(after.cpu.saturating_sub(before.cpu).as_secs_f64());
+    let (own, programs) = percent_between(&before, &after);
     report.section(&format!("Idle for {seconds} s, default configuration"));
     report.number("CPU of the daemon", own, "% of a core", None);
-    match after.programs.zip(before.programs) {
-        Some((after, before)) => {
-            let programs = percent(after - before);
+    match programs {
+        Some(programs) => {
             report.number("CPU of its kernel programs", programs, "% of a core", None);
             report.number("CPU in all", own + programs, "% of a core", Some(0.5));
         }
@@ -75,7 +72,17 @@ pub(crate) fn idle(binary: &Path, seconds: u64, report: &mut Report) -> Result<(
     Ok(())
 }
 
-struct Usage {
+/// CPU of the daemon and of its kernel programs, per cent of a core.
+pub(crate) fn percent_between(before: &Usage, after: &Usage) -> (f64, Option<f64>) {
+    let percent = |spent: f64| spent / after.elapsed_since(before) * 100.0;
+    let programs = after.programs.zip(before.programs);
+    (
+        percent(after.cpu.saturating_sub(before.cpu).as_secs_f64()),
+        programs.map(|(after, before)| percent(after - before)),
+    )
+}
+
+pub(crate) struct Usage {
     at: Duration,
     /// CPU time of all threads.
     cpu: Duration,
@@ -84,7 +91,12 @@ struct Usage {
 }
 
 impl Usage {
-    fn of(daemon: &Daemon) -> Result<Self> {
+    /// Seconds since then.
+    pub(crate) fn elapsed_since(&self, before: &Self) -> f64 {
+        self.at.saturating_sub(before.at).as_secs_f64()
+    }
+
+    pub(crate) fn of(daemon: &Daemon) -> Result<Self> {
         let programs = daemon.status()?.own.bpf_seconds;
         Ok(Self {
             at: now(),
@@ -104,7 +116,7 @@ fn cpu(pid: u32) -> Option<Duration> {
     Some(Duration::from_nanos(spent))
 }
 
-fn status_kib(pid: u32, name: &str) -> Option<f64> {
+pub(crate) fn status_kib(pid: u32, name: &str) -> Option<f64> {
     let text = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.trim().strip_suffix(" kB")?.parse().ok()

@@ -75,9 +75,7 @@ fn a_fault_that_nobody_repairs_is_ours_at_once_with_what_the_kernel_saw() {
     let incident = scene.incident(1);
     let fact = |name: &str| {
         let mut facts = incident.evidence.facts.iter();
-        facts
-            .find(|fact| fact.0 == name)
-            .map(|fact| fact.1.clone())
+        facts.find(|fact| fact.0 == name).map(|fact| fact.1.clone())
     };
     assert_eq!(fact("ending").as_deref(), Some("killed by SIGKILL (9)"));
     assert_eq!(fact("confirmed by").as_deref(), Some("pid_file"));

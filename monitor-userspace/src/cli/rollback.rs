@@ -31,7 +31,7 @@ pub(super) struct Args {
 }
 
 /// See [`Args`].
-pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let new = ByHand {
         step: None,
         dry_run: args.dry_run,

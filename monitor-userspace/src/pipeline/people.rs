@@ -29,11 +29,13 @@ pub(super) type Subjects = Arc<Mutex<Names>>;
 
 /// What the API needs.
 pub(super) fn people(
-    inbox: Inbox,
-    subjects: Subjects,
+    inbox: &Inbox,
+    subjects: &Subjects,
     next_silence: u64,
-    teller: Arc<Teller>,
+    teller: &Arc<Teller>,
 ) -> People {
+    let (inbox, teller) = (inbox.clone(), Arc::clone(teller));
+    let subjects = Arc::clone(subjects);
     let users = Mutex::new(Users::of("/etc/passwd"));
     let named = Arc::clone(&subjects);
     let acts = Acts {

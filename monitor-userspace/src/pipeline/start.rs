@@ -112,12 +112,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let trouble = Arc::new(Mutex::new(trouble));
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
-    let people = people::people(
-        inbox.clone(),
-        Arc::clone(&subjects),
-        next_silence,
-        Arc::clone(&teller),
-    );
+    let people = people::people(&inbox, &subjects, next_silence, &teller);
     let sources = sources(
         Arc::clone(&view),
         &kernel,
