@@ -116,4 +116,5 @@ detectors! {
     network_broken,
     release_failing,
     check_failing,
+    slower_than_usual,
 }
