@@ -5,6 +5,8 @@
 //! service through [`Notify`]; it decides nothing.
 
 pub mod command;
+#[path = "supervisors/shared/exchange.rs"]
+mod exchange;
 #[path = "supervisors/shared/followed.rs"]
 pub mod followed;
 #[path = "supervisors/shared/nudge.rs"]
@@ -62,6 +64,8 @@ macro_rules! supervisors {
 supervisors! {
     none,
     pid_file,
+    pm2,
+    supervisord,
 }
 
 /// Somebody else who runs services. All of it may wait, for some seconds at most.

@@ -28,7 +28,10 @@ fn run(followed: &Weak<Followed>) {
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
     while let Some(followed) = followed.upgrade() {
         let (names, pidfds) = followed.watched();
-        let woken = wait(&followed, &pidfds, due.values().min().copied());
+        // Who was added while we looked at others is looked at now: the word of that may be taken already.
+        let known = names.iter().all(|name| due.contains_key(name));
+        let until = due.values().min().copied().filter(|_| known);
+        let woken = wait(&followed, &pidfds, until.or((!known).then(Instant::now)));
         let now = Instant::now();
         let whom = followed.nudge.take();
         due.retain(|name, _| names.contains(name));

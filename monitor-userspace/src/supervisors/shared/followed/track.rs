@@ -78,7 +78,10 @@ impl Track {
         if unsettled && let Some(next) = self.not_settled() {
             return Some(next);
         }
-        self.unsettled = None;
+        // Between two processes nothing is settled, for as long as that takes.
+        if seen.phase != Phase::Starting || seen.process.is_some() {
+            self.unsettled = None;
+        }
         if self.healer != seen.healer {
             self.healer.clone_from(&seen.healer);
             let healer = seen.healer.clone();
@@ -136,7 +139,8 @@ impl Track {
             return false;
         }
         self.held = None;
-        if seen.phase == Phase::Stopped {
+        // They stop it, and have not noticed yet that it ended: that is none, either.
+        if matches!(seen.phase, Phase::Stopped | Phase::Stopping) {
             return false;
         }
         let status = None;
