@@ -6,6 +6,10 @@
 
 #[path = "checks/shared/answer.rs"]
 mod answer;
+#[path = "checks/shared/files.rs"]
+mod files;
+#[path = "checks/shared/net.rs"]
+mod net;
 #[path = "checks/shared/runner.rs"]
 mod runner;
 #[path = "checks/shared/schedule.rs"]
@@ -47,6 +51,11 @@ pub struct Spec {
 pub trait Check: Send + Sync + fmt::Debug {
     /// Asks once. Dropped when the time is up: whatever it holds must be let go by that.
     fn ask<'a>(&'a self, about: &'a About) -> Asking<'a>;
+
+    /// What it did last, to be said where its time was up: `in the TLS handshake with example.org`. None where that is plain.
+    fn doing(&self) -> Option<String> {
+        None
+    }
 }
 
 /// See [`Check::ask`].
@@ -104,8 +113,12 @@ macro_rules! checks {
 }
 
 checks! {
+    dns,
     http,
+    ping,
     tcp,
+    tls,
+    unix,
 }
 
 /// What can be said of every check.

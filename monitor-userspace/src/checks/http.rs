@@ -1,120 +1,360 @@
-//! `http = "http://127.0.0.1:8080/health"`: an answer with a status of 200 to 399, read to its end.
+//! `http = "http://127.0.0.1:8080/health"`: an answer with a status of 200 to 399, read to its end or to its first MiB.
 //!
-//! A connection of its own each time, so that a listener that is gone is noticed. No TLS and no names yet: checks are of services on this
-//! host, by address.
+//! A connection of its own each time, so that a listener that is gone is noticed. HTTP/1.1 alone. Nothing of TLS is there before the first
+//! check that speaks it. Request and answer are ours (`http/exchange.rs`): this check is made most, and that costs less than a client library.
 
-use std::net::SocketAddr;
+#[path = "http/chunked.rs"]
+mod chunked;
+#[path = "http/exchange.rs"]
+mod exchange;
+#[path = "http/expect.rs"]
+mod expect;
+#[path = "http/headers.rs"]
+mod headers;
+#[path = "http/url.rs"]
+mod url;
 
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::Request;
-use hyper::body::Bytes;
-use hyper_util::rt::TokioIo;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
 use serde::Deserialize;
 
+use self::exchange::{BODY, Got, exchange};
+use self::expect::{Body, Jsons, Statuses};
+use self::headers::Headers;
+use self::url::Url;
+use super::net::certificate::{self, Certificate};
+use super::net::connect;
+use super::net::doing::Doing;
+use super::net::place::Place;
+use super::net::tls::{Tls, is_server_name};
+use super::tls::days_figure;
 use super::{About, Answer, Asking, Check, Settings, Spec, read};
+use crate::config::units::Span;
 use crate::model::CheckFailure;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "http",
-    summary: "an HTTP request is answered with a status of 200 to 399",
+    summary: "an HTTP request is answered with the expected status and content, in time, with a good certificate",
     serving: true,
     short: "url",
     example: "http = \"http://127.0.0.1:8080/health\"",
     read: read::<Http>,
 };
 
-/// Most of an answer that is read.
-const BODY: usize = 1 << 20;
+/// Most redirects that can be followed.
+const REDIRECTS: u32 = 20;
+/// The longest body that can be sent.
+const SEND: usize = 64 << 10;
 
 /// `http = { ... }`
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Http {
     /// What to ask for.
-    #[serde(deserialize_with = "target")]
-    url: Target,
+    #[serde(deserialize_with = "url")]
+    url: Url,
+    #[serde(default = "get")]
+    method: String,
+    #[serde(default)]
+    headers: Headers,
+    /// The body to send.
+    #[serde(default)]
+    send: String,
+    #[serde(default)]
+    status: Statuses,
+    /// What must be in the body.
+    body: Option<Body>,
+    /// What must stand in the body's JSON.
+    #[serde(default)]
+    json: Jsons,
+    /// So many are followed; the last answer counts.
+    #[serde(default)]
+    redirects: u32,
+    /// Where to connect to, whatever the URL names.
+    connect_to: Option<Place>,
+    /// Whose the certificate must be; the host of the URL when none.
+    server_name: Option<String>,
+    /// Whom to trust; the host's list when none.
+    ca_file: Option<PathBuf>,
+    /// Whatever the certificate is.
+    #[serde(default)]
+    insecure: bool,
+    /// The whole may take so long.
+    latency: Option<Span>,
+    /// The certificate must last so many days more.
+    certificate_days: Option<u32>,
+    #[serde(skip)]
+    doing: Doing,
+    /// The request for `url`, without what is secret.
+    #[serde(skip)]
+    request: String,
 }
 
-#[derive(Clone, Debug)]
-struct Target {
-    address: SocketAddr,
-    authority: String,
-    path: String,
-}
-
-impl Settings for Http {}
-
-fn target<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Target, D::Error> {
+fn url<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Url, D::Error> {
     let text = String::deserialize(from)?;
-    Target::parse(&text).map_err(serde::de::Error::custom)
+    Url::parse(&text).map_err(serde::de::Error::custom)
 }
 
-impl Target {
-    fn parse(text: &str) -> Result<Self, String> {
-        let wrong = || {
-            format!(
-                "`{text}` cannot be checked: write it as \"http://127.0.0.1:8080/health\" (an address, no name; no TLS yet)"
-            )
-        };
-        let uri: hyper::Uri = text.parse().map_err(|_| wrong())?;
-        if uri.scheme_str() != Some("http") {
-            return Err(wrong());
+fn get() -> String {
+    "GET".to_owned()
+}
+
+impl Settings for Http {
+    fn sensible(mut self) -> Result<Self, String> {
+        if self.method.is_empty() || !self.method.bytes().all(|byte| byte.is_ascii_uppercase()) {
+            return Err(format!(
+                "`{}` is no method: write it as \"GET\" or \"POST\"",
+                self.method
+            ));
         }
-        let authority = uri.authority().ok_or_else(wrong)?.as_str().to_owned();
-        let with_port = if uri.port().is_some() {
-            authority.clone()
-        } else {
-            format!("{authority}:80")
-        };
-        let address = with_port.parse().map_err(|_| wrong())?;
-        let path = uri
-            .path_and_query()
-            .map_or("/", hyper::http::uri::PathAndQuery::as_str)
-            .to_owned();
-        Ok(Self {
-            address,
-            authority,
-            path,
-        })
+        if self.method == "CONNECT" {
+            return Err("`CONNECT` asks for no answer that can be checked".to_owned());
+        }
+        if self.redirects > REDIRECTS {
+            return Err(format!("`redirects` can be at most {REDIRECTS}"));
+        }
+        if self.send.len() > SEND {
+            return Err(format!("`send` can have at most {SEND} bytes"));
+        }
+        if self.method == "HEAD" && (self.body.is_some() || !self.json.0.is_empty()) {
+            return Err("the answer to a HEAD has no body to look at".to_owned());
+        }
+        let of_tls = self.server_name.is_some()
+            || self.ca_file.is_some()
+            || self.insecure
+            || self.certificate_days.is_some();
+        if of_tls && !self.url.tls && self.redirects == 0 {
+            return Err(
+                "`server_name`, `ca_file`, `insecure` and `certificate_days` are for https"
+                    .to_owned(),
+            );
+        }
+        if let Some(name) = &self.server_name {
+            is_server_name(name)?;
+        }
+        self.json.sensible()?;
+        self.request = self.write(&self.url, &self.method);
+        Ok(self)
     }
 }
 
 impl Check for Http {
     fn ask<'a>(&'a self, _: &'a About) -> Asking<'a> {
-        Box::pin(self.url.ask())
+        Box::pin(self.follow())
+    }
+
+    fn doing(&self) -> Option<String> {
+        self.doing.last()
     }
 }
 
-impl Target {
-    async fn ask(&self) -> Result<Answer, CheckFailure> {
-        let connect = |error: std::io::Error| CheckFailure::Connect(error.to_string());
-        let stream = tokio::net::TcpStream::connect(self.address)
-            .await
-            .map_err(connect)?;
-        let answer = |error: hyper::Error| CheckFailure::Answer(error.to_string());
-        let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
-        let (mut sender, connection) = handshake.await.map_err(answer)?;
-        let request = Request::get(&self.path)
-            .header("host", &self.authority)
-            .header(
-                "user-agent",
-                concat!("smart-monitor/", env!("CARGO_PKG_VERSION")),
-            )
-            .header("connection", "close")
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| CheckFailure::Answer(error.to_string()))?;
-        // Ends with this check, whatever the peer does.
-        let mut driver = tokio::task::JoinSet::new();
-        driver.spawn(connection);
-        let response = sender.send_request(request).await.map_err(answer)?;
-        let status = response.status();
-        let read = Limited::new(response.into_body(), BODY).collect().await;
-        read.map_err(|error| CheckFailure::Answer(error.to_string()))?;
-        if status.is_success() || status.is_redirection() {
-            Ok(Answer::well().saying(format!("status {}", status.as_u16())))
-        } else {
-            Err(CheckFailure::Answer(format!("status {}", status.as_u16())))
+/// What each part took, over all redirects.
+#[derive(Debug, Default)]
+struct Times {
+    dns: Option<Duration>,
+    connect: Duration,
+    tls: Option<Duration>,
+    first_byte: Duration,
+}
+
+impl Http {
+    /// A request, without the empty line at its end.
+    fn write(&self, url: &Url, method: &str) -> String {
+        let mut text = format!("{method} {} HTTP/1.1\r\n", url.path);
+        if !self.headers.has("host") {
+            text.extend(["host: ", &url.authority, "\r\n"]);
         }
+        if !self.headers.has("user-agent") {
+            text += concat!(
+                "user-agent: smart-monitor/",
+                env!("CARGO_PKG_VERSION"),
+                "\r\n"
+            );
+        }
+        text += "connection: close\r\n";
+        if matches!(method, "POST" | "PUT" | "PATCH")
+            || !self.send.is_empty() && method == self.method
+        {
+            text += &format!("content-length: {}\r\n", self.send.len());
+        }
+        text + &self.headers.plain()
+    }
+
+    async fn follow(&self) -> Result<Answer, CheckFailure> {
+        let began = Instant::now();
+        let mut times = Times::default();
+        let (got, certificate) = self
+            .once(&self.url, &self.request, &self.method, &mut times)
+            .await?;
+        let (mut got, mut certificate) = (got, certificate);
+        let mut at: Option<Url> = None;
+        let mut method = self.method.as_str();
+        for followed in 0..=self.redirects {
+            let redirects = matches!(got.status, 301 | 302 | 303 | 307 | 308);
+            let Some(location) = got
+                .location
+                .as_deref()
+                .filter(|_| redirects && self.redirects > 0)
+            else {
+                break;
+            };
+            let here = at.as_ref().unwrap_or(&self.url);
+            let next = here.follow(location).map_err(|why| {
+                CheckFailure::Answer(format!("{here} redirects to where is not followed: {why}"))
+            })?;
+            if followed == self.redirects {
+                return Err(CheckFailure::Answer(format!(
+                    "more than {} redirects, the last one from {here} to {next}",
+                    self.redirects
+                )));
+            }
+            let asks_again = matches!(got.status, 307 | 308) || method == "HEAD";
+            if !asks_again && (got.status == 303 || method == "POST") {
+                method = "GET";
+            }
+            let request = self.write(&next, method);
+            (got, certificate) = self.once(&next, &request, method, &mut times).await?;
+            at = Some(next);
+        }
+        self.judge(
+            &got,
+            certificate.as_ref(),
+            at.as_ref(),
+            (&times, began.elapsed()),
+        )
+    }
+
+    /// One request; nothing of it is kept for the next.
+    async fn once(
+        &self,
+        url: &Url,
+        request: &str,
+        method: &str,
+        times: &mut Times,
+    ) -> Result<(Got, Option<Certificate>), CheckFailure> {
+        let own = url.same_origin(&self.url);
+        let mut whole = Vec::with_capacity(request.len() + self.send.len() + 2);
+        whole.extend_from_slice(request.as_bytes());
+        if own && self.headers.any_secret() {
+            self.doing.now("reading the secrets of its headers");
+            let secret = self.headers.secret().await.map_err(CheckFailure::Answer)?;
+            whole.extend_from_slice(secret.as_bytes());
+        }
+        whole.extend_from_slice(b"\r\n");
+        if method == self.method {
+            whole.extend_from_slice(self.send.as_bytes());
+        }
+        let place = self
+            .connect_to
+            .as_ref()
+            .filter(|_| own)
+            .unwrap_or(&url.place);
+        let connected = connect::to(place, &self.doing).await?;
+        times.connect += connected.connect;
+        times.dns = add(times.dns, connected.dns);
+        let how = (
+            self.body.is_some() || !self.json.0.is_empty(),
+            method == "HEAD",
+        );
+        let mut stream = connected.stream;
+        if !url.tls {
+            let began = Instant::now();
+            let got = exchange(&mut stream, &whole, how, &self.doing).await?;
+            times.first_byte += got.first_byte.saturating_duration_since(began);
+            return Ok((got, None));
+        }
+        let name = self.server_name.clone().filter(|_| own);
+        let tls = Tls {
+            name: name.unwrap_or_else(|| url.place.host.clone()),
+            ca_file: self.ca_file.clone(),
+            insecure: self.insecure,
+            http: true,
+        };
+        let mut secured = tls.shake(stream, &self.doing).await?;
+        times.tls = add(times.tls, Some(secured.took));
+        let began = Instant::now();
+        let got = exchange(&mut secured.stream, &whole, how, &self.doing).await?;
+        times.first_byte += got.first_byte.saturating_duration_since(began);
+        Ok((got, secured.certificate))
+    }
+
+    fn judge(
+        &self,
+        got: &Got,
+        certificate: Option<&Certificate>,
+        at: Option<&Url>,
+        (times, total): (&Times, Duration),
+    ) -> Result<Answer, CheckFailure> {
+        let from = at.map_or(String::new(), |at| format!(" from {at}"));
+        let wrong = |why: String| Err(CheckFailure::Answer(why));
+        let status = got.status;
+        if !self.status.has(status) {
+            let to = got.location.as_ref().map_or(String::new(), |to| {
+                let to = at.unwrap_or(&self.url).follow(to);
+                to.map_or(String::new(), |to| format!(", a redirect to {to}"))
+            });
+            return wrong(format!(
+                "status {status}{from}{to}; expected {}",
+                self.status
+            ));
+        }
+        let body = self
+            .body
+            .as_ref()
+            .and_then(|body| body.trouble(&got.body, got.cut));
+        if let Some(why) = body.or_else(|| self.json.trouble(&got.body, got.cut)) {
+            return wrong(format!("status {status}{from}, but {why}"));
+        }
+        let now = certificate::now();
+        if let (Some(certificate), Some(days)) = (certificate, self.certificate_days)
+            && let Some(why) = certificate.too_short(now, days)
+        {
+            return wrong(why);
+        }
+        if let Some(latency) = self.latency.filter(|latency| total > latency.0) {
+            return wrong(format!(
+                "status {status}{from} after {total:.0?}, more than {latency} (connection {:.0?}, TLS {:.0?}, first byte {:.0?} after that)",
+                times.connect,
+                times.tls.unwrap_or_default(),
+                times.first_byte
+            ));
+        }
+        let cut = if got.cut {
+            format!(", of its body the first {} MiB was read", BODY >> 20)
+        } else {
+            String::new()
+        };
+        let mut answer = Answer::well().saying(format!("status {status}{from}{cut}"));
+        answer.figures.reserve_exact(7);
+        answer = answer
+            .with("status", f64::from(status))
+            .took("connect", times.connect)
+            .took("first_byte", times.first_byte)
+            .took("total", total);
+        if let Some(dns) = times.dns {
+            answer = answer.took("dns", dns);
+        }
+        if let Some(tls) = times.tls {
+            answer = answer.took("tls", tls);
+        }
+        Ok(match certificate {
+            Some(certificate) => {
+                answer.with("certificate_days", days_figure(certificate.days(now)))
+            }
+            None => answer,
+        })
     }
 }
+
+fn add(sum: Option<Duration>, more: Option<Duration>) -> Option<Duration> {
+    match (sum, more) {
+        (Some(sum), Some(more)) => Some(sum + more),
+        (sum, more) => sum.or(more),
+    }
+}
+
+#[cfg(test)]
+#[path = "http/tests.rs"]
+mod tests;

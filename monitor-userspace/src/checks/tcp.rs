@@ -1,16 +1,17 @@
-//! `tcp = "127.0.0.1:6379"`: a connection can be made.
-
-use std::net::SocketAddr;
+//! `tcp = "127.0.0.1:6379"`: a connection can be made; with `banner`, and it says what is expected.
 
 use serde::Deserialize;
 
+use super::net::banner::{Pattern, exchange};
+use super::net::connect;
+use super::net::doing::Doing;
+use super::net::place::Place;
 use super::{About, Answer, Asking, Check, Settings, Spec, read};
-use crate::model::CheckFailure;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
     name: "tcp",
-    summary: "a TCP connection can be made",
+    summary: "a TCP connection can be made, and says what is expected",
     serving: true,
     short: "address",
     example: "tcp = \"127.0.0.1:6379\"",
@@ -22,7 +23,13 @@ pub const SPEC: Spec = Spec {
 #[serde(deny_unknown_fields)]
 struct Tcp {
     /// Where to connect to.
-    address: SocketAddr,
+    address: Place,
+    /// What to send first.
+    send: Option<String>,
+    /// What must be in the first 4 KiB that are said.
+    banner: Option<Pattern>,
+    #[serde(skip)]
+    doing: Doing,
 }
 
 impl Settings for Tcp {}
@@ -30,10 +37,18 @@ impl Settings for Tcp {}
 impl Check for Tcp {
     fn ask<'a>(&'a self, _: &'a About) -> Asking<'a> {
         Box::pin(async {
-            match tokio::net::TcpStream::connect(self.address).await {
-                Ok(_) => Ok(Answer::well()),
-                Err(error) => Err(CheckFailure::Connect(error.to_string())),
-            }
+            let mut connected = connect::to(&self.address, &self.doing).await?;
+            let (send, banner) = (self.send.as_deref(), self.banner.as_ref());
+            exchange(&mut connected.stream, send, banner, &self.doing).await?;
+            let answer = Answer::well().took("connect", connected.connect);
+            Ok(match connected.dns {
+                Some(dns) => answer.took("dns", dns),
+                None => answer,
+            })
         })
+    }
+
+    fn doing(&self) -> Option<String> {
+        self.doing.last()
     }
 }

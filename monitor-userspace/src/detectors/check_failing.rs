@@ -86,7 +86,8 @@ impl Detect {
                 }
             }
             (Some(failure), _) if counts(service, check, failure, at.before(result.latency)) => {
-                self.failed(service, (name, check), failure, at, out);
+                let says = result.why().unwrap_or_else(|| failure.to_string());
+                self.failed(service, (name, check), &says, at, out);
             }
             (Some(_), Some(track)) => track.failures = 0,
             (_, None) => {}
@@ -97,7 +98,7 @@ impl Detect {
         &mut self,
         service: &Service,
         (name, check): (&str, &Check),
-        failure: &CheckFailure,
+        says: &str,
         at: Time,
         out: &mut Vec<Finding>,
     ) {
@@ -119,7 +120,7 @@ impl Detect {
         let mut evidence = Evidence::at(at)
             .since(since)
             .fact("check", name)
-            .fact("it says", failure)
+            .fact("it says", says)
             .fact("failures in a row", failures);
         if failing.len() > 1 {
             evidence = evidence.fact("checks that fail", failing.join(", "));

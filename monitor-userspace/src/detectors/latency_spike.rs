@@ -133,10 +133,8 @@ impl Detect {
         if track.slow >= self.config.checks {
             track.slow_raised = true;
             track.slow = 0;
-            let answer = match &result.failure {
-                Some(failure) => failure.to_string(),
-                None => format!("answered after {:.1?}", result.latency),
-            };
+            let answer = result.why();
+            let answer = answer.unwrap_or_else(|| format!("answered after {:.1?}", result.latency));
             let evidence = Evidence::at(at)
                 .since(track.slow_since.unwrap_or(at))
                 .about(process, &service.name)

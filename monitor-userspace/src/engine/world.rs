@@ -216,10 +216,7 @@ impl Engine {
             Some(_) if not_yet(before) => None,
             Some(_) => Some(false),
         };
-        let said = match &result.failure {
-            Some(failure) => Some(failure.to_string()),
-            None => result.said.clone(),
-        };
+        let said = result.why().or_else(|| result.said.clone());
         let (was, answers) = (known.and_then(|check| check.well), service.answers);
         let same = known.is_some_and(|check| check.well == well(was) && check.said == said);
         if same {

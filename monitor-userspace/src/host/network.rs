@@ -29,6 +29,7 @@ pub use change::{apply, has, left_alone};
 pub use look::Looked;
 pub use news::News;
 use probe::{Ask, ask};
+pub use probe::{is_reply, ping};
 pub(super) use wire::{Netlink, Request, attribute, number};
 
 /// What stands in an error of the system where something is not what was meant.

@@ -372,7 +372,7 @@ pub struct CheckResult {
     pub latency: Duration,
     /// What went wrong; none when the service answered as it should.
     pub failure: Option<CheckFailure>,
-    /// What it said beside that, in a few words.
+    /// What it said beside that, in a few words; of a timeout, what it did then.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub said: Option<String>,
     /// What it measured.
@@ -391,6 +391,15 @@ impl CheckResult {
             said: None,
             figures: Vec::new(),
         }
+    }
+
+    /// What went wrong, in words; none when the service answered as it should.
+    pub fn why(&self) -> Option<String> {
+        let failure = self.failure.as_ref()?;
+        Some(match &self.said {
+            Some(doing) => format!("{failure}: {doing}"),
+            None => failure.to_string(),
+        })
     }
 }
 

@@ -150,7 +150,7 @@ async fn repeat(about: About, mut runner: Runner, mut marks: Marks, shared: Shar
 fn tell(about: &About, asked: Asked, shared: &Shared) {
     let (said, figures, failure) = match asked.result {
         Ok(answer) => (answer.said, answer.figures, None),
-        Err(failure) => (None, Vec::new(), Some(failure)),
+        Err(failure) => (asked.doing, Vec::new(), Some(failure)),
     };
     let result = CheckResult {
         service: about.service.clone(),

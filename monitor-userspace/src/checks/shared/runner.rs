@@ -28,6 +28,8 @@ pub struct Asked {
     pub took: Duration,
     /// The answer, or what went wrong.
     pub result: Result<Answer, CheckFailure>,
+    /// What it did when its time was up, if it says so.
+    pub doing: Option<String>,
     /// It is well, as it was before: nobody waits for this news.
     pub as_before: bool,
 }
@@ -91,8 +93,10 @@ impl Runner {
             let as_before = result.is_ok() && self.well;
             self.well = result.is_ok();
             self.plan(result.is_ok(), Instant::now());
+            let timed_out = matches!(&result, Err(failure) if failure.is_timeout());
             return Asked {
                 took,
+                doing: timed_out.then(|| self.config.check.doing()).flatten(),
                 result,
                 as_before,
             };

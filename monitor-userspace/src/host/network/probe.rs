@@ -186,8 +186,8 @@ const ECHO_REPLY: u8 = 0;
 const ECHO_V6: u8 = 128;
 const ECHO_REPLY_V6: u8 = 129;
 
-/// Sends a ping; what must be in its answer.
-fn ping(to: IpAddr) -> io::Result<(OwnedFd, Vec<u8>)> {
+/// Sends a ping, and does not wait: where its answer will be read, and what must be in that.
+pub fn ping(to: IpAddr) -> io::Result<(OwnedFd, Vec<u8>)> {
     let protocol = if to.is_ipv4() {
         ipproto::ICMP
     } else {
@@ -229,7 +229,7 @@ fn checksum(bytes: &[u8]) -> u16 {
 }
 
 /// Whether a packet answers our ping. A raw socket of IPv4 shows the header of IP too.
-fn is_reply(packet: &[u8], payload: &[u8]) -> bool {
+pub fn is_reply(packet: &[u8], payload: &[u8]) -> bool {
     if !packet.ends_with(payload) {
         return false;
     }
