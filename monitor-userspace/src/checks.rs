@@ -10,6 +10,10 @@ mod answer;
 mod runner;
 #[path = "checks/shared/schedule.rs"]
 mod schedule;
+#[path = "checks/shared/secret.rs"]
+mod secret;
+#[path = "checks/shared/wire.rs"]
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -105,6 +109,8 @@ macro_rules! checks {
 
 checks! {
     http,
+    postgres,
+    redis,
     tcp,
 }
 
