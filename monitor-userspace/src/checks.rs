@@ -109,6 +109,7 @@ macro_rules! checks {
 
 checks! {
     http,
+    mysql,
     postgres,
     redis,
     tcp,

@@ -35,7 +35,8 @@ struct Redis {
     /// Where it listens.
     address: Place,
     /// As whom, where the server has users (Redis 6).
-    username: Option<String>,
+    #[serde(alias = "username")]
+    user: Option<String>,
     /// Where the password is: the first line of this file.
     password_file: Option<PathBuf>,
     /// Where the password is: an environment variable of the daemon.
@@ -81,9 +82,9 @@ impl Settings for Redis {
     fn sensible(self) -> Result<Self, String> {
         let file = self.password_file.as_deref();
         secret::sensible(file, self.password_env.as_deref())?;
-        if self.username.is_some() && file.is_none() && self.password_env.is_none() {
+        if self.user.is_some() && file.is_none() && self.password_env.is_none() {
             return Err(
-                "`username` needs its password: give `password_file` or `password_env`".to_owned(),
+                "`user` needs its password: give `password_file` or `password_env`".to_owned(),
             );
         }
         if self
@@ -114,7 +115,7 @@ impl Redis {
         let connected = began.elapsed();
         if let Some(password) = &password {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
-            command.extend(self.username.as_deref().map(str::as_bytes));
+            command.extend(self.user.as_deref().map(str::as_bytes));
             command.push(password);
             talk::ask(&mut wire, &command).await?;
         }
