@@ -109,6 +109,7 @@ macro_rules! checks {
 
 checks! {
     http,
+    mongodb,
     mysql,
     postgres,
     redis,

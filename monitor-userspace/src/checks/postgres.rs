@@ -98,7 +98,10 @@ impl Settings for Postgres {
         if self.query_timeout.0.as_millis() == 0 || self.query_timeout > Span::seconds(3600) {
             return Err("`query_timeout` must be from 1ms to 1h".to_owned());
         }
-        if self.deadlocks.is_some_and(|most| !most.is_finite() || most < 0.0) {
+        if self
+            .deadlocks
+            .is_some_and(|most| !most.is_finite() || most < 0.0)
+        {
             return Err("`deadlocks` must be 0 or more".to_owned());
         }
         if let Some(query) = &self.query {
@@ -149,7 +152,9 @@ impl Postgres {
         driver.spawn(connection);
         let login = began.elapsed();
         let began = Instant::now();
-        let row = self.row(&client, &standing::asked(self.database_size)).await?;
+        let row = self
+            .row(&client, &standing::asked(self.database_size))
+            .await?;
         let row = row.ok_or_else(|| wrong("it answers with no row"))?;
         let standing = Standing::read(&row)?;
         let mut troubles = self.compared(&standing);

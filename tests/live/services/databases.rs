@@ -12,9 +12,9 @@ use smart_monitor::model::incident::StepKind;
 use smart_monitor::model::{Incident, Outcome, Subject};
 use smart_monitor_tests::{Daemon, PATIENCE, Site, program, send, wait_until};
 
-const POLICY: &str =
-    "[policy]\nboot_grace = \"0s\"\nbusy_cpu = \"1000%\"\nbusy_io = \"1000%\"\nbackoff_initial = \"100ms\"\n";
-const RESTARTS: &str = "\n[[remedy]]\ndetector = \"service_down\"\non = [\"*\"]\naction = \"restart_service\"\n";
+const POLICY: &str = "[policy]\nboot_grace = \"0s\"\nbusy_cpu = \"1000%\"\nbusy_io = \"1000%\"\nbackoff_initial = \"100ms\"\n";
+const RESTARTS: &str =
+    "\n[[remedy]]\ndetector = \"service_down\"\non = [\"*\"]\naction = \"restart_service\"\n";
 
 fn is_over(incident: &Incident, detector: &str, service: &str) -> bool {
     incident.detector == detector
@@ -69,15 +69,15 @@ impl Redis {
 fn a_redis_that_crashed_is_restarted_and_proven_by_its_own_check() -> Result<()> {
     let site = Site::new()?;
     let redis = Redis::new(&site);
-    let service = redis.toml("", ", role = \"master\", clients_max = \"90%\", memory_max = \"1GiB\"");
+    let service = redis.toml(
+        "",
+        ", role = \"master\", clients_max = \"90%\", memory_max = \"1GiB\"",
+    );
     site.configure(&(POLICY.to_owned() + RESTARTS + &service))?;
     let mut daemon = site.start()?;
     let before = daemon.healthy("redis")?;
     daemon.wait_for("its figures are exported", |daemon| {
-        let used = daemon.metric(
-            "smart_monitor_check_figure",
-            "figure=\"used_memory_bytes\"",
-        );
+        let used = daemon.metric("smart_monitor_check_figure", "figure=\"used_memory_bytes\"");
         used.ok().filter(|used| *used > 100_000.0)
     })?;
     send(before, Signal::KILL)?;
@@ -117,9 +117,18 @@ fn a_full_redis_says_so_and_serves_again_when_keys_are_deleted() -> Result<()> {
         is_fixed(incident, "check_failing", "redis")
     })?;
     ensure!(incident.actions == 1, "{incident:#?}");
-    ensure!(redis.cli(&["set", "user:2", "x"])? == "OK", "it takes writes");
-    ensure!(redis.cli(&["get", "user:1"])? == "stays", "others' keys are there");
-    ensure!(daemon.service("redis") == Some(before), "it is the same process");
+    ensure!(
+        redis.cli(&["set", "user:2", "x"])? == "OK",
+        "it takes writes"
+    );
+    ensure!(
+        redis.cli(&["get", "user:1"])? == "stays",
+        "others' keys are there"
+    );
+    ensure!(
+        daemon.service("redis") == Some(before),
+        "it is the same process"
+    );
     ensure!(daemon.stop()?.success(), "an orderly end");
     Ok(())
 }
@@ -133,7 +142,10 @@ fn a_redis_that_a_script_keeps_busy_is_told_with_what_to_do() -> Result<()> {
     let mut daemon = site.start()?;
     let before = daemon.healthy("redis")?;
     let mut endless = program("redis-cli");
-    endless.arg("-s").arg(&redis.0).args(["eval", "while true do end", "0"]);
+    endless
+        .arg("-s")
+        .arg(&redis.0)
+        .args(["eval", "while true do end", "0"]);
     let mut endless = endless.stdout(Stdio::null()).spawn()?;
     let told = fails(&mut daemon, "redis", "see SCRIPT KILL");
     wait_until(PATIENCE, "the script ends", || {
@@ -144,7 +156,10 @@ fn a_redis_that_a_script_keeps_busy_is_told_with_what_to_do() -> Result<()> {
     daemon.incident("it is over by itself", |incident| {
         is_over(incident, "check_failing", "redis")
     })?;
-    ensure!(daemon.service("redis") == Some(before), "it is the same process");
+    ensure!(
+        daemon.service("redis") == Some(before),
+        "it is the same process"
+    );
     ensure!(daemon.stop()?.success(), "an orderly end");
     Ok(())
 }
@@ -191,8 +206,13 @@ impl Postgres {
             })
             .context("PostgreSQL is missing: apt install postgresql")?;
         let users = std::fs::read_to_string("/etc/passwd")?;
-        let user = users.lines().find_map(|line| line.strip_prefix("postgres:"));
-        let mut ids = user.context("there is no user postgres")?.split(':').skip(1);
+        let user = users
+            .lines()
+            .find_map(|line| line.strip_prefix("postgres:"));
+        let mut ids = user
+            .context("there is no user postgres")?
+            .split(':')
+            .skip(1);
         let mut id = || ids.next().and_then(|id| id.parse().ok()).context("no id");
         let new = Self {
             programs,
@@ -204,7 +224,14 @@ impl Postgres {
         chown(&new.data, Some(new.uid), Some(new.gid))?;
         let mut initdb = program(new.programs.join("initdb"));
         initdb.uid(new.uid).gid(new.gid).current_dir("/");
-        initdb.args(["--no-sync", "--auth", "trust", "--username", "postgres", "-D"]);
+        initdb.args([
+            "--no-sync",
+            "--auth",
+            "trust",
+            "--username",
+            "postgres",
+            "-D",
+        ]);
         let output = initdb.arg(&new.data).output()?;
         ensure!(output.status.success(), "initdb: {output:?}");
         Ok(new)
@@ -225,7 +252,9 @@ impl Postgres {
 
     fn psql(&self, user: &str) -> std::process::Command {
         let mut psql = program(self.programs.join("psql"));
-        psql.arg("-h").arg(&self.data).args(["-U", user, "-d", "postgres"]);
+        psql.arg("-h")
+            .arg(&self.data)
+            .args(["-U", user, "-d", "postgres"]);
         psql.args(["-q", "-A", "-t", "-v", "ON_ERROR_STOP=1"]);
         psql
     }
@@ -277,10 +306,16 @@ fn a_postgres_that_crashed_recovers_in_peace_and_is_proven() -> Result<()> {
     let incident = daemon.incident("the crash is repaired", |incident| {
         is_fixed(incident, "service_down", "db")
     })?;
-    ensure!(incident.actions == 1, "one start, and it was let be: {incident:#?}");
+    ensure!(
+        incident.actions == 1,
+        "one start, and it was let be: {incident:#?}"
+    );
     let after = daemon.healthy("db")?;
     ensure!(after != before, "it is another process");
-    ensure!(postgres.sql("select count(*) from kept")? == "300000", "it has recovered");
+    ensure!(
+        postgres.sql("select count(*) from kept")? == "300000",
+        "it has recovered"
+    );
     ensure!(daemon.service("db") == Some(after), "nobody restarted it");
     ensure!(daemon.stop()?.success(), "an orderly end");
     Ok(())
@@ -302,7 +337,9 @@ fn a_postgres_without_a_free_connection_or_with_old_data_says_which() -> Result<
     daemon.signal(Signal::HUP)?;
     fails(&mut daemon, "db", "longer than `max_age`")?;
     postgres.sql("insert into orders values (now())")?;
-    daemon.incident("the data is fresh", |incident| is_over(incident, "check_failing", "db"))?;
+    daemon.incident("the data is fresh", |incident| {
+        is_over(incident, "check_failing", "db")
+    })?;
     let mut idle = Vec::new();
     for n in 0..6 {
         idle.push(Idle::new(&postgres, &site.path(&format!("idle-{n}")))?);
@@ -312,7 +349,9 @@ fn a_postgres_without_a_free_connection_or_with_old_data_says_which() -> Result<
     idle.push(Idle::new(&postgres, &site.path("idle-last"))?);
     daemon.wait_for("the status names the reason", |daemon| {
         let status = format!("{:?}", daemon.status().ok()?.view.services.remove("db")?);
-        status.contains("all of its connections are taken").then_some(())
+        status
+            .contains("all of its connections are taken")
+            .then_some(())
     })?;
     drop(idle);
     daemon.wait_for("it is over", |daemon| {

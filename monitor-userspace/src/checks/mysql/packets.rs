@@ -38,10 +38,10 @@ pub(super) struct Table {
 impl Table {
     /// In a table of names and values, the value of this name.
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        let row = self
-            .rows
-            .iter()
-            .find(|row| row.first().is_some_and(|first| first.as_deref() == Some(name)));
+        let row = self.rows.iter().find(|row| {
+            row.first()
+                .is_some_and(|first| first.as_deref() == Some(name))
+        });
         row?.get(1)?.as_deref()
     }
 
@@ -200,8 +200,8 @@ pub(super) struct Reader<'a>(pub(super) &'a [u8]);
 impl<'a> Reader<'a> {
     pub(super) fn take(&mut self, bytes: usize) -> Result<&'a [u8], CheckFailure> {
         let split = self.0.split_at_checked(bytes);
-        let (taken, rest) = split
-            .ok_or_else(|| wrong("it does not speak as MySQL does: a packet is cut off"))?;
+        let (taken, rest) =
+            split.ok_or_else(|| wrong("it does not speak as MySQL does: a packet is cut off"))?;
         self.0 = rest;
         Ok(taken)
     }

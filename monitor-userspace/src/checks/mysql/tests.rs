@@ -2,7 +2,9 @@ use super::super::wire::tests::{run, saying, without_end};
 use super::*;
 
 fn packet(number: u8, said: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(said.len()).expect("it is short").to_le_bytes();
+    let length = u32::try_from(said.len())
+        .expect("it is short")
+        .to_le_bytes();
     [&length[..3], &[number], said].concat()
 }
 
@@ -31,13 +33,20 @@ async fn asked(said: Vec<u8>, more: &str) -> Result<Answer, CheckFailure> {
 }
 
 fn string(text: &str) -> Vec<u8> {
-    [&[u8::try_from(text.len()).expect("it is short")], text.as_bytes()].concat()
+    [
+        &[u8::try_from(text.len()).expect("it is short")],
+        text.as_bytes(),
+    ]
+    .concat()
 }
 
 fn table(columns: &[&str], rows: &[&[&str]]) -> Vec<u8> {
     let mut said = packet(1, &[u8::try_from(columns.len()).expect("few")]);
     for column in columns {
-        let mut one: Vec<u8> = ["def", "", "", ""].iter().flat_map(|text| string(text)).collect();
+        let mut one: Vec<u8> = ["def", "", "", ""]
+            .iter()
+            .flat_map(|text| string(text))
+            .collect();
         one.extend(string(column));
         said.extend(packet(2, &one));
     }
@@ -56,9 +65,15 @@ fn conversation(connected: &str, lag: &str) -> Vec<u8> {
     [
         greeting("mysql_native_password"),
         packet(2, &[0, 0, 0, 2, 0, 0, 0]),
-        table(&pair, &[&["Threads_connected", connected], &["Uptime", "5"]]),
+        table(
+            &pair,
+            &[&["Threads_connected", connected], &["Uptime", "5"]],
+        ),
         table(&pair, &[&["max_connections", "100"], &["read_only", "OFF"]]),
-        table(&["Seconds_Behind_Source", "Last_IO_Error"], &[&[lag, "cannot reach it"]]),
+        table(
+            &["Seconds_Behind_Source", "Last_IO_Error"],
+            &[&[lag, "cannot reach it"]],
+        ),
     ]
     .concat()
 }
@@ -66,7 +81,9 @@ fn conversation(connected: &str, lag: &str) -> Vec<u8> {
 #[test]
 fn a_greeting_is_enough_without_a_user() {
     run(async {
-        let answer = asked(greeting("caching_sha2_password"), "").await.expect("it greets");
+        let answer = asked(greeting("caching_sha2_password"), "")
+            .await
+            .expect("it greets");
         assert_eq!(answer.said.as_deref(), Some("8.0.36 greets"));
     });
 }
@@ -77,7 +94,11 @@ fn with_a_user_limits_are_looked_at() {
     for (connected, lag, word) in [
         ("81", "0", "81 connections are open"),
         ("80", "11", "replication is 11 s behind"),
-        ("80", "none", "its replication does not run: see SHOW REPLICA STATUS (cannot reach it)"),
+        (
+            "80",
+            "none",
+            "its replication does not run: see SHOW REPLICA STATUS (cannot reach it)",
+        ),
         ("many", "0", "does not tell `Threads_connected`"),
     ] {
         run(async {
@@ -87,8 +108,13 @@ fn with_a_user_limits_are_looked_at() {
         });
     }
     run(async {
-        let answer = asked(conversation("80", "10"), user).await.expect("it is well");
-        assert_eq!(answer.said.as_deref(), Some("8.0.36, 80 of 100 connections"));
+        let answer = asked(conversation("80", "10"), user)
+            .await
+            .expect("it is well");
+        assert_eq!(
+            answer.said.as_deref(),
+            Some("8.0.36, 80 of 100 connections")
+        );
         let figures = answer.figures.iter().map(|figure| figure.value());
         assert!(figures.into_iter().any(|value| (value - 10.0).abs() < 0.01));
     });
@@ -97,14 +123,34 @@ fn with_a_user_limits_are_looked_at() {
 #[test]
 fn errors_are_explained() {
     let user = "user = \"m\"";
-    let denied = [greeting("mysql_native_password"), packet(2, b"\xff\x15\x04#28000Access denied")].concat();
-    let other = [greeting("mysql_native_password"), packet(2, b"\xfeclient_ed25519\0abc")].concat();
+    let denied = [
+        greeting("mysql_native_password"),
+        packet(2, b"\xff\x15\x04#28000Access denied"),
+    ]
+    .concat();
+    let other = [
+        greeting("mysql_native_password"),
+        packet(2, b"\xfeclient_ed25519\0abc"),
+    ]
+    .concat();
     let tls = [greeting("caching_sha2_password"), packet(2, &[1, 4])].concat();
     for (said, more, word) in [
-        (packet(0, b"\xff\x10\x04Too many connections"), "", "all of its connections are taken (1040: Too many connections)"),
-        (packet(0, b"\xff\x69\x04Host is blocked"), "", "see FLUSH HOSTS"),
+        (
+            packet(0, b"\xff\x10\x04Too many connections"),
+            "",
+            "all of its connections are taken (1040: Too many connections)",
+        ),
+        (
+            packet(0, b"\xff\x69\x04Host is blocked"),
+            "",
+            "see FLUSH HOSTS",
+        ),
         (packet(0, b"\x09old"), "", "version 9 of the protocol"),
-        (denied, user, "the password is wrong, or may not come from this host (1045: Access denied)"),
+        (
+            denied,
+            user,
+            "the password is wrong, or may not come from this host (1045: Access denied)",
+        ),
         (other, user, "`client_ed25519`, which is not spoken"),
         (tls, user, "wants TLS"),
     ] {
@@ -149,7 +195,11 @@ fn every_cut_and_every_flipped_byte_ends_without_a_panic() {
         };
         let written = format!("address = \"{address}\"").parse::<toml::Table>();
         let check = Mysql::deserialize(written.expect("it is TOML")).expect("it reads");
-        let failure = check.asked().await.expect_err("that is no MySQL").to_string();
+        let failure = check
+            .asked()
+            .await
+            .expect_err("that is no MySQL")
+            .to_string();
         assert!(failure.contains("a packet of 16777215 bytes"), "{failure}");
     });
 }

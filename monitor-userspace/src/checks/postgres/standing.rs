@@ -127,7 +127,12 @@ impl Standing {
             ));
         }
         for (what, took, name, most) in [
-            ("a query runs", self.longest_query, "slow_query", wanted.slow_query),
+            (
+                "a query runs",
+                self.longest_query,
+                "slow_query",
+                wanted.slow_query,
+            ),
             (
                 "a transaction is open",
                 self.longest_transaction,

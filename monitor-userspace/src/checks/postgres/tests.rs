@@ -16,7 +16,10 @@ fn wanted(text: &str) -> Result<Postgres, String> {
 fn a_socket_is_named_by_itself_or_by_its_folder() {
     for (address, path) in [
         ("unix:/run/postgresql", "/run/postgresql/.s.PGSQL.5432"),
-        ("unix:/run/postgresql/.s.PGSQL.5433", "/run/postgresql/.s.PGSQL.5433"),
+        (
+            "unix:/run/postgresql/.s.PGSQL.5433",
+            "/run/postgresql/.s.PGSQL.5433",
+        ),
     ] {
         let read = wanted(&format!("address = \"{address}\"")).expect("it can be read");
         assert_eq!(read.address, Place::Unix(path.into()));
@@ -35,9 +38,15 @@ fn each_limit_has_its_words() {
         ..Standing::default()
     };
     for (text, word) in [
-        ("connections_max = \"80%\"", "more than `connections_max`, 80% of 100"),
+        (
+            "connections_max = \"80%\"",
+            "more than `connections_max`, 80% of 100",
+        ),
         ("slow_query = \"5m\"", "a query runs for 400 s"),
-        ("long_transaction = \"10m\"", "a transaction is open for 700 s"),
+        (
+            "long_transaction = \"10m\"",
+            "a transaction is open for 700 s",
+        ),
         ("replication_lag = \"30s\"", "40.0 s behind"),
         ("deadlocks = 1", "2 deadlocks since the last check"),
         ("role = \"standby\"", "it is a primary, not a standby"),
@@ -64,13 +73,41 @@ fn a_question_of_ones_own_is_judged() {
     for (query, row, word) in [
         ("\"select 1\"", None, "has no row"),
         ("\"select 1\"", Some(None), "is null"),
-        ("{ sql = \"select 1\", equals = \"2\" }", value("1"), "is 1, not `2`"),
-        ("{ sql = \"select 1\", above = 1 }", value("1"), "not above 1"),
-        ("{ sql = \"select 1\", below = 1 }", value("1"), "not below 1"),
-        ("{ sql = \"select 1\", below = 1 }", value("many"), "should be a number"),
-        ("{ sql = \"select 1\", max_age = \"1h\" }", value("3700.5"), "longer than `max_age`, 1h"),
-        ("{ sql = \"select 1\", max_age = \"1h\" }", value("x"), "is no time"),
-        ("{ sql = \"select 1\", above = 0 }", value("NaN"), "should be a number"),
+        (
+            "{ sql = \"select 1\", equals = \"2\" }",
+            value("1"),
+            "is 1, not `2`",
+        ),
+        (
+            "{ sql = \"select 1\", above = 1 }",
+            value("1"),
+            "not above 1",
+        ),
+        (
+            "{ sql = \"select 1\", below = 1 }",
+            value("1"),
+            "not below 1",
+        ),
+        (
+            "{ sql = \"select 1\", below = 1 }",
+            value("many"),
+            "should be a number",
+        ),
+        (
+            "{ sql = \"select 1\", max_age = \"1h\" }",
+            value("3700.5"),
+            "longer than `max_age`, 1h",
+        ),
+        (
+            "{ sql = \"select 1\", max_age = \"1h\" }",
+            value("x"),
+            "is no time",
+        ),
+        (
+            "{ sql = \"select 1\", above = 0 }",
+            value("NaN"),
+            "should be a number",
+        ),
     ] {
         let said = judged(query, row).expect_err(query);
         assert!(said.contains(word), "{said}");
@@ -81,8 +118,14 @@ fn a_question_of_ones_own_is_judged() {
 fn nonsense_is_refused() {
     for (text, why) in [
         ("query = \" ; \"", "must be a `select`"),
-        ("query = { sql = \"select 1\", abov = 0 }", "unknown field `abov`"),
-        ("query = { sql = \"select 1\", above = 0, max_age = \"1h\" }", "write two checks"),
+        (
+            "query = { sql = \"select 1\", abov = 0 }",
+            "unknown field `abov`",
+        ),
+        (
+            "query = { sql = \"select 1\", above = 0, max_age = \"1h\" }",
+            "write two checks",
+        ),
         ("query_timeout = \"0s\"", "1ms to 1h"),
         ("deadlocks = -1.0", "0 or more"),
         ("password = \"x\"", "unknown field `password`"),

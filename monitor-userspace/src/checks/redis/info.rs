@@ -229,8 +229,7 @@ impl Info {
             ));
         }
         let lag = self.lag()?;
-        (lag > most.0.as_secs_f64()).then(|| {
-            format!("replication is {lag} s behind, more than `replication_lag`, {most}")
-        })
+        (lag > most.0.as_secs_f64())
+            .then(|| format!("replication is {lag} s behind, more than `replication_lag`, {most}"))
     }
 }
