@@ -14,6 +14,10 @@ mod net;
 mod runner;
 #[path = "checks/shared/schedule.rs"]
 mod schedule;
+#[path = "checks/shared/secret.rs"]
+mod secret;
+#[path = "checks/shared/wire.rs"]
+mod wire;
 
 use std::fmt;
 use std::future::Future;
@@ -116,6 +120,10 @@ checks! {
     dns,
     http,
     ping,
+    mongodb,
+    mysql,
+    postgres,
+    redis,
     tcp,
     tls,
     unix,

@@ -29,6 +29,7 @@ pub mod redis;
 pub mod release;
 pub mod restrain;
 pub mod rtnetlink;
+pub mod secret;
 pub mod service_cgroup;
 pub mod signals;
 mod spawn;

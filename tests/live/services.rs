@@ -4,3 +4,7 @@
 mod pm2;
 #[path = "services/supervisord.rs"]
 mod supervisord;
+//! Services as they are: real servers, asked in their own words, broken and repaired.
+
+#[path = "services/databases.rs"]
+mod databases;

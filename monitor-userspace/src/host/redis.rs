@@ -3,19 +3,14 @@
 
 mod resp;
 
-use std::fs::File;
-use std::io::Read as _;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::{HostError, clock};
+use super::{HostError, clock, secret};
 use crate::model::{Flush, Time};
 use resp::{Connection, Value};
 
 /// Keys that one `SCAN` is to look at, and that one `UNLINK` deletes.
 const BATCH: usize = 500;
-/// Longest password, bytes.
-const PASSWORD: u64 = 4096;
 /// Longest part of what a server says that is told on.
 const SAID: usize = 200;
 
@@ -186,7 +181,7 @@ fn open(flush: &Flush) -> Result<Server, Wrong> {
     let until = Instant::now() + flush.within.max(Duration::from_millis(1));
     let mut server = Server(Connection::open(&flush.address, until)?);
     if let Some(path) = &flush.password_file {
-        let password = password(path)?;
+        let password = secret::first_line(path)?;
         match &flush.user {
             Some(user) => server.ask(&[b"AUTH", user.as_bytes(), &password])?,
             None => server.ask(&[b"AUTH", &password])?,
@@ -255,30 +250,6 @@ fn explained(said: &[u8]) -> Wrong {
         _ => "it refuses",
     };
     Wrong::Other(format!("{means} ({text})"))
-}
-
-/// A password from its file: the first line.
-fn password(path: &Path) -> Result<Vec<u8>, Wrong> {
-    let cannot = |why: String| format!("cannot read the password from {}: {why}", path.display());
-    // What is no file may never end, or never begin.
-    let found = std::fs::metadata(path).map_err(|error| cannot(error.to_string()))?;
-    if !found.is_file() {
-        return Err(Wrong::Other(cannot("it is not a regular file".to_owned())));
-    }
-    let file = File::open(path).map_err(|error| cannot(error.to_string()))?;
-    let mut text = Vec::new();
-    let read = file.take(PASSWORD + 1).read_to_end(&mut text);
-    read.map_err(|error| cannot(error.to_string()))?;
-    if text.len() as u64 > PASSWORD {
-        return Err(Wrong::Other(cannot(format!(
-            "it is longer than {PASSWORD} bytes"
-        ))));
-    }
-    let line = text.split(|byte| matches!(byte, b'\n' | b'\r')).next();
-    match line {
-        Some(line) if !line.is_empty() => Ok(line.to_vec()),
-        _ => Err(Wrong::Other(cannot("its first line is empty".to_owned()))),
-    }
 }
 
 #[cfg(test)]

@@ -169,8 +169,8 @@ fn a_password_stands_in_a_file_and_in_no_message() {
         "{said}"
     );
     std::fs::write(&path, "\n").expect("it can be written");
-    assert!(password(&path).is_err());
+    assert!(secret::first_line(&path).is_err());
     std::fs::remove_file(&path).expect("it goes");
-    assert!(password(&path).is_err());
-    assert!(password(Path::new("/dev/zero")).is_err());
+    assert!(secret::first_line(&path).is_err());
+    assert!(secret::first_line(std::path::Path::new("/dev/zero")).is_err());
 }
