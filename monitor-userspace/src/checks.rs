@@ -104,6 +104,7 @@ macro_rules! checks {
 }
 
 checks! {
+    container,
     http,
     tcp,
 }

@@ -60,6 +60,7 @@ macro_rules! supervisors {
 }
 
 supervisors! {
+    container,
     none,
     pid_file,
 }
