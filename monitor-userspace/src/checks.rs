@@ -118,6 +118,7 @@ macro_rules! checks {
 
 checks! {
     dns,
+    container,
     http,
     ping,
     mongodb,

@@ -11,6 +11,7 @@ pub mod clean;
 pub mod clock;
 pub mod command;
 pub mod connections;
+pub mod containers;
 pub mod disks;
 pub mod end_cgroup;
 pub mod exec;

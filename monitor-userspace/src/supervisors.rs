@@ -62,6 +62,7 @@ macro_rules! supervisors {
 }
 
 supervisors! {
+    container,
     none,
     pid_file,
     pm2,

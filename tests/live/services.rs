@@ -8,3 +8,9 @@ mod supervisord;
 
 #[path = "services/databases.rs"]
 mod databases;
+//! Services that somebody else runs, and checks of real software.
+
+#[path = "services/container.rs"]
+mod container;
+#[path = "services/pid_file.rs"]
+mod pid_file;

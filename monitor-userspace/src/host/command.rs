@@ -94,6 +94,21 @@ impl Runner {
         order: &Order,
         called_off: &dyn Fn() -> Option<String>,
     ) -> Result<Finished, HostError> {
+        self.go(order, called_off, false)
+    }
+
+    /// The same for one that puts a service into the background and ends: what it leaves lives on in the daemon's own cgroup, if it ended with
+    /// exit code 0 and in time, and is ended with it otherwise. What it leaves cannot write to its outputs: nobody reads them any more.
+    pub fn launch(&self, order: &Order) -> Result<Finished, HostError> {
+        self.go(order, &|| None, true)
+    }
+
+    fn go(
+        &self,
+        order: &Order,
+        called_off: &dyn Fn() -> Option<String>,
+        leaves: bool,
+    ) -> Result<Finished, HostError> {
         let program = order.command.first().cloned().unwrap_or_default();
         let not_run = |why: String| HostError::NotRun {
             program: program.clone(),
@@ -130,7 +145,8 @@ impl Runner {
         };
         let ended = run.watch(began + order.timeout, called_off);
         let took = began.elapsed();
-        let (status, left) = run.end()?;
+        let lives_on = leaves && ended.is_none();
+        let (status, left) = run.end(lives_on)?;
         // Those who could write more are gone: what is left is what the pipes hold.
         run.read(AT_ONCE);
         let [(_, output), (_, errors)] = run.streams;
@@ -237,8 +253,8 @@ impl Run<'_> {
         }
     }
 
-    /// Ends what is left of it. How it ended itself, and whether there was more.
-    fn end(&mut self) -> Result<(u32, bool), HostError> {
+    /// Ends what is left of it, unless that is to live on after an exit code of 0. How it ended itself, and whether more was ended.
+    fn end(&mut self, lives_on: bool) -> Result<(u32, bool), HostError> {
         if !self.held.wait(Duration::ZERO)? {
             // At once with the others: what starts processes without end is not outrun one by one.
             if let Some(cgroup) = self.cgroup {
@@ -255,11 +271,15 @@ impl Run<'_> {
                 });
             }
         }
+        let status = Held::peek_fd(&self.held.try_clone_fd()?).unwrap_or(0);
         let left = match self.cgroup {
+            Some(cgroup) if lives_on && status == 0 => {
+                cgroup.let_go()?;
+                false
+            }
             Some(cgroup) => cgroup.end()?,
             None => false,
         };
-        let status = Held::peek_fd(&self.held.try_clone_fd()?).unwrap_or(0);
         self.held.bury();
         Ok((status, left))
     }

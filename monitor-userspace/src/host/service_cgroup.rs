@@ -273,6 +273,29 @@ impl ServiceCgroup {
         ))
     }
 
+    /// Moves everything in it to the daemon's own cgroup, to live on there.
+    pub(super) fn let_go(&self) -> Result<(), HostError> {
+        let door = own()?.join("cgroup.procs");
+        // Each round finds what those of the one before have started meanwhile.
+        for _ in 0..DYING {
+            if !self.populated() {
+                return Ok(());
+            }
+            for folder in std::iter::once(self.path.clone()).chain(tree(&self.path)) {
+                let text = std::fs::read_to_string(folder.join("cgroup.procs"));
+                for pid in text.unwrap_or_default().lines() {
+                    // One that has ended meanwhile needs no place.
+                    let _gone = std::fs::write(&door, pid);
+                }
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        Err(refused(
+            &self.path,
+            "what a start command left in it cannot be moved to the daemon's cgroup",
+        ))
+    }
+
     /// Before 5.14. Frozen, they start no new ones while they are being ended; a frozen process dies of SIGKILL all the same.
     fn end_one_by_one(&self) {
         let _unknown_before_5_2 = self.write("cgroup.freeze", "1");

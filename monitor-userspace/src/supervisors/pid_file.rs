@@ -4,10 +4,14 @@
 //! after the file was written is another one that has its number.
 
 use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use rustix::fs::OFlags;
 use serde::Deserialize;
 
 use super::{Phase, Seen, Source, Spec, Tools};
@@ -29,6 +33,8 @@ pub const SPEC: Spec = Spec {
 const EVERY: Duration = Duration::from_millis(500);
 /// A file may be dated so much before its process began: both clocks are coarse.
 const SLACK: Duration = Duration::from_secs(1);
+/// Most of a file that is read, bytes.
+const LONGEST: u64 = 64;
 /// How long a process may take to die of SIGKILL.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -100,7 +106,7 @@ impl PidFiles {
     }
 
     fn run(&self, service: &str, with: &With, command: &[String]) -> Result<(), HostError> {
-        let finished = self.runner.run(&Order {
+        let finished = self.runner.launch(&Order {
             command: command.to_vec(),
             timeout: with.timeout.0,
             ..Order::default()
@@ -109,13 +115,43 @@ impl PidFiles {
             return Ok(());
         }
         let why = match finished.ended {
-            Some(Ended::Time) => format!("{command:?} took longer than {}", with.timeout),
+            Some(Ended::Time) => format!(
+                "{command:?} took longer than {} and was ended: it must put the program into the background and end",
+                with.timeout
+            ),
             _ => format!(
                 "{command:?} failed (wait status {:#x}): {}{}",
                 finished.status, finished.output, finished.errors
             ),
         };
         Err(failed(service, why))
+    }
+}
+
+impl PidFiles {
+    /// Ends its process, by force where it does not end in time.
+    fn end(
+        &self,
+        service: &str,
+        with: &With,
+        process: ProcessKey,
+        term_grace: Duration,
+    ) -> Result<(), HostError> {
+        let held = Held::open(process)?;
+        match &with.stop {
+            Some(stop) => self.run(service, with, stop)?,
+            None => held.terminate()?,
+        }
+        if held.wait(term_grace)? {
+            return Ok(());
+        }
+        held.kill()?;
+        held.release_memory();
+        if held.wait(DYING)? {
+            return Ok(());
+        }
+        let within = DYING;
+        Err(HostError::Undying { process, within })
     }
 }
 
@@ -127,21 +163,34 @@ fn failed(service: &str, why: String) -> HostError {
     }
 }
 
+/// What stands in a file, its first bytes at most, and when it was written. Waits for nobody, whatever is at the path.
+fn text(file: &Path) -> std::io::Result<(String, Option<SystemTime>)> {
+    let mut options = File::options();
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let file = options.read(true).custom_flags(nonblock).open(file)?;
+    let about = file.metadata()?;
+    if !about.is_file() {
+        return Err(std::io::Error::other("it is no regular file"));
+    }
+    let mut text = Vec::new();
+    file.take(LONGEST).read_to_end(&mut text)?;
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Ok((text, about.modified().ok()))
+}
+
 /// The process that a file names, and whether there is such a file.
 fn process(file: &Path) -> Result<(Option<ProcessKey>, bool), String> {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
+    let (text, written) = match text(file) {
+        Ok(read) => read,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((None, false)),
         Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
     };
-    let pid: u32 = text
-        .trim()
-        .parse()
-        .map_err(|_| format!("{} has no PID in it", file.display()))?;
-    let written = std::fs::metadata(file).and_then(|it| it.modified());
-    let age = written
-        .ok()
-        .and_then(|written| SystemTime::now().duration_since(written).ok());
+    let pid = text.trim().parse::<u32>().ok().filter(|pid| *pid > 0);
+    let pid = pid.ok_or_else(|| {
+        let start: String = text.trim().chars().take(40).collect();
+        format!("{} has no PID in it, but {start:?}", file.display())
+    })?;
+    let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
     let stat = procfs::stat(pid).filter(|stat| !stat.exiting);
     let own = stat.filter(|stat| {
         let ran =
@@ -194,29 +243,18 @@ impl Source for PidFiles {
     fn stop(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
         let with = self.with(service)?;
         let (process, _) = process(&with.file).map_err(|why| failed(service, why))?;
-        let Some(process) = process else {
-            return Ok(());
-        };
-        let held = Held::open(process)?;
-        match &with.stop {
-            Some(stop) => self.run(service, &with, stop)?,
-            None => held.terminate()?,
-        }
-        if !held.wait(term_grace)? {
-            held.kill()?;
-            held.release_memory();
-            if !held.wait(DYING)? {
-                return Err(HostError::Undying {
-                    process,
-                    within: DYING,
-                });
-            }
+        if let Some(process) = process {
+            self.end(service, &with, process, term_grace)?;
         }
         // One that was ended leaves its file, which would say that it ended by itself.
-        if with.stop.is_none() {
-            let _ = std::fs::remove_file(&with.file);
+        match std::fs::remove_file(&with.file) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => {
+                let file = with.file.display();
+                let why = format!("it is stopped, but {file} cannot be removed: {error}");
+                Err(failed(service, why))
+            }
+            _ => Ok(()),
         }
-        Ok(())
     }
 
     fn start(&self, service: &str) -> Result<(), HostError> {
@@ -240,3 +278,7 @@ impl Source for PidFiles {
         Ok(ran.err().map(|error| error.to_string()))
     }
 }
+
+#[cfg(test)]
+#[path = "pid_file/tests.rs"]
+mod tests;
