@@ -14,3 +14,5 @@ mod identity;
 mod kernel;
 #[path = "live/priority.rs"]
 mod priority;
+#[path = "live/services.rs"]
+mod services;

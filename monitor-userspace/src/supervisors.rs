@@ -62,6 +62,7 @@ macro_rules! supervisors {
 supervisors! {
     none,
     pid_file,
+    systemd,
 }
 
 /// Somebody else who runs services. All of it may wait, for some seconds at most.
