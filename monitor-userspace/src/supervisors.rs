@@ -67,6 +67,7 @@ supervisors! {
     pid_file,
     pm2,
     supervisord,
+    systemd,
 }
 
 /// Somebody else who runs services. All of it may wait, for some seconds at most.

@@ -14,3 +14,7 @@ mod databases;
 mod container;
 #[path = "services/pid_file.rs"]
 mod pid_file;
+//! Services that somebody else runs, with the real software.
+
+#[path = "services/systemd.rs"]
+mod systemd;
