@@ -1,7 +1,8 @@
 //! What the daemon shows: a Unix socket for its own command line, and HTTP for scrapers and people.
 //!
 //! Consumes the [`View`], the kernel half through [`KernelView`], and the exporter; emits JSON and metrics, what people ask the core for
-//! ([`People`]), and what is to be recorded ([`Recordings`]). The latter two only the socket takes: HTTP is read-only. Requests are
+//! ([`People`]), what is to be recorded ([`Recordings`]), and what services say of themselves ([`Beat`](crate::model::Beat)). Of these HTTP takes the
+//! last alone, on loopback: else it is read-only. Requests are
 //! bounded in size, time and number, so that no client can hold the daemon.
 //! The socket answers root and the daemon's own user only; HTTP on loopback refuses foreign host names, since a web page can
 //! point its own name at 127.0.0.1. Leaves out authentication for anything beyond loopback.
@@ -11,6 +12,7 @@ pub mod bind;
 pub mod client;
 mod connections;
 mod guard;
+mod heartbeats;
 mod people;
 mod recording;
 mod routes;
@@ -28,6 +30,7 @@ use crate::metrics::{Exporter, Own};
 use crate::model::{KernelView, View};
 
 pub use bind::{BindError, bind_http, bind_socket};
+pub use heartbeats::{BeatStatus, BeatTaken, NewBeat, PATH as HEARTBEATS, TakeBeat};
 pub use people::{Acts, Asked, Find, HandOver, Names, People, Rows, Subjects};
 pub use recording::{
     PATH as RECORDING, Recordings, SIZE as RECORDING_SIZE, Wanted as WantedRecording,
@@ -55,6 +58,8 @@ pub struct Sources {
     pub people: People,
     /// Recordings of signals.
     pub recordings: Arc<dyn Recordings>,
+    /// Takes what a service sends of itself.
+    pub take_beat: Box<TakeBeat>,
 }
 
 impl fmt::Debug for Sources {

@@ -4,12 +4,20 @@
 //! quickly until the first good answer, so that recovery is proven when it happens and not an interval later. A check never takes longer
 //! than its timeout, and never reads more of an answer than it says. What counts as failing (how many in a row) is not decided here.
 
+#[path = "checks/shared/alone.rs"]
+mod alone;
 #[path = "checks/shared/answer.rs"]
 mod answer;
 #[path = "checks/shared/files.rs"]
 mod files;
 #[path = "checks/shared/net.rs"]
 mod net;
+#[path = "checks/shared/beats.rs"]
+mod beats;
+#[path = "checks/shared/expect.rs"]
+mod expect;
+#[path = "checks/shared/pattern.rs"]
+mod pattern;
 #[path = "checks/shared/runner.rs"]
 mod runner;
 #[path = "checks/shared/schedule.rs"]
@@ -30,6 +38,7 @@ use serde::de::DeserializeOwned;
 use crate::config::units::Span;
 use crate::model::{self, CheckFailure, Severity};
 pub use answer::Answer;
+pub use beats::Beats;
 pub use runner::{Asked, Runner};
 pub use schedule::{Phase, Schedule};
 
@@ -60,7 +69,25 @@ pub trait Check: Send + Sync + fmt::Debug {
     fn doing(&self) -> Option<String> {
         None
     }
+
+    /// Waits for its turn, where only so many may be under way at a time. That is no part of the time that an answer takes.
+    fn turn(&self) -> Turn<'_> {
+        Box::pin(async {})
+    }
+
+    /// Whether a good answer shows that the service serves, where the settings say so and not [`Spec::serving`].
+    fn serving(&self) -> Option<bool> {
+        None
+    }
+
+    /// Whether it waits for what a service sends of itself: see [`Beats`].
+    fn takes_beats(&self) -> bool {
+        false
+    }
 }
+
+/// See [`Check::turn`].
+pub type Turn<'a> = Pin<Box<dyn Future<Output = ()> + Send + 'a>>;
 
 /// See [`Check::ask`].
 pub type Asking<'a> = Pin<Box<dyn Future<Output = Result<Answer, CheckFailure>> + Send + 'a>>;
@@ -85,6 +112,16 @@ pub struct Tools {
     pub runner: Arc<crate::host::command::Runner>,
     /// Folder of the files that `kind = "command"` services write to; none where they write to what the daemon does.
     pub logs: Option<std::path::PathBuf>,
+    /// What services send of themselves.
+    pub beats: Arc<Beats>,
+    /// What the daemon exports.
+    pub metrics: Box<dyn Metrics>,
+}
+
+/// The daemon's own metrics.
+pub trait Metrics: Send + Sync + fmt::Debug {
+    /// In Prometheus' text format, as they are now or were a moment ago; an error says why there are none.
+    fn page(&self) -> Result<Arc<str>, String>;
 }
 
 /// Who runs now.
@@ -117,13 +154,20 @@ macro_rules! checks {
 }
 
 checks! {
-    dns,
+    command,
     container,
+    disk,
+    dns,
+    file,
+    heartbeat,
     http,
-    ping,
+    log,
+    metric,
     mongodb,
     mysql,
+    ping,
     postgres,
+    process,
     redis,
     tcp,
     tls,
@@ -215,9 +259,14 @@ impl Config {
         self.common.name.as_deref().unwrap_or(self.spec.name)
     }
 
+    /// Whether a good answer shows that the service serves.
+    pub fn serving(&self) -> bool {
+        self.check.serving().unwrap_or(self.spec.serving)
+    }
+
     /// What the core is told of it.
     pub fn rule(&self) -> model::Check {
-        let serving = self.spec.serving;
+        let serving = self.serving();
         let usual = if serving {
             Severity::Critical
         } else {

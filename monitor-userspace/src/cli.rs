@@ -12,6 +12,7 @@ mod doctor;
 mod events;
 mod explain;
 mod generate_docs;
+mod heartbeat;
 mod held;
 mod incidents;
 mod proposal;
@@ -90,6 +91,8 @@ enum Command {
     Silence(silence::Args),
     /// End a silence before its time.
     Unsilence(unsilence::Args),
+    /// Say for a service that it is well: for its check `heartbeat`.
+    Heartbeat(heartbeat::Args),
     /// List the silences in force.
     Silences(silences::Args),
     /// Record the signals that the running daemon gets, for replay.
@@ -129,6 +132,7 @@ pub fn main() -> ExitCode {
         Command::Catalogue(args) => catalogue::run(&args),
         Command::Silence(args) => silence::run(args),
         Command::Unsilence(args) => unsilence::run(args),
+        Command::Heartbeat(args) => heartbeat::run(args),
         Command::Silences(args) => silences::run(args),
         Command::Record(args) => record::run(&args),
         Command::Replay(args) => replay::run(&args),

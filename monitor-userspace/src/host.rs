@@ -15,6 +15,7 @@ pub mod containers;
 pub mod disks;
 pub mod end_cgroup;
 pub mod exec;
+pub mod files;
 mod glob;
 pub mod io_priority;
 pub mod listeners;

@@ -5,6 +5,7 @@
 pub mod abilities;
 pub mod action;
 mod answers;
+mod beat;
 pub mod command;
 pub mod connections;
 pub mod evidence;
@@ -27,6 +28,7 @@ pub mod who;
 
 pub use action::{Effect, EffectResult, Outcome, Plan, Refusal};
 pub use answers::{Answers, Uncertain};
+pub use beat::Beat;
 pub use evidence::{Evidence, Finding, Frozen, Severity, TopProcess};
 pub use folder::{Cleaning, Enough, Flush, Folder, FolderId, Room};
 pub use identity::{ProcessKey, Subject};

@@ -8,6 +8,7 @@ mod budget;
 mod checking;
 mod daemon;
 mod diagnosing;
+mod exported;
 mod folders;
 mod guarding;
 mod half_done;

@@ -1,9 +1,12 @@
 //! Services that others run, and checks of real software: broken, told, repaired.
+//! Services that others run, and their checks, with the real software.
 
 #[path = "services/container.rs"]
 mod container;
 #[path = "services/databases.rs"]
 mod databases;
+#[path = "services/host_checks.rs"]
+mod host_checks;
 #[path = "services/pid_file.rs"]
 mod pid_file;
 #[path = "services/pm2.rs"]

@@ -63,12 +63,12 @@ pub(super) async fn serve(
     }
     if let Some((listener, router)) = http {
         listener.set_nonblocking(true)?;
-        let router = router.layer(middleware::from_fn(guard::reads_only));
         let router = if listener.local_addr()?.ip().is_loopback() {
-            let guard = middleware::from_fn(guard::local_hosts_only);
-            router.layer(guard)
-        } else {
             router
+                .layer(middleware::from_fn(guard::reads_and_heartbeats_only))
+                .layer(middleware::from_fn(guard::local_hosts_only))
+        } else {
+            router.layer(middleware::from_fn(guard::reads_only))
         };
         let listener = tokio::net::TcpListener::from_std(listener)?;
         tokio::spawn(accept_http(listener, router, limits, ended.clone()));

@@ -7,6 +7,7 @@ use axum::http::{HeaderMap, Method, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::Response;
 
+use super::heartbeats::PATH as HEARTBEATS;
 use super::routes::failure;
 
 /// Why the owner of a process that connected to the socket may not ask; none when it may. `own` is the daemon's user.
@@ -26,6 +27,15 @@ pub(super) async fn reads_only(request: Request, next: Next) -> Response {
         "over HTTP this can only be read: what changes something is asked over the daemon's Unix socket, by root or the daemon's \
          own user (`sudo smart-monitor approve`, `reject`, `ack`, `silence`, `unsilence`, `record`)",
     )
+}
+
+/// The same, but for heartbeats. A web page that a browser shows cannot send one: browsers say on whose behalf they send (`Origin`).
+pub(super) async fn reads_and_heartbeats_only(request: Request, next: Next) -> Response {
+    let beat = request.method() == Method::POST && request.uri().path().starts_with(HEARTBEATS);
+    if beat && !request.headers().contains_key(header::ORIGIN) {
+        return next.run(request).await;
+    }
+    reads_only(request, next).await
 }
 
 /// Refuses requests under a foreign host name. A web page whose name was pointed at 127.0.0.1 sends that name.

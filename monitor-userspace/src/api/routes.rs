@@ -14,7 +14,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 
 use super::answers::{Clock, Condition, Cost, Failure, Health, Incidents, OneIncident, Status};
-use super::{Sources, people, recording};
+use super::{Sources, heartbeats, people, recording};
 use crate::metrics::{Exporter, Format};
 use crate::model::{Incident, IncidentId, View};
 
@@ -53,14 +53,15 @@ impl Shown {
     }
 }
 
-/// What may be asked over HTTP: everything that only reads.
+/// What may be asked over HTTP: everything that only reads, and heartbeats where the guard lets them through.
 pub(super) fn for_http(shown: Shown) -> Router {
-    finished(reading(), shown)
+    finished(reading().merge(heartbeats::writing()), shown)
 }
 
 /// What may be asked over the socket: everything.
 pub(super) fn for_socket(shown: Shown) -> Router {
     let writing = people::writing().merge(recording::writing());
+    let writing = writing.merge(heartbeats::writing());
     finished(reading().merge(writing), shown)
 }
 

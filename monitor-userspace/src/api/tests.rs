@@ -79,6 +79,7 @@ fn sources(kernel: Arc<dyn KernelView>) -> Sources {
         limitations: Box::new(Vec::new),
         people: people::refusing(),
         recordings: Arc::new(recording::NoRecordings),
+        take_beat: Box::new(|_, _| Ok(())),
     }
 }
 
@@ -219,6 +220,36 @@ async fn nothing_is_changed_over_http() {
     assert_eq!(head.code, 200);
     let listed = get(address, "/api/v1/silences").await;
     assert_eq!(listed.json()["silences"], json!([]));
+}
+
+#[tokio::test]
+async fn heartbeats_are_taken_on_loopback_and_not_from_web_pages() {
+    let address = start(sources(Arc::new(OneProbe)));
+    let path = "/api/v1/heartbeats/auth";
+    let taken = ask(address, "POST", path, &[("host", "localhost")]).await;
+    assert_eq!(
+        (taken.code, taken.json()),
+        (200, json!({"service": "auth"}))
+    );
+    let page = [("host", "localhost"), ("origin", "http://evil.example")];
+    assert_eq!(ask(address, "POST", path, &page).await.code, 403);
+    let foreign = [("host", "evil.example")];
+    assert_eq!(ask(address, "POST", path, &foreign).await.code, 421);
+    assert_eq!(
+        ask(address, "DELETE", path, &[("host", "localhost")])
+            .await
+            .code,
+        403
+    );
+    let unknown = ask(
+        address,
+        "POST",
+        "/api/v1/heartbeats/none",
+        &[("host", "localhost")],
+    )
+    .await;
+    assert_eq!(unknown.code, 404);
+    assert!(unknown.error().contains("none"), "{}", unknown.body);
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! `smart-monitor status`: health at a glance.
 
+mod checks;
+
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +11,7 @@ use super::{held, proposal, silences};
 use crate::api::answers::Status;
 use crate::host::procfs;
 use crate::model::view::ServiceView;
-use crate::model::{Answers, Incident, ServiceState, Severity};
+use crate::model::{Answers, Incident, ServiceState, Severity, Subject};
 
 /// Show the health of the daemon and of what it watches.
 ///
@@ -17,8 +19,14 @@ use crate::model::{Answers, Incident, ServiceState, Severity};
 /// 2 when the daemon cannot be reached.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
+    /// Only this service, with its health checks.
+    #[arg(conflicts_with = "json")]
+    service: Option<String>,
     #[command(flatten)]
     daemon: Daemon,
+    /// Show the health checks of all services, and what each said last.
+    #[arg(long)]
+    checks: bool,
     /// Print the daemon's answer as JSON.
     #[arg(long)]
     json: bool,
@@ -32,15 +40,41 @@ const LISTED: usize = 10;
 
 /// See [`Args`].
 pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
-    let Args { daemon, json } = args;
-    let status: Status = match daemon.ask("/api/v1/status") {
+    let Args {
+        service,
+        daemon,
+        checks: all_checks,
+        json,
+    } = args;
+    let mut status: Status = match daemon.ask("/api/v1/status") {
         Ok(status) => status,
         Err(error) => return NoAnswer::from(error).show(json),
     };
-    if json {
+    let paint = Paint::for_stdout();
+    if let Some(name) = &service {
+        if !status.view.services.contains_key(name) {
+            let why = format!("there is no service {name:?} in the configuration");
+            return NoAnswer::Missing(why).show(false);
+        }
+        only(&mut status, name);
+        let checks = checks::table(&status, Some(name), paint);
+        let mut out = services(&status, paint);
+        let open = status.view.incidents.values().filter(|one| !one.is_over());
+        let open: Vec<_> = open.collect();
+        if !open.is_empty() {
+            let incidents = incidents(&status, &open, paint);
+            render::add(&mut out, format_args!("\n{incidents}"));
+        }
+        render::show(&format!("{out}\n{checks}"))?;
+    } else if json {
         ask::show_json(&status)?;
     } else {
-        render::show(&text(&status, Paint::for_stdout()))?;
+        let mut out = text(&status, paint);
+        if all_checks {
+            let checks = checks::table(&status, None, paint);
+            render::add(&mut out, format_args!("\n{checks}"));
+        }
+        render::show(&out)?;
     }
     let trouble = Sums::of(&status).trouble() || status.view.halted.is_some();
     Ok(if trouble {
@@ -48,6 +82,15 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
     } else {
         ExitCode::SUCCESS
     })
+}
+
+/// Leaves out what is not of this service.
+fn only(status: &mut Status, name: &str) {
+    let view = &mut status.view;
+    view.services.retain(|other, _| other == name);
+    let subject = Subject::service(name);
+    view.incidents
+        .retain(|_, incident| incident.subject == subject);
 }
 
 /// What the first line says.

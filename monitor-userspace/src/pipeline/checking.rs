@@ -63,7 +63,7 @@ pub(super) fn start(
             let runner = Runner::new(config.clone(), about.clone(), Instant::now());
             let marks = Marks {
                 // What nobody here runs is asked from the beginning.
-                starts: (!elsewhere && config.spec.serving).then(|| teller.starts(service)),
+                starts: (!elsewhere && config.serving()).then(|| teller.starts(service)),
                 releases: teller.releases(service),
             };
             tasks.spawn(repeat(about, runner, marks, shared.clone()));

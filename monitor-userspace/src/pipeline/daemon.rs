@@ -9,6 +9,7 @@ use tokio::task::JoinSet;
 
 use super::budget::{self, Budget};
 use super::diagnosing::Diagnosing;
+use super::exported::Exported;
 use super::folders::Folders;
 use super::half_done::{self, HalfDone};
 use super::inbox::{Inbox, Message};
@@ -19,7 +20,7 @@ use super::starting::Starting;
 use super::teller::Teller;
 use super::{checking, releases, settings};
 use crate::api;
-use crate::checks::Tools;
+use crate::checks::{self, Beats, Tools};
 use crate::config::Config;
 use crate::config::raw::OnExit;
 use crate::host::exec::Program;
@@ -52,6 +53,10 @@ pub(super) struct Daemon {
     pub(super) supervisors: Arc<Supervisors>,
     /// How well checks keep to their times.
     pub(super) pace: Arc<Pace>,
+    /// What services send of themselves.
+    pub(super) beats: Arc<Beats>,
+    /// What checks see of the daemon's metrics.
+    pub(super) exported: Arc<Exported>,
     pub(super) ways: Arc<Ways>,
     pub(super) diagnosing: Diagnosing,
     pub(super) folders: Folders,
@@ -273,7 +278,15 @@ impl Daemon {
             running: Box::new(Arc::clone(&self.teller)),
             runner: Arc::clone(&self.supervisors.runner),
             logs: self.supervisors.commands.logs(),
+            beats: Arc::clone(&self.beats),
+            metrics: Box::new(Arc::clone(&self.exported)),
         });
+        let takes = |(_, checks): &(&String, &Vec<checks::Config>)| {
+            checks.iter().any(|config| config.check.takes_beats())
+        };
+        let waited_for = self.config.checks.iter().filter(takes);
+        let waited_for = waited_for.map(|(service, _)| service.clone()).collect();
+        self.beats.expect(&waited_for, clock::now());
         self.checks = checking::start(
             &self.config.checks,
             &self.config.services,

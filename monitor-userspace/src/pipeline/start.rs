@@ -11,6 +11,7 @@ use tokio::task::JoinSet;
 use super::budget::{Budget, Estimates};
 use super::daemon::{Daemon, Trouble, serve};
 use super::diagnosing::Diagnosing;
+use super::exported::Exported;
 use super::folders::Folders;
 use super::guarding::Guarding;
 use super::hands::Hands;
@@ -29,6 +30,7 @@ use super::teller::Teller;
 use super::watched::Watching;
 use super::{half_done, starting};
 use crate::api;
+use crate::checks::Beats;
 use crate::config::units::Listen;
 use crate::config::{Config, ConfigError};
 use crate::detectors::MANUAL;
@@ -36,7 +38,7 @@ use crate::engine::{Engine, Settings};
 use crate::host::network::Ways;
 use crate::host::{Host, clock, own, procfs};
 use crate::kernel::{self, Kernel, KernelError, ProbeState, Snapshot};
-use crate::metrics::Own;
+use crate::metrics::{Exporter, Own};
 use crate::model::kernel_view::NoKernel;
 use crate::model::{IncidentId, KernelView, Time, View};
 use crate::record::recorder::Bounds;
@@ -113,13 +115,20 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(&inbox, &subjects, next_silence, &teller);
+    let exporter = Exporter::new(
+        Arc::clone(&view),
+        Arc::clone(&shown.view),
+        Arc::clone(&cost),
+    );
+    let exported = Arc::new(Exported::new(exporter));
+    let beats = Arc::<Beats>::default();
     let sources = sources(
         Arc::clone(&view),
         &kernel,
         shown.view,
         Arc::clone(&cost),
         limitations,
-        (people, Arc::clone(&recordings)),
+        (people, Arc::clone(&recordings), Arc::clone(&beats)),
     );
     let socket_path = config.daemon.socket.clone();
     let daemon = Daemon {
@@ -137,6 +146,8 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         teller,
         supervisors,
         pace: Arc::clone(&cost.checks),
+        beats,
+        exported,
         ways,
         diagnosing: Diagnosing::default(),
         folders,
@@ -423,7 +434,7 @@ fn sources(
     shown: Arc<dyn KernelView>,
     own: Arc<Own>,
     limitations: impl Fn() -> Vec<String> + Send + Sync + 'static,
-    (people, recordings): (api::People, Arc<Recordings>),
+    (people, recordings, beats): (api::People, Arc<Recordings>, Arc<Beats>),
 ) -> Arc<api::Sources> {
     let without_kernel = kernel.as_ref().err().cloned();
     Arc::new(api::Sources {
@@ -434,6 +445,7 @@ fn sources(
         limitations: Box::new(limitations),
         people,
         recordings,
+        take_beat: Box::new(move |service, beat| beats.take(service, beat, clock::now())),
     })
 }
 

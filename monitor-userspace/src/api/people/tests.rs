@@ -205,6 +205,7 @@ impl Server {
             limitations: Box::new(Vec::new),
             people,
             recordings: Arc::new(crate::api::recording::NoRecordings),
+            take_beat: Box::new(|_, _| Ok(())),
         };
         let forever = std::future::pending::<()>();
         tokio::spawn(serve(Arc::new(sources), Some(listener), None, forever));

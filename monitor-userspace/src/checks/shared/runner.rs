@@ -79,6 +79,7 @@ impl Runner {
     pub async fn ask(&mut self) -> Asked {
         let mut tries = self.config.common.retries;
         loop {
+            self.config.check.turn().await;
             let began = Instant::now();
             let asking = self.config.check.ask(&self.about);
             let result = match tokio::time::timeout(self.config.common.timeout.0, asking).await {

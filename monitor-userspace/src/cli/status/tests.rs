@@ -175,3 +175,26 @@ fn what_is_not_seen_or_not_done_is_said() {
         );
     }
 }
+
+#[test]
+fn checks_are_listed_with_what_they_said_and_failing_ones_first() {
+    let mut status = status();
+    let spec = crate::checks::Config::read("tcp = \"127.0.0.1:1\"".parse().unwrap()).unwrap();
+    let auth = status.view.services.get_mut("auth").unwrap();
+    for n in 0..60 {
+        let mut check = spec.rule();
+        check.well = Some(n != 59);
+        check.said = Some(if n == 59 { "no connection" } else { "fine" }.to_owned());
+        auth.service.checks.insert(format!("check-{n:02}"), check);
+    }
+    let text = checks::table(&status, None, Paint::none());
+    let first = text.lines().nth(1).unwrap();
+    assert!(
+        first.contains("check-59") && first.contains("FAILING") && first.contains("no connection"),
+        "{text}"
+    );
+    assert!(text.contains("and 10 more"), "{text}");
+    assert!(!text.contains("check-50"), "{text}");
+    let other = checks::table(&status, Some("payment"), Paint::none());
+    assert_eq!(other, "no checks are configured\n");
+}

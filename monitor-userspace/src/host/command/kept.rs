@@ -30,6 +30,11 @@ impl Kept {
         self.last.drain(..over);
     }
 
+    /// Its beginning: the whole of what is not longer than 8 KiB.
+    pub fn beginning(&self) -> &[u8] {
+        &self.first
+    }
+
     /// Bytes between its beginning and its end, which are not kept.
     pub fn left_out(&self) -> u64 {
         let kept = self.first.len() + self.last.len();

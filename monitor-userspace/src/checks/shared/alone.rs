@@ -1,0 +1,79 @@
+//! What a check keeps from one time to the next, and work for it that may block.
+
+use std::fmt;
+use std::sync::Arc;
+
+use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
+
+use crate::model::CheckFailure;
+
+/// Used by one question at a time: while the work for one that was given up still hangs (in a file system that does not answer), the
+/// next one waits for it, so that a check never holds more than one thread.
+pub(super) struct Alone<S>(Arc<Mutex<S>>);
+
+impl<S: Default> Default for Alone<S> {
+    fn default() -> Self {
+        Self(Arc::default())
+    }
+}
+
+impl<S> fmt::Debug for Alone<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Alone").finish_non_exhaustive()
+    }
+}
+
+impl<S: Send + 'static> Alone<S> {
+    /// Does this on a thread that may block.
+    pub(super) async fn block<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut S) -> Result<T, CheckFailure> + Send + 'static,
+    ) -> Result<T, CheckFailure> {
+        let mut kept = Arc::clone(&self.0).lock_owned().await;
+        block(move || work(&mut kept)).await
+    }
+}
+
+/// Threads of the runtime's own that checks may have at a time: the daemon needs the others.
+static QUICK: Semaphore = Semaphore::const_new(8);
+/// Threads beside those: started when all of these are held up, and for what takes its time.
+static SLOW: Semaphore = Semaphore::const_new(256);
+/// Bytes of such a thread's stack.
+const STACK: usize = 512 << 10;
+
+/// Does this on a thread that may block.
+async fn block<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, CheckFailure> + Send + 'static,
+) -> Result<T, CheckFailure> {
+    let Ok(place) = QUICK.try_acquire() else {
+        return apart(None, work).await;
+    };
+    let working = tokio::task::spawn_blocking(move || {
+        let done = work();
+        drop(place);
+        done
+    });
+    working.await.unwrap_or_else(|error| Err(broken(&error)))
+}
+
+/// Does this on a thread of its own, which keeps this until it has ended.
+pub(super) async fn apart<T: Send + 'static>(
+    keep: Option<OwnedSemaphorePermit>,
+    work: impl FnOnce() -> Result<T, CheckFailure> + Send + 'static,
+) -> Result<T, CheckFailure> {
+    let place = SLOW.acquire().await.map_err(|error| broken(&error))?;
+    let (done, waiting) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("check".to_owned());
+    let started = thread.stack_size(STACK).spawn(move || {
+        let result = work();
+        drop((place, keep));
+        // Nobody waits any more for what was given up.
+        let _given_up = done.send(result);
+    });
+    started.map_err(|error| broken(&error))?;
+    waiting.await.unwrap_or_else(|error| Err(broken(&error)))
+}
+
+fn broken(error: &dyn fmt::Display) -> CheckFailure {
+    CheckFailure::Answer(format!("the check did not come to its end: {error}"))
+}
