@@ -1,5 +1,4 @@
 //! Services that others run, and checks of real software: broken, told, repaired.
-//! Services that others run, and their checks, with the real software.
 
 #[path = "services/container.rs"]
 mod container;
