@@ -82,7 +82,8 @@ fn names_are_unique_snake_case_and_those_of_their_files() {
                 "{name} stands twice in {folder}"
             );
             assert!(
-                name.chars().all(|c| c.is_ascii_lowercase() || c == '_'),
+                name.chars()
+                    .all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '_'),
                 "{name}"
             );
             let path = root().join(format!("monitor-userspace/src/{folder}/{name}.rs"));
@@ -233,7 +234,7 @@ fn nonsense_is_refused_and_never_a_panic() {
         "[[service]]\nname = \"a b\"\nkind = \"command\"\ncommand = [\"x\"]\n",
         "[[service]]\nname = \"a\"\nkind = \"docker\"\ncommand = [\"x\"]\n",
         "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = []\n",
-        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { http = \"https://x\" }\n",
+        "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { http = \"ftp://x\" }\n",
         "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\ncheck = { }\n",
         "[[service]]\nname = \"a\"\nkind = \"command\"\ncommand = [\"x\"]\nmemory_max = 5\n",
         "[[process]]\nname = \"a\"\ncomm = [\"longer-than-fifteen\"]\n",

@@ -8,14 +8,14 @@
 mod alone;
 #[path = "checks/shared/answer.rs"]
 mod answer;
-#[path = "checks/shared/files.rs"]
-mod files;
-#[path = "checks/shared/net.rs"]
-mod net;
 #[path = "checks/shared/beats.rs"]
 mod beats;
 #[path = "checks/shared/expect.rs"]
 mod expect;
+#[path = "checks/shared/files.rs"]
+mod files;
+#[path = "checks/shared/net.rs"]
+mod net;
 #[path = "checks/shared/pattern.rs"]
 mod pattern;
 #[path = "checks/shared/runner.rs"]

@@ -50,7 +50,8 @@ const OURS: &str = "SMART_MONITOR_";
 #[serde(deny_unknown_fields)]
 struct Command {
     /// Program and arguments.
-    command: Vec<String>,
+    #[serde(rename = "command")]
+    argv: Vec<String>,
     /// A good end shows that the service serves.
     #[serde(default)]
     serving: bool,
@@ -80,7 +81,7 @@ struct Command {
 impl Settings for Command {
     fn sensible(self) -> Result<Self, String> {
         let wrong = |why: &str| Err(why.to_owned());
-        let program = self.command.first().map_or("", String::as_str);
+        let program = self.argv.first().map_or("", String::as_str);
         if program.is_empty() {
             return wrong("it is empty; for example `command = [\"/usr/bin/pg_isready\"]`");
         }
@@ -116,7 +117,7 @@ impl Settings for Command {
             .environment
             .iter()
             .flat_map(|(name, value)| [name, value]);
-        let texts: Vec<&String> = self.command.iter().chain(variables).collect();
+        let texts: Vec<&String> = self.argv.iter().chain(variables).collect();
         if texts.len() > WORDS || texts.iter().map(|text| text.len()).sum::<usize>() > BYTES {
             return Err(format!(
                 "more than {WORDS} words and variables, or {BYTES} bytes of them"
@@ -185,7 +186,7 @@ impl Command {
         let mut environment: Vec<_> = self.environment.clone().into_iter().collect();
         environment.extend(ours);
         Order {
-            command: self.command.clone(),
+            command: self.argv.clone(),
             timeout: LONGEST,
             user: self.user.zip(self.group),
             environment,

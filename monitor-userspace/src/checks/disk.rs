@@ -303,7 +303,7 @@ mod tests {
             assert!(why.contains(part), "{part}: {why}");
         }
         let mut early = seen(50);
-        early.full_in = Some((Duration::from_hours(2), Duration::from_secs(60)));
+        early.full_in = Some((Duration::from_hours(2), Duration::from_mins(1)));
         assert!(disk.judge(&early).is_ok(), "a minute says little of a day");
     }
 

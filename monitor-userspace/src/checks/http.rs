@@ -177,7 +177,9 @@ impl Http {
         if matches!(method, "POST" | "PUT" | "PATCH")
             || !self.send.is_empty() && method == self.method
         {
-            text += &format!("content-length: {}\r\n", self.send.len());
+            text += "content-length: ";
+            text += &self.send.len().to_string();
+            text += "\r\n";
         }
         text + &self.headers.plain()
     }

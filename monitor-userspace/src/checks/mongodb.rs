@@ -100,7 +100,8 @@ impl Mongodb {
             .map_or("no primary, no secondary", Role::word)
             .to_owned();
         if let Some(set) = hello.text("setName") {
-            said += &format!(" of {}", shown(set.as_bytes()));
+            said += " of ";
+            said += &shown(set.as_bytes());
         }
         if refused(&status).is_some() {
             said += "; serverStatus is not allowed, so there are no figures of it";

@@ -1,4 +1,4 @@
-//! `mysql = "127.0.0.1:3306"`: a MySQL or MariaDB server greets; with a user, one can log in and it tells of no trouble.
+//! `mysql = "127.0.0.1:3306"`: a `MySQL` or MariaDB server greets; with a user, one can log in and it tells of no trouble.
 //!
 //! Spoken by hand, without a driver: the greeting, two ways to log in by password (`mysql_native_password`, `caching_sha2_password`) and
 //! `SHOW`. No TLS. Reads 1 MiB at most. A server counts those on other hosts that leave after the greeting (`max_connect_errors`), and

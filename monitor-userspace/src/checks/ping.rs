@@ -141,9 +141,9 @@ impl Ping {
             .with("loss_percent", f64::from(lost))
             .took("round_trip", median);
         let answer = match took.as_slice() {
-            [first, .., last] => answer
-                .took("round_trip_least", *first)
-                .took("round_trip_most", *last),
+            [shortest, .., longest] => answer
+                .took("round_trip_least", *shortest)
+                .took("round_trip_most", *longest),
             _ => answer,
         };
         Ok(match dns {
@@ -197,7 +197,13 @@ mod tests {
     fn the_loopback_device_answers_in_both_families_or_it_is_said_why_not() {
         for host in ["127.0.0.1", "::1"] {
             match ask(&format!("host = \"{host}\"\ncount = 3")) {
-                Ok(answer) => assert_eq!(answer.figures.first().map(|it| it.value()), Some(0.0)),
+                Ok(answer) => assert_eq!(
+                    answer
+                        .figures
+                        .first()
+                        .map(crate::model::signal::Figure::value),
+                    Some(0.0)
+                ),
                 Err(why) => assert!(
                     !rustix::process::geteuid().is_root() && why.contains("not permitted"),
                     "{why}"

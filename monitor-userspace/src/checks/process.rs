@@ -212,7 +212,7 @@ mod tests {
                 open: 8,
                 limit: 10,
             }),
-            age: Some(std::time::Duration::from_secs(3600)),
+            age: Some(std::time::Duration::from_hours(1)),
             state: Some('S'),
             oldest: 7,
         };

@@ -95,13 +95,7 @@ impl Detect {
         }
     }
 
-    fn check(
-        &mut self,
-        service: &Service,
-        result: &CheckResult,
-        at: Time,
-        out: &mut Vec<Finding>,
-    ) {
+    fn check(&mut self, service: &Service, result: &CheckResult, at: Time, out: &mut Vec<Finding>) {
         let name = service.meant(&result.check);
         let checks = self.tracks.entry(service.name.clone()).or_default();
         let track = checks.entry(name.to_owned()).or_default();
@@ -148,7 +142,12 @@ impl Detect {
             });
         } else if track.slow && !over(1.0 + (self.config.factor - 1.0) / 2.0) {
             track.slow = false;
-            self.cleared(&service.name, at, format!("its check {name} is about as fast as usual"), out);
+            self.cleared(
+                &service.name,
+                at,
+                format!("its check {name} is about as fast as usual"),
+                out,
+            );
         } else if !track.slow {
             usual.rolling += (result.latency.as_secs_f64() - usual.rolling) / FOLLOWS;
         }

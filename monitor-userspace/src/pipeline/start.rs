@@ -68,14 +68,9 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
 
     let (inbox, delivered) = inbox().map_err(system("make the inbox"))?;
     let (ceilings, pressures, shortage) = watched()?;
-    let watch_list = kernel.as_ref().ok().map(Kernel::watch_list);
-    let teller = Arc::new(Teller::new(
-        inbox.clone(),
-        ceilings.clone(),
-        pressures.clone(),
-        guarding(&kernel, &config, &journal),
-        watch_list.and_then(Result::ok),
-    ));
+    let guarding = guarding(&kernel, &config, &journal);
+    let told = (ceilings.clone(), pressures.clone());
+    let teller = Arc::new(teller(&inbox, &kernel, guarding, told));
     let supervisors = live_host::supervisors(&config, &folder, &teller);
     let commands = Arc::clone(&supervisors.commands);
     let protected = procfs::own_line();
@@ -115,12 +110,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     let shown = show_kernel(&kernel, &config, known);
     let limitations = limitations(&trouble, &commands, pressures, Arc::clone(&teller));
     let people = people::people(&inbox, &subjects, next_silence, &teller);
-    let exporter = Exporter::new(
-        Arc::clone(&view),
-        Arc::clone(&shown.view),
-        Arc::clone(&cost),
-    );
-    let exported = Arc::new(Exported::new(exporter));
+    let exported = exported(&view, &shown.view, &cost);
     let beats = Arc::<Beats>::default();
     let sources = sources(
         Arc::clone(&view),
@@ -166,6 +156,28 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
     inbox.send(Message::Stop);
     end(threads, &recordings, &journal, &socket_path);
     served
+}
+
+/// What passes on what supervisors say.
+fn teller(
+    inbox: &Inbox,
+    kernel: &Result<Kernel, String>,
+    guarding: Guarding,
+    (ceilings, pressures): (Ceilings, Pressures),
+) -> Teller {
+    let watch_list = kernel.as_ref().ok().map(Kernel::watch_list);
+    let watch_list = watch_list.and_then(Result::ok);
+    Teller::new(inbox.clone(), ceilings, pressures, guarding, watch_list)
+}
+
+/// The page of metrics, as checks read it.
+fn exported(
+    view: &Arc<Mutex<View>>,
+    kernel: &Arc<dyn KernelView>,
+    cost: &Arc<Own>,
+) -> Arc<Exported> {
+    let exporter = Exporter::new(Arc::clone(view), Arc::clone(kernel), Arc::clone(cost));
+    Arc::new(Exported::new(exporter))
 }
 
 /// Waits for the core, and writes the last entry.

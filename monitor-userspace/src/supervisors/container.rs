@@ -137,9 +137,10 @@ impl Containers {
         let (found, podman, stopped) = containers::block(LOOK, async {
             let (found, podman) = containers::inspect(&socket, &one.name).await?;
             let over = found.as_ref().is_some_and(meaning::is_over);
-            let stopped = match over && podman {
-                true => containers::stopped_by_user(&socket, &one.name).await?,
-                false => None,
+            let stopped = if over && podman {
+                containers::stopped_by_user(&socket, &one.name).await?
+            } else {
+                None
             };
             Ok((found, podman, stopped))
         })?;

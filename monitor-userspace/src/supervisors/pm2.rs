@@ -8,7 +8,7 @@ mod apps;
 mod rpc;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -202,13 +202,13 @@ impl Pm2 {
 }
 
 /// Has PM2 stop one.
-fn stop(socket: &PathBuf, it: &Judged) -> Result<(), String> {
+fn stop(socket: &Path, it: &Judged) -> Result<(), String> {
     let within = it.entry.stops_within() + ANSWERS;
     rpc::act(socket, "stopProcessId", &json!(it.id), within)
 }
 
 /// Has PM2 start one, after it has stopped it where it runs.
-fn start(socket: &PathBuf, it: &Judged) -> Result<(), String> {
+fn start(socket: &Path, it: &Judged) -> Result<(), String> {
     // One that PM2 is about to start anew is stopped before, or it would be started twice.
     if it.entry.pid().is_some() && !it.entry.is_up() {
         stop(socket, it)?;

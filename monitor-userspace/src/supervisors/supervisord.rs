@@ -357,6 +357,7 @@ impl Supervisord {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "errors are handed over")]
 fn failed(service: &str, why: impl ToString) -> HostError {
     HostError::Supervisor {
         by: SPEC.name,

@@ -86,7 +86,15 @@ fn parse(service: &str, with: &toml::Table) -> Result<(String, Manager), String>
     let written = with.unit.as_deref().unwrap_or(service);
     // As `systemctl` has it.
     let kinds = [
-        "socket", "target", "timer", "mount", "automount", "swap", "path", "slice", "scope",
+        "socket",
+        "target",
+        "timer",
+        "mount",
+        "automount",
+        "swap",
+        "path",
+        "slice",
+        "scope",
         "device",
     ];
     let name = match written.rsplit_once('.') {
@@ -193,7 +201,7 @@ impl Systemd {
     }
 
     /// The unit as it is now, and its main process, which is certain to be its own.
-    fn unit(&self, service: &str, asked: &Asked) -> Result<Look, HostError> {
+    fn unit(service: &str, asked: &Asked) -> Result<Look, HostError> {
         let told = |why: Failed| failed(service, why);
         for _ in 0..LOOKS {
             let (path, unit) = asked.unit(service).map_err(told)?;
@@ -201,14 +209,14 @@ impl Systemd {
                 return Err(failed(service, why));
             }
             if !unit.has_main() {
-                return Ok(Look::At(unit, None));
+                return Ok(Look::At(Box::new(unit), None));
             }
             // They hold an ended process until they have drawn their conclusions: one that is gone means that they have by now.
             let Some(stat) = procfs::stat(unit.main_pid) else {
                 continue;
             };
             if asked.is_its_own(&path, stat.key).map_err(told)? {
-                return Ok(Look::At(unit, Some(stat.key)));
+                return Ok(Look::At(Box::new(unit), Some(stat.key)));
             }
         }
         Ok(Look::Changing)
@@ -217,7 +225,7 @@ impl Systemd {
 
 /// What a look at a unit has brought.
 enum Look {
-    At(Unit, Option<ProcessKey>),
+    At(Box<Unit>, Option<ProcessKey>),
     /// It changes faster than it can be looked at.
     Changing,
 }
@@ -225,7 +233,8 @@ enum Look {
 impl Asked {
     /// All of its properties, at one moment; and where it is.
     fn unit(&self, service: &str) -> Result<(String, Unit), Failed> {
-        let broken = |error: zbus::Error| Failed::Lost(format!("an answer makes no sense: {error}"));
+        let broken =
+            |error: zbus::Error| Failed::Lost(format!("an answer makes no sense: {error}"));
         let answer = self.link.manager("LoadUnit", self.known.unit.clone())?;
         let path: OwnedObjectPath = answer.body().deserialize().map_err(broken)?;
         let path = path.to_string();
@@ -256,7 +265,9 @@ impl Asked {
         };
         let by_file = held.try_clone_fd().ok().map(|fd: OwnedFd| {
             let answer = self.link.manager("GetUnitByPIDFD", zbus::Fd::from(fd))?;
-            let read = answer.body().deserialize::<(OwnedObjectPath, String, Vec<u8>)>();
+            let read = answer
+                .body()
+                .deserialize::<(OwnedObjectPath, String, Vec<u8>)>();
             let (unit, ..) = read.map_err(|error| Failed::Lost(error.to_string()))?;
             Ok::<_, Failed>(unit)
         });
@@ -314,7 +325,7 @@ impl Source for Systemd {
 
     fn look(&self, service: &str) -> Result<Seen, HostError> {
         let asked = self.asked(service)?;
-        let (unit, process) = match self.unit(service, &asked)? {
+        let (unit, process) = match Self::unit(service, &asked)? {
             Look::At(unit, process) => (unit, process),
             Look::Changing => {
                 return Ok(Seen {

@@ -13,10 +13,11 @@ use smart_monitor_tests::{Daemon, Site, http_send, wait_until};
 
 /// A service that nobody here runs, with these checks.
 fn checked(name: &str, checks: &[String]) -> String {
-    let checks: String = checks
+    let checks: Vec<String> = checks
         .iter()
         .map(|check| format!("[[service.check]]\n{check}\ninterval = \"100ms\"\nfailures = 1\n"))
         .collect();
+    let checks = checks.concat();
     format!("[[service]]\nname = \"{name}\"\nkind = \"none\"\n{checks}")
 }
 

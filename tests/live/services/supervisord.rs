@@ -40,7 +40,7 @@ impl Supervisord {
                 "echo >> \"$0.starts\"; [ -e \"$0.broken\" ] && exit 3; exec sleep 1000",
             )?;
             let script = script.display();
-            text += &format!("[program:{name}]\ncommand={script}\n{settings}\n");
+            text = format!("{text}[program:{name}]\ncommand={script}\n{settings}\n");
         }
         fs::write(site.path("sd.conf"), text)?;
         fs::write(site.path("sd.password"), "secret\n")?;

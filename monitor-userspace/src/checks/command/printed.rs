@@ -174,7 +174,8 @@ mod tests {
 
     #[test]
     fn a_flood_of_figures_is_bounded() {
-        let many: String = (0..1000).map(|n| format!("f{n}={n} ")).collect();
+        let many: Vec<String> = (0..1000).map(|n| format!("f{n}={n} ")).collect();
+        let many = many.concat();
         assert_eq!(figures(&many).len(), FIGURES);
         for rubbish in [
             "'",

@@ -106,9 +106,8 @@ pub(super) fn reverse(address: IpAddr) -> String {
                 .into_iter()
                 .rev()
                 .flat_map(|byte| [byte & 15, byte >> 4]);
-            let mut name: String = halves.map(|half| format!("{half:x}.")).collect();
-            name += "ip6.arpa";
-            name
+            let halves: Vec<String> = halves.map(|half| format!("{half:x}.")).collect();
+            halves.concat() + "ip6.arpa"
         }
     }
 }

@@ -91,7 +91,7 @@ fn a_file_is_as_expected_or_it_is_said_why_not() {
         .write(true)
         .open(&path)
         .expect("it opens");
-    old.set_modified(SystemTime::now() - Duration::from_secs(7200))
+    old.set_modified(SystemTime::now() - Duration::from_hours(2))
         .expect("it is ours");
     wrong(&path, "max_age = \"1h\"", "2h ago, expected at most 1h");
     wrong(&place.0.join("none"), "", "is not there");
@@ -143,7 +143,7 @@ fn the_newest_counts() {
     let place = Place::new("newest");
     let old = place.write("1.tar", b"old");
     let old = fs::File::options().write(true).open(old).expect("it opens");
-    old.set_modified(SystemTime::now() - Duration::from_secs(7200))
+    old.set_modified(SystemTime::now() - Duration::from_hours(2))
         .expect("it is ours");
     place.write("9.txt", b"another");
     let newest = |more: &str| {

@@ -61,7 +61,7 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     doing.now("sending the request");
     // A server may answer before it has read all, and close.
     let sent = stream.write_all(request).await;
-    stream.flush().await.or_else(|_| Ok(())).map_err(lost)?;
+    stream.flush().await.or(Ok(())).map_err(lost)?;
     doing.now("waiting for the answer: the request was sent, not a byte came back");
     let mut buffer: Vec<u8> = Vec::with_capacity(PIECE);
     let mut first_byte = None;

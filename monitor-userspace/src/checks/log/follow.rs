@@ -109,7 +109,7 @@ impl Window {
         match self.0.back_mut() {
             _ if count == 0 => {}
             Some((at, sum)) if now.duration_since(*at) < within / APART => {
-                *sum = sum.saturating_add(count)
+                *sum = sum.saturating_add(count);
             }
             _ => self.0.push_back((now, count)),
         }
@@ -233,7 +233,7 @@ mod tests {
     #[test]
     fn counts_are_forgotten_after_their_time() {
         let (mut window, start) = (Window::default(), Instant::now());
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         for second in 0..1000 {
             window.add(start + Duration::from_secs(second), 1, minute);
             assert!(window.0.len() <= 65);

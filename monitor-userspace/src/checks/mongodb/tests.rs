@@ -128,7 +128,11 @@ fn what_a_server_says_is_judged() {
         let well = "role = \"secondary\"\nconnections_max = \"90%\"\nreplication_lag = \"20s\"";
         let answer = asked(said, well).await.expect("it is well");
         assert_eq!(answer.said.as_deref(), Some("secondary of rs0"));
-        let values: Vec<f64> = answer.figures.iter().map(|figure| figure.value()).collect();
+        let values: Vec<f64> = answer
+            .figures
+            .iter()
+            .map(crate::model::signal::Figure::value)
+            .collect();
         for value in [90.0, 10.0, 0.5, 20.0] {
             assert!(
                 values.iter().any(|is| (is - value).abs() < 1e-6),

@@ -1,4 +1,4 @@
-//! Logging in to MySQL and MariaDB with a password, or on their socket as who one is.
+//! Logging in to `MySQL` and MariaDB with a password, or on their socket as who one is.
 
 use sha1::{Digest as _, Sha1};
 use sha2::Sha256;

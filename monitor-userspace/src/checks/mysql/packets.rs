@@ -1,4 +1,4 @@
-//! Packets of MySQL: three bytes of length, a number, what is said. The greeting, errors, and tables as texts. What does not read is
+//! Packets of `MySQL`: three bytes of length, a number, what is said. The greeting, errors, and tables as texts. What does not read is
 //! refused, and never believed for its length.
 
 use crate::checks::wire::{Place, Wire, shown, wrong};

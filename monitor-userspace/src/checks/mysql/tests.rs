@@ -115,7 +115,10 @@ fn with_a_user_limits_are_looked_at() {
             answer.said.as_deref(),
             Some("8.0.36, 80 of 100 connections")
         );
-        let figures = answer.figures.iter().map(|figure| figure.value());
+        let figures = answer
+            .figures
+            .iter()
+            .map(crate::model::signal::Figure::value);
         assert!(figures.into_iter().any(|value| (value - 10.0).abs() < 0.01));
     });
 }

@@ -76,6 +76,10 @@ impl Query {
     }
 
     /// Whether that is as expected; the number that it is, if it is one. `row` is none without a row, and holds none for a null.
+    #[expect(
+        clippy::option_option,
+        reason = "no row is not the same as a row with a null"
+    )]
     pub(super) fn judged(&self, row: Option<Option<&str>>) -> Result<Option<Figure>, String> {
         let asked = || shown(self.statement().as_bytes());
         let value = row.ok_or_else(|| format!("`{}` has no row", asked()))?;

@@ -1,4 +1,4 @@
-//! What a PostgreSQL server says of itself, and what is wrong with it. The views are those of PostgreSQL 10 and later.
+//! What a `PostgreSQL` server says of itself, and what is wrong with it. The views are those of `PostgreSQL` 10 and later.
 
 use tokio_postgres::SimpleQueryRow;
 

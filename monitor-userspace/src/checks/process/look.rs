@@ -207,7 +207,7 @@ impl Seen {
             .with("resident_bytes", self.resident as f64)
             .with("threads", self.threads as f64);
         if let Some(cpu) = self.cpu {
-            words += &format!(", CPU {cpu:.0}%");
+            words = format!("{words}, CPU {cpu:.0}%");
             answer = answer.with("cpu_percent", cpu);
         }
         if let Some(files) = &self.files {

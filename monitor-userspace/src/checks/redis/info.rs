@@ -54,9 +54,9 @@ impl Info {
             mebibytes(self.number("used_memory").unwrap_or(0.0))
         );
         if let Some(most) = self.most_memory() {
-            words += &format!(" of {}", mebibytes(most));
+            words = format!("{words} of {}", mebibytes(most));
         }
-        words += &format!(", {} clients", self.text("connected_clients"));
+        words = format!("{words}, {} clients", self.text("connected_clients"));
         if self.text("rdb_last_bgsave_status") == "err" {
             words += "; its last save to disk failed";
         }

@@ -37,10 +37,16 @@ impl Expect {
     /// Whether this number is as expected; what was expected, if it is not.
     pub(super) fn holds(&self, number: f64) -> Result<(), String> {
         let mut wrong = Vec::new();
-        if let Some(above) = self.above.filter(|above| number.is_nan() || number <= *above) {
+        if let Some(above) = self
+            .above
+            .filter(|above| number.is_nan() || number <= *above)
+        {
             wrong.push(format!("above {above}"));
         }
-        if let Some(below) = self.below.filter(|below| number.is_nan() || number >= *below) {
+        if let Some(below) = self
+            .below
+            .filter(|below| number.is_nan() || number >= *below)
+        {
             wrong.push(format!("below {below}"));
         }
         #[expect(clippy::float_cmp, reason = "exactly is what was asked for")]

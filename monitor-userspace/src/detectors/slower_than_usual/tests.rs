@@ -44,7 +44,13 @@ impl Scene {
 }
 
 fn raised(found: &[Finding]) -> bool {
-    matches!(found, [Finding::Raised { severity: Severity::Warning, .. }])
+    matches!(
+        found,
+        [Finding::Raised {
+            severity: Severity::Warning,
+            ..
+        }]
+    )
 }
 
 fn cleared(found: &[Finding]) -> bool {

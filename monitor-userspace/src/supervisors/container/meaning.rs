@@ -206,9 +206,10 @@ impl Facts<'_> {
         if matches!(self.policy(), Policy::No) {
             return None;
         }
-        let (name, wait) = match self.podman {
-            true => ("podman", Duration::ZERO),
-            false => ("docker", self.back_off()),
+        let (name, wait) = if self.podman {
+            ("podman", Duration::ZERO)
+        } else {
+            ("docker", self.back_off())
         };
         Some(Healer {
             name: name.to_owned(),

@@ -278,7 +278,8 @@ fn an_engine_is_asked_and_told_in_its_own_words() {
 
 #[test]
 fn an_endless_answer_a_stall_and_rubbish_have_an_end() {
-    let cases: [(&str, fn(&str, &mut UnixStream) -> std::io::Result<()>); 3] = [
+    type Answers = fn(&str, &mut UnixStream) -> std::io::Result<()>;
+    let cases: [(&str, Answers); 3] = [
         ("endless", |_, stream| {
             write!(stream, "HTTP/1.1 200 OK\r\n\r\n")?;
             loop {

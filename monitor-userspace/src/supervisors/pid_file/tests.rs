@@ -67,7 +67,7 @@ fn rubbish_is_told_in_words() {
         b"nginx",
         b"12 34",
         b"\xff\xfe",
-        &[b'1'; 1 << 20],
+        &vec![b'1'; 1 << 20],
     ] {
         let why = place.holds(rubbish).expect_err("it is no PID");
         assert!(why.contains("has no PID in it") && why.len() < 300, "{why}");

@@ -7,6 +7,10 @@ const PROCESS: ProcessKey = ProcessKey {
     start_ticks: 7,
 };
 
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "what `json!` makes is handed over"
+)]
 fn entry(status: &str, pid: u32, more: Value) -> Entry {
     let mut env = json!({ "status": status, "treekill": true, "created_at": 5, "exit_code": 3 });
     for (name, value) in more.as_object().into_iter().flatten() {

@@ -344,11 +344,11 @@ async fn listen(shared: &Shared, bus: &Bus, heard: &mut MessageStream) {
 /// Takes a signal; whether systemd is another one on the bus.
 fn hear(shared: &Shared, message: &Message) -> bool {
     let header = message.header();
-    let member = header.member().map(|member| member.as_str());
+    let member = header.member().map(zbus::names::MemberName::as_str);
     match member {
         Some("PropertiesChanged") => {
             let state = shared.lock();
-            let path = header.path().map(|path| path.as_str());
+            let path = header.path().map(zbus::ObjectPath::as_str);
             let services = path.and_then(|path| state.paths.get(path));
             for service in services.into_iter().flatten() {
                 shared.nudge.service(service);
@@ -392,7 +392,11 @@ async fn connect(manager: Manager) -> Result<(Bus, MessageStream), String> {
             ));
         }
         let own = "/run/systemd/private";
-        let by_own = attempt(Builder::address(format!("unix:path={own}").as_str()).p2p(), None).await;
+        let by_own = attempt(
+            Builder::address(format!("unix:path={own}").as_str()).p2p(),
+            None,
+        )
+        .await;
         return by_own.map_err(|other| {
             format!(
                 "systemd cannot be asked, neither by way of the system bus ({why}) nor at {own} ({other}): is this host run by systemd, and is the daemon root?"
@@ -400,7 +404,11 @@ async fn connect(manager: Manager) -> Result<(Bus, MessageStream), String> {
         });
     };
     let own = format!("/run/user/{uid}/systemd/private");
-    let by_own = attempt(Builder::address(format!("unix:path={own}").as_str()).p2p(), None).await;
+    let by_own = attempt(
+        Builder::address(format!("unix:path={own}").as_str()).p2p(),
+        None,
+    )
+    .await;
     by_own.map_err(|why| {
         format!(
             "systemd of user {uid} cannot be asked at {own}: {why}; it runs while the user is logged in, or after `loginctl enable-linger`"
@@ -422,7 +430,9 @@ async fn attempt(
                 format!(
                     "type='signal',sender='{NAME}',interface='org.freedesktop.DBus.Properties',path_namespace='{UNITS}'"
                 ),
-                format!("type='signal',sender='{NAME}',interface='{INTERFACE}',member='JobRemoved'"),
+                format!(
+                    "type='signal',sender='{NAME}',interface='{INTERFACE}',member='JobRemoved'"
+                ),
                 format!("type='signal',sender='{NAME}',interface='{INTERFACE}',member='Reloading'"),
                 format!("type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{NAME}'"),
             ];

@@ -39,9 +39,9 @@ pub(super) const STOP: Order = Order {
 };
 
 impl Systemd {
-    fn looked(&self, service: &str, asked: &Asked) -> Result<Unit, HostError> {
-        match self.unit(service, asked)? {
-            Look::At(unit, _) => Ok(unit),
+    fn looked(service: &str, asked: &Asked) -> Result<Unit, HostError> {
+        match Self::unit(service, asked)? {
+            Look::At(unit, _) => Ok(*unit),
             Look::Changing => Err(failed(service, "it is changing just now: nothing was done")),
         }
     }
@@ -54,7 +54,7 @@ impl Systemd {
         term_grace: Duration,
     ) -> Result<(), HostError> {
         let asked = self.asked(service)?;
-        let unit = self.looked(service, &asked)?;
+        let unit = Self::looked(service, &asked)?;
         let (phase, _) = asked.known.memory().judge(&unit);
         if let Some(why) = refuse(order, &unit, &phase) {
             return Err(failed(service, why));
@@ -71,7 +71,7 @@ impl Systemd {
         let ended = asked.link.job(order.method, body, within);
         let (why, theirs) = match ended {
             Ok(result) if result == "done" => return Ok(()),
-            Ok(result) => (self.told(service, &asked, &result), result != "canceled"),
+            Ok(result) => (Self::told(service, &asked, &result), result != "canceled"),
             Err(Failed::Refused(why)) => (format!("{}: {why}", order.method), true),
             Err(Failed::Lost(why)) => (format!("{}: {why}", order.method), false),
         };
@@ -82,14 +82,14 @@ impl Systemd {
     }
 
     /// What the result of a job means.
-    fn told(&self, service: &str, asked: &Asked, result: &str) -> String {
+    fn told(service: &str, asked: &Asked, result: &str) -> String {
         let unit = &asked.known.unit;
         let meaning = match result {
             "canceled" => "somebody else's order took its place".to_owned(),
             "dependency" => "a unit that it needs did not start".to_owned(),
             "skipped" => "it does not apply to the unit as it is".to_owned(),
             "timeout" => "it took longer than systemd lets it".to_owned(),
-            _ => match self.looked(service, asked) {
+            _ => match Self::looked(service, asked) {
                 Ok(seen) => seen.why(),
                 Err(error) => error.to_string(),
             },
@@ -100,7 +100,7 @@ impl Systemd {
     /// Has it reload: what went wrong.
     pub(super) fn reloads(&self, service: &str) -> Result<Option<String>, HostError> {
         let asked = self.asked(service)?;
-        let unit = self.looked(service, &asked)?;
+        let unit = Self::looked(service, &asked)?;
         let name = asked.known.unit.clone();
         if !unit.can_reload {
             let why = format!("{name} has no `ExecReload=`, so systemd cannot have it reload");
@@ -109,7 +109,7 @@ impl Systemd {
         let within = unit.limit(false, true);
         match asked.link.job("ReloadUnit", (name, "fail"), within) {
             Ok(result) if result == "done" => Ok(None),
-            Ok(result) => Ok(Some(self.told(service, &asked, &result))),
+            Ok(result) => Ok(Some(Self::told(service, &asked, &result))),
             Err(Failed::Refused(why)) => Ok(Some(why)),
             Err(Failed::Lost(why)) => Err(failed(service, why)),
         }

@@ -43,8 +43,8 @@ pub(crate) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), CheckFailure> {
     if let Some(send) = send {
         doing.now(format!("sending {} bytes", send.len()));
-        let sent = stream.write_all(send.as_bytes()).await;
-        sent.map_err(|error| CheckFailure::Connect(reason(&error)))?;
+        let written = stream.write_all(send.as_bytes()).await;
+        written.map_err(|error| CheckFailure::Connect(reason(&error)))?;
     }
     let Some(Pattern(pattern)) = banner else {
         return Ok(());

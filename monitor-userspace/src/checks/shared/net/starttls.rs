@@ -52,15 +52,15 @@ impl StartTls {
                 read.map_err(|error| CheckFailure::Connect(reason(&error)))?;
                 match answer {
                     [b'S'] => Ok(()),
-                    [b'N'] => Err(refused("it has TLS switched off".to_owned())),
-                    other => Err(refused(format!("it said {}", excerpt(&other)))),
+                    [b'N'] => Err(refused("it has TLS switched off")),
+                    other => Err(refused(&format!("it said {}", excerpt(&other)))),
                 }
             }
         }
     }
 }
 
-fn refused(why: String) -> CheckFailure {
+fn refused(why: &str) -> CheckFailure {
     CheckFailure::Answer(format!("TLS cannot begin: {why}"))
 }
 
@@ -89,9 +89,9 @@ async fn expect<S: AsyncRead + Unpin>(
             return Ok(());
         }
         if !line.starts_with(before) {
-            return Err(refused(format!("it said {}", excerpt(&line))));
+            return Err(refused(&format!("it said {}", excerpt(&line))));
         }
         line.clear();
     }
-    Err(refused(format!("it said {MOST} bytes, and no end of it")))
+    Err(refused(&format!("it said {MOST} bytes, and no end of it")))
 }

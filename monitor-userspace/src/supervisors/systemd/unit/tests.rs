@@ -95,12 +95,18 @@ fn states_on_the_way() {
     assert_eq!(at("reloading", "reload", 0), Phase::Running);
     assert_eq!(at("activating", "auto-restart", 150), Phase::Starting);
     assert_eq!(at("activating", "start-pre", 0), Phase::Starting);
-    assert_eq!(at("failed", "failed-before-auto-restart", 199), Phase::Starting);
+    assert_eq!(
+        at("failed", "failed-before-auto-restart", 199),
+        Phase::Starting
+    );
     assert_eq!(at("deactivating", "stop-post", 199), Phase::Stopping);
     assert_eq!(at("deactivating", "stop-post", 201), Phase::Stopped);
     assert_eq!(at("maintenance", "cleaning", 201), Phase::Stopped);
     let rubbish = Unit::read(&HashMap::from([("MainPID", Variant::U64(7))]));
-    assert_eq!((rubbish.main_pid, rubbish.phase(false)), (0, Phase::Stopped));
+    assert_eq!(
+        (rubbish.main_pid, rubbish.phase(false)),
+        (0, Phase::Stopped)
+    );
 }
 
 #[test]
@@ -109,16 +115,23 @@ fn it_heals_as_long_as_something_will_come_of_it() {
     healed.restart = "on-failure".to_owned();
     healed.restart_pause = 100_000;
     healed.start_limit = u64::MAX;
-    let healer = healed.healer(&healed.phase(false)).expect("Restart= says so");
+    let told = healed.healer(&healed.phase(false));
+    let told = told.expect("Restart= says so");
     let expected = Duration::from_millis(100) + LONGEST + MARGIN;
-    assert_eq!((&*healer.name, healer.patience), ("systemd", expected));
+    assert_eq!((&*told.name, told.patience), ("systemd", expected));
     healed.active_state = "failed".to_owned();
     healed.restarts = Some(5);
     let gave_up = healed.phase(false);
-    assert!(matches!(gave_up, Phase::Failed { gave_up: true, .. }), "{gave_up:?}");
+    assert!(
+        matches!(gave_up, Phase::Failed { gave_up: true, .. }),
+        "{gave_up:?}"
+    );
     healed.restart = "on-watchdog".to_owned();
     let uncovered = healed.phase(false);
-    assert!(matches!(uncovered, Phase::Failed { gave_up: false, .. }), "{uncovered:?}");
+    assert!(
+        matches!(uncovered, Phase::Failed { gave_up: false, .. }),
+        "{uncovered:?}"
+    );
     assert_eq!(healed.healer(&uncovered), None);
 }
 
@@ -133,9 +146,17 @@ fn a_restart_by_hand_between_two_looks_was_a_stop() {
     assert_eq!(memory.judge(&running(1, 0)), (Phase::Running, false));
     assert_eq!(memory.judge(&running(2, 0)), (Phase::Stopped, true));
     assert_eq!(memory.judge(&running(2, 0)), (Phase::Running, false));
-    assert_eq!(memory.judge(&running(3, 1)), (Phase::Running, false), "Restart=");
+    assert_eq!(
+        memory.judge(&running(3, 1)),
+        (Phase::Running, false),
+        "Restart="
+    );
     memory.is_ordered();
-    assert_eq!(memory.judge(&running(4, 0)), (Phase::Running, false), "ours");
+    assert_eq!(
+        memory.judge(&running(4, 0)),
+        (Phase::Running, false),
+        "ours"
+    );
 }
 
 #[test]
@@ -156,5 +177,8 @@ fn one_that_is_told_to_stop_before_it_is_ready_is_not_to_run() {
     failing.main_exit = 400;
     assert_eq!(memory.judge(&failing).0, Phase::Stopped);
     failing.invocation = vec![2];
-    assert!(matches!(memory.judge(&failing).0, Phase::Failed { .. }), "not told");
+    assert!(
+        matches!(memory.judge(&failing).0, Phase::Failed { .. }),
+        "not told"
+    );
 }
