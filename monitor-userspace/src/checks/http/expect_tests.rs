@@ -1,3 +1,5 @@
+//! What is expected of an answer, and what is said when it is another.
+
 use super::*;
 
 #[derive(Deserialize)]
