@@ -75,7 +75,26 @@ struct Command {
     folder: Option<PathBuf>,
     /// Its turn, once it has come.
     #[serde(skip)]
-    turn: Mutex<Option<OwnedSemaphorePermit>>,
+    turn: Mutex<Option<Held>>,
+    #[serde(skip)]
+    own: Own,
+}
+
+/// Kept until the program has ended.
+#[derive(Debug)]
+struct Held {
+    _own: Option<OwnedSemaphorePermit>,
+    _turn: Option<OwnedSemaphorePermit>,
+}
+
+/// One program at a time: while the one before is still being ended, there is no other of the same check, which would take others' turns.
+#[derive(Debug)]
+struct Own(Arc<Semaphore>);
+
+impl Default for Own {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(1)))
+    }
 }
 
 impl Settings for Command {
@@ -137,9 +156,14 @@ impl Check for Command {
 
     fn turn(&self) -> Turn<'_> {
         Box::pin(async {
-            // It is never closed.
+            // They are never closed.
+            let own = Arc::clone(&self.own.0).acquire_owned().await.ok();
             let turn = Arc::clone(&TURNS).acquire_owned().await.ok();
-            *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = turn;
+            let held = Held {
+                _own: own,
+                _turn: turn,
+            };
+            *self.turn.lock().unwrap_or_else(PoisonError::into_inner) = Some(held);
         })
     }
 

@@ -121,6 +121,8 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
         format!("{text}\nname = \"{name}\"\ntimeout = \"400ms\"")
     };
     let runs = path("runs");
+    // Of this test alone.
+    let long = format!("97.{}", std::process::id());
     let mut checks = vec![
         format!(
             "heartbeat = {{ every = \"1h\", file = \"{}\" }}",
@@ -153,8 +155,10 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
         shell("flood", "exec yes", ""),
     ];
     for number in 0..4 {
-        let script = "trap \"\" TERM; sleep 97 & setsid sleep 97 & while :; do sleep 97; done";
-        checks.push(shell(&format!("hangs-{number}"), script, ""));
+        let script = format!(
+            "trap \"\" TERM; sleep {long} & setsid sleep {long} & while :; do sleep {long}; done"
+        );
+        checks.push(shell(&format!("hangs-{number}"), &script, ""));
     }
     site.configure(&checked("host", &checks))?;
     let mut daemon = site.start()?;
@@ -198,6 +202,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
     site.configure("")?;
     let mut daemon = site.start()?;
     ensure!(daemon.stop()?.success(), "{}", daemon.last_words());
+    let sleeps = format!("sleep\0{long}\0").into_bytes();
     wait_until(Duration::from_secs(10), "no `sleep 97` is left", || {
         let all = procfs::processes().ok()?;
         let left = all
@@ -205,7 +210,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
             .filter(|stat| stat.comm == "sleep" && stat.state != 'Z');
         let mut lines = left.map(|stat| fs::read(format!("/proc/{}/cmdline", stat.key.pid)));
         lines
-            .all(|line| line.unwrap_or_default() != b"sleep\x0097\0")
+            .all(|line| line.unwrap_or_default() != sleeps)
             .then_some(())
     })
 }

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use tokio::sync::{Mutex, OwnedSemaphorePermit, Semaphore, oneshot};
+use tokio::sync::{Mutex, Semaphore, oneshot};
 
 use crate::model::CheckFailure;
 
@@ -46,7 +46,7 @@ async fn block<T: Send + 'static>(
     work: impl FnOnce() -> Result<T, CheckFailure> + Send + 'static,
 ) -> Result<T, CheckFailure> {
     let Ok(place) = QUICK.try_acquire() else {
-        return apart(None, work).await;
+        return apart((), work).await;
     };
     let working = tokio::task::spawn_blocking(move || {
         let done = work();
@@ -58,7 +58,7 @@ async fn block<T: Send + 'static>(
 
 /// Does this on a thread of its own, which keeps this until it has ended.
 pub(super) async fn apart<T: Send + 'static>(
-    keep: Option<OwnedSemaphorePermit>,
+    keep: impl Send + 'static,
     work: impl FnOnce() -> Result<T, CheckFailure> + Send + 'static,
 ) -> Result<T, CheckFailure> {
     let place = SLOW.acquire().await.map_err(|error| broken(&error))?;
