@@ -98,7 +98,7 @@ impl Systemd {
 
     /// Starts a unit with these lines in its `[Service]`.
     fn unit(&self, name: &str, lines: &str) -> Result<()> {
-        let text = format!("[Service]\n{lines}\n");
+        let text = format!("[Unit]\nDefaultDependencies=no\n[Service]\n{lines}\n");
         fs::write(self.units.join(format!("{name}.service")), text)?;
         self.ctl(&["daemon-reload"])?;
         self.ctl(&["start", name]).map(|_| ())
