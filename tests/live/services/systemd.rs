@@ -45,7 +45,7 @@ impl Systemd {
             &config,
             format!(
                 "<busconfig><type>session</type><listen>{address}</listen><policy context=\"default\"><allow user=\"*\"/>\
-                 <allow send_destination=\"*\"/><allow own=\"*\"/></policy></busconfig>"
+                 <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>"
             ),
         )?;
         let mut bus = program("dbus-daemon");
