@@ -46,6 +46,7 @@ pub(super) fn start(
 ) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
     pace.anew();
+    let origin = Instant::now();
     let shared = Shared {
         inbox: inbox.clone(),
         quiet: Arc::default(),
@@ -60,7 +61,7 @@ pub(super) fn start(
                 check: config.name().to_owned(),
                 tools: Arc::clone(tools),
             };
-            let runner = Runner::new(config.clone(), about.clone(), Instant::now());
+            let runner = Runner::new(config.clone(), about.clone(), origin);
             let marks = Marks {
                 // What nobody here runs is asked from the beginning.
                 starts: (!elsewhere && config.serving()).then(|| teller.starts(service)),
