@@ -95,7 +95,14 @@ fn find(whole: &Whole, protected: &[&str]) -> Result<(Hierarchy, Cgroup), HostEr
 fn kill(tree: Hierarchy, cgroup: &Cgroup) -> Result<(), HostError> {
     let (file, on, off) = match tree {
         Hierarchy::V2 => match cgroup.write("cgroup.kill", "1") {
-            Ok(()) => return gone(cgroup),
+            Ok(()) => {
+                // It may be frozen in another hierarchy, too.
+                each(tree, cgroup, &|held| {
+                    held.release_memory();
+                    Ok(())
+                })?;
+                return gone(cgroup);
+            }
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
                 ("cgroup.freeze", "1", "0")
             }
@@ -107,7 +114,11 @@ fn kill(tree: Hierarchy, cgroup: &Cgroup) -> Result<(), HostError> {
     let mut result = Ok(());
     while result.is_ok() && Instant::now() < deadline && !cgroup.processes()?.is_empty() {
         let _no_freezer_here = cgroup.write(file, on);
-        result = each(tree, cgroup, &|held| held.kill());
+        result = each(tree, cgroup, &|held| {
+            held.kill()?;
+            held.release_memory();
+            Ok(())
+        });
         // What the freezer of v1 holds dies when it is let go.
         let _no_freezer_here = cgroup.write(file, off);
         std::thread::sleep(SOON);

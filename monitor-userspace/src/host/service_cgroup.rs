@@ -313,6 +313,7 @@ impl ServiceCgroup {
                         && self.holds(stat.key.pid)
                     {
                         let _gone = held.kill();
+                        held.release_memory();
                     }
                 }
             }
