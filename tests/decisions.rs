@@ -38,6 +38,8 @@ mod killed;
 mod manual;
 #[path = "decisions/network.rs"]
 mod network;
+#[path = "decisions/objectives.rs"]
+mod objectives;
 #[path = "decisions/processes.rs"]
 mod processes;
 #[path = "decisions/queues.rs"]

@@ -7,6 +7,7 @@ pub mod error;
 pub mod folder;
 pub mod guard;
 pub mod network;
+pub mod objective;
 mod paths;
 pub mod raw;
 pub mod release;

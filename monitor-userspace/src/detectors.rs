@@ -117,4 +117,5 @@ detectors! {
     release_failing,
     check_failing,
     slower_than_usual,
+    objective_missed,
 }

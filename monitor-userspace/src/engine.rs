@@ -11,6 +11,7 @@ mod findings;
 mod freeze;
 mod held;
 mod manual;
+mod objectives;
 mod outcome;
 mod people;
 mod releases;
@@ -212,6 +213,8 @@ pub struct Engine {
     learned: Learned,
     /// When the last good check of each service was sent.
     answered: BTreeMap<String, Time>,
+    /// What counts for the objectives of services that have some.
+    windows: BTreeMap<String, Vec<objectives::Windows>>,
     proving: releases::Proving,
     /// When to decide again about an incident.
     retries: BTreeMap<IncidentId, Time>,
@@ -246,6 +249,7 @@ impl Engine {
             exhausted: BTreeMap::new(),
             learned: Learned::default(),
             answered: BTreeMap::new(),
+            windows: BTreeMap::new(),
             proving: releases::Proving::default(),
             retries: BTreeMap::new(),
             lost: [None; Kind::TABLE],
@@ -290,6 +294,7 @@ impl Engine {
             known.checked = service.checked;
             known.kind.clone_from(&service.kind);
             known.start_within = service.start_within;
+            objectives::apply(&mut known.objectives, &service.objectives);
             world::checks(&mut known.checks, &service.checks);
             known.depends_on.clone_from(&service.depends_on);
             known.command.clone_from(&service.command);
@@ -311,6 +316,7 @@ impl Engine {
         self.world.folder_ids.clear();
         let services = &self.world.services;
         self.answered.retain(|name, _| services.contains_key(name));
+        objectives::windows(&mut self.windows, services);
         self.proving.apply(services);
         let counted = &mut self.counts.services;
         counted.retain(|name, _| services.contains_key(name));
@@ -352,6 +358,7 @@ impl Engine {
         {
             *lost = Some(at);
         }
+        self.count_for_objectives(signal, at);
         let mut found = std::mem::take(&mut self.found);
         for (spec, detector) in &mut self.detectors {
             detector.observe(signal, at, &self.world, &mut self.scratch);
@@ -361,7 +368,10 @@ impl Engine {
         self.handle(&mut found, now, orders);
         self.found = found;
         match signal {
-            Signal::Service { .. } => self.started_again(signal, now, orders),
+            Signal::Service { service, change } => {
+                self.others_said(service, change, now, orders);
+                self.started_again(signal, now, orders);
+            }
             Signal::Effect { effect } => self.take_effect(effect, now, orders),
             Signal::Person { by, request } => self.person(by, request, now, orders),
             Signal::Sample { sample } => self.take_release(sample, at, orders),

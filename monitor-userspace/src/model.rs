@@ -15,6 +15,7 @@ pub mod incident;
 pub mod kernel_view;
 pub mod memory;
 pub mod network;
+pub mod objective;
 pub mod pattern;
 pub mod release;
 pub mod restraint;
@@ -35,6 +36,7 @@ pub use identity::{ProcessKey, Subject};
 pub use incident::{Category, Held, Incident, IncidentId, Proposed, State, Step};
 pub use kernel_view::KernelView;
 pub use memory::{CgroupClaim, Claims, MemoryClaim, MemoryShare};
+pub use objective::{Kept, Objective, Promise};
 pub use release::{Release, Releases};
 pub use restraint::{Lift, Restraint, Whole};
 pub use service::{

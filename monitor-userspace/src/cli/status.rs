@@ -1,6 +1,7 @@
 //! `smart-monitor status`: health at a glance.
 
 mod checks;
+mod words;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -59,6 +60,7 @@ pub(super) fn run(args: Args) -> anyhow::Result<ExitCode> {
         only(&mut status, name);
         let checks = checks::table(&status, Some(name), paint);
         let mut out = services(&status, paint);
+        words::of_services(&mut out, &status, paint, true);
         let open = status.view.incidents.values().filter(|one| !one.is_over());
         let open: Vec<_> = open.collect();
         if !open.is_empty() {
@@ -176,6 +178,7 @@ fn text(status: &Status, paint: Paint) -> String {
     }
     if !view.services.is_empty() {
         render::add(&mut out, format_args!("\n{}", services(status, paint)));
+        words::of_services(&mut out, status, paint, false);
     }
     let open: Vec<_> = view
         .incidents

@@ -180,6 +180,8 @@ pub struct Service {
     pub memory_max: Option<Bytes>,
     /// Its health check, or all of them.
     pub check: Option<Spanned<toml::Value>>,
+    /// What it is meant to keep towards those who use it.
+    pub objectives: Option<Spanned<super::objective::Raw>>,
     /// Names of services, and addresses, without which it does not work.
     #[serde(default)]
     pub depends_on: Vec<Spanned<String>>,

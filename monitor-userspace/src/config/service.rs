@@ -62,6 +62,9 @@ pub(super) fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut
         let what = format!("nobody runs `{name}` here, and no check shows whether it serves");
         mistakes.add(&raw.name, what, Some(help));
     }
+    if let Some(objectives) = raw.objectives.take() {
+        service.objectives = super::objective::resolve(&objectives, &service, mistakes);
+    }
     let release = raw.release.take();
     let release = release.and_then(|release| super::release::resolve(release, mistakes));
     service.release = release.map(|how| Box::new(crate::model::Release::new(how)));

@@ -179,6 +179,31 @@ impl Engine {
         }
     }
 
+    /// That those who run a service try no more stands in the story of what was left to them.
+    pub(super) fn others_said(
+        &mut self,
+        service: &str,
+        change: &ServiceSignal,
+        now: Time,
+        orders: &mut Vec<Order>,
+    ) {
+        let ServiceSignal::GaveUp { reason } = change else {
+            return;
+        };
+        let kind = self.world.services.get(service);
+        let kind = kind.map_or_else(String::new, |service| service.kind.clone());
+        let subject = Subject::service(service);
+        let open = self.book.open_on(&subject);
+        let left_to_them = open.filter(|incident| incident.opened < now);
+        for id in left_to_them.map(|it| it.id).collect::<Vec<_>>() {
+            self.book.change(id, |incident| {
+                let line = format!("{kind} gave up: {reason}");
+                incident.step(now, StepKind::Told, line);
+            });
+            self.record(id, orders);
+        }
+    }
+
     /// Somebody else has killed for lack of memory.
     fn notice_relief(&mut self, event: &Event, at: Time) {
         let (by, task) = match event {

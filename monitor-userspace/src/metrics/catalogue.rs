@@ -93,6 +93,7 @@ labels! {
     Guard, "guard", "a guard of the policy";
     Limit, "limit", "`receive_buffer`, `receive_memory` or `send_memory`";
     Listener, "listener", "an address that a service of the configuration listens on";
+    Objective, "objective", "`latency` or `errors`";
     Operation, "operation", "`read`, `write`, `flush` or `other` (discards, zeroes, what is asked of the device itself)";
     Outcome, "outcome", "`fixed`, `no_effect`, `worse`, `failed`, `refused`, `would_have` or `unknown`";
     Probe, "probe", "a kernel probe of the registry";
@@ -164,6 +165,8 @@ metrics! {
     CheckFigure, Gauge, "smart_monitor_check_figure", NONE, [Service, Check, Figure], "What the check measured the last time";
     CheckLate, Histogram, "smart_monitor_check_late", SECONDS, [], "How late health checks were begun";
     CheckMissed, Counter, "smart_monitor_checks_missed", NONE, [], "Health checks that were left out, since the one before was still under way or the daemon had no time";
+    ObjectiveBad, Gauge, "smart_monitor_objective_bad_ratio", NONE, [Service, Objective], "Share of requests, or of checks where the kernel saw no requests, that were too slow or failed in the objective's window";
+    ObjectiveMissed, Gauge, "smart_monitor_objective_missed", NONE, [Service, Objective], "1 while the objective is missed";
     ServiceState, Gauge, "smart_monitor_service_state", NONE, [Service, State], "1 for the state that the service is in, 0 for the others";
     ServiceUp, Gauge, "smart_monitor_service_up", NONE, [Service], "1 while the service's main process runs";
     ServiceStarts, Counter, "smart_monitor_service_starts", NONE, [Service], "Starts of the service since the daemon began";

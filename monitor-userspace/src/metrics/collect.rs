@@ -22,8 +22,9 @@ use super::pace::{Last, Pace};
 use super::page::{Family, Page};
 use crate::model::ListenQueue;
 use crate::model::kernel_view::{CgroupWaits, DnsFigures};
+use crate::model::objective::WHOLE;
 use crate::model::view::{Counts, Durations, Rate};
-use crate::model::{KernelView, Outcome, ServiceState, State, View};
+use crate::model::{KernelView, Objective, Outcome, ServiceState, State, View};
 
 /// Where the values come from.
 pub(super) struct Sources {
@@ -75,6 +76,8 @@ struct Service {
     starts: u64,
     cgroup_id: u64,
     listen: Vec<SocketAddr>,
+    /// Of each objective: which, the share of bad ones, whether it is missed.
+    objectives: Vec<(&'static str, f64, bool)>,
 }
 
 impl Core {
@@ -92,6 +95,7 @@ impl Core {
             starts: row.service.starts,
             cgroup_id: row.service.cgroup_id,
             listen: row.service.listen.clone(),
+            objectives: row.service.objectives.iter().filter_map(kept).collect(),
         });
         let detectors = view.detectors.iter();
         let proposed = view.incidents.values().filter(|it| it.proposed.is_some());
@@ -188,6 +192,17 @@ impl Core {
     }
 
     fn write_services(&self, page: &mut Page<'_>) -> fmt::Result {
+        let objectives = || {
+            let services = self.services.iter();
+            services.flat_map(|service| service.objectives.iter().map(|one| (&service.name, one)))
+        };
+        page.family(Metric::ObjectiveBad, |family| {
+            objectives().try_for_each(|(name, (which, bad, _))| family.put(&[name, which], *bad))
+        })?;
+        page.family(Metric::ObjectiveMissed, |family| {
+            objectives()
+                .try_for_each(|(name, (which, _, missed))| family.put(&[name, which], *missed))
+        })?;
         page.family(Metric::ServiceState, |family| {
             for service in &self.services {
                 for state in ServiceState::ALL.iter().copied() {
@@ -205,6 +220,14 @@ impl Core {
             services.try_for_each(|service| family.put(&[&service.name], service.starts))
         })
     }
+}
+
+/// What is shown of an objective, once something was counted.
+fn kept(objective: &Objective) -> Option<(&'static str, f64, bool)> {
+    let kept = objective.kept?;
+    #[expect(clippy::cast_precision_loss, reason = "parts per million")]
+    let bad = kept.bad as f64 / WHOLE as f64;
+    Some((objective.promise.name(), bad, kept.missed))
 }
 
 fn each(family: &mut Family<'_>, counts: &BTreeMap<String, u64>) -> fmt::Result {

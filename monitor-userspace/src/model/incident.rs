@@ -147,6 +147,8 @@ pub enum StepKind {
     Again,
     /// A person has seen it.
     Acknowledged,
+    /// Who runs the service said something of it.
+    Told,
 }
 
 impl StepKind {
@@ -171,6 +173,7 @@ impl StepKind {
             Self::Undone => "undone",
             Self::Again => "again",
             Self::Acknowledged => "acknowledged",
+            Self::Told => "told",
         }
     }
 }

@@ -9,7 +9,9 @@ use serde::{Deserialize, Serialize};
 use super::command::Reload;
 use super::evidence::TopProcess;
 use super::way::{Diagnosis, Way};
-use super::{Answers, Folder, FolderId, HostLoad, ProcessKey, Release, Services, Severity, Time};
+use super::{
+    Answers, Folder, FolderId, HostLoad, Objective, ProcessKey, Release, Services, Severity, Time,
+};
 
 /// A service's state, in the words that users see.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -112,6 +114,9 @@ pub struct Service {
     /// How long it took to answer in the last interval; none before the first request that its present process was asked.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub latency: Option<Answers>,
+    /// What it is meant to keep, and whether it does.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub objectives: Vec<Objective>,
     /// Its releases, where the configuration says how they are told.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub release: Option<Box<Release>>,
@@ -152,6 +157,7 @@ impl Service {
             reload: None,
             depends_on: Vec::new(),
             latency: None,
+            objectives: Vec::new(),
             release: None,
         }
     }

@@ -126,9 +126,11 @@ pub(in crate::cli) fn steps(out: &mut String, one: &OneIncident, paint: Paint) {
             | StepKind::Rejected
             | StepKind::Again => Style::Warning,
             StepKind::Failed | StepKind::Unproven | StepKind::Escalated => Style::Bad,
-            StepKind::Seen | StepKind::Detected | StepKind::Released | StepKind::Acknowledged => {
-                Style::Dim
-            }
+            StepKind::Seen
+            | StepKind::Detected
+            | StepKind::Released
+            | StepKind::Acknowledged
+            | StepKind::Told => Style::Dim,
         };
         let clock = render::wall(one.clock.unix_ns_of(step.at), "%H:%M:%S%.6f");
         let what = paint.apply(style, &format!("{:<12}", step.what.name()));
