@@ -16,18 +16,26 @@ const EXPORTER: &str = "127.0.0.1:19201";
 const EACH: usize = 50;
 /// Every check is made at least once before it is measured.
 const SETTLE: Duration = Duration::from_secs(12);
+const KEPT: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\nok\n";
 const ANSWER: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 3\r\nconnection: close\r\n\r\nok\n";
 
 /// So many checks at this interval, for so long.
 pub(crate) fn measure(binary: &Path, seconds: u64, report: &mut Report) -> Result<()> {
-    for (count, every, cpu, resident) in
-        [(1_000, 1, Some(5.0), Some(60.0)), (10_000, 10, None, None)]
-    {
-        let what = format!("{count} HTTP checks every {every} s");
+    for (count, every, keep_alive, cpu, resident) in [
+        (1_000, 1, false, Some(5.0), Some(60.0)),
+        (1_000, 1, true, Some(5.0), Some(60.0)),
+        (10_000, 10, false, None, None),
+    ] {
+        let over = if keep_alive {
+            "connections that are kept"
+        } else {
+            "a connection each"
+        };
+        let what = format!("{count} HTTP checks every {every} s, over {over}");
         progress(&format!("checks: {what}"));
-        let server = serve()?;
+        let server = serve(keep_alive)?;
         let folder = Folder::new()?;
-        let mut daemon = Daemon::start(binary, &folder, &config(count, every, server))?;
+        let mut daemon = Daemon::start(binary, &folder, &config(count, every, keep_alive, server))?;
         daemon.wait_until_up(Duration::from_millis(20))?;
         std::thread::sleep(SETTLE);
         let late = Late::of()?;
@@ -64,7 +72,7 @@ pub(crate) fn measure(binary: &Path, seconds: u64, report: &mut Report) -> Resul
     Ok(())
 }
 
-fn config(count: usize, every: u64, server: SocketAddr) -> String {
+fn config(count: usize, every: u64, keep_alive: bool, server: SocketAddr) -> String {
     let mut config = vec![format!("[daemon]\nhttp = \"{EXPORTER}\"\n")];
     for service in 0..count.div_ceil(EACH) {
         config.push(format!(
@@ -72,20 +80,24 @@ fn config(count: usize, every: u64, server: SocketAddr) -> String {
         ));
         let checks = 0..EACH.min(count - service * EACH);
         config.extend(checks.map(|check| {
-            format!("[[service.check]]\nname = \"c{check}\"\nhttp = \"http://{server}/{check}\"\ninterval = \"{every}s\"\n")
+            format!("[[service.check]]\nname = \"c{check}\"\nhttp = {{ url = \"http://{server}/{check}\", keep_alive = {keep_alive} }}\ninterval = \"{every}s\"\n")
         }));
     }
     config.concat()
 }
 
-/// A server that answers each connection once, in a thread that ends with the bench.
-fn serve() -> Result<SocketAddr> {
+/// A server that answers each connection once, or as often as it is asked, in threads that end with the bench.
+fn serve(keep_alive: bool) -> Result<SocketAddr> {
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let address = listener.local_addr()?;
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             // Who goes away in between is checked again.
-            let _ = stream.and_then(answer);
+            if keep_alive {
+                std::thread::spawn(move || stream.and_then(answers));
+            } else {
+                let _ = stream.and_then(answer);
+            }
         }
     });
     Ok(address)
@@ -96,6 +108,14 @@ fn answer(mut stream: TcpStream) -> std::io::Result<()> {
     let mut request = [0; 1024];
     let _ = stream.read(&mut request)?;
     stream.write_all(ANSWER)
+}
+
+fn answers(mut stream: TcpStream) -> std::io::Result<()> {
+    let mut request = [0; 1024];
+    while stream.read(&mut request)? > 0 {
+        stream.write_all(KEPT)?;
+    }
+    Ok(())
 }
 
 /// How late checks were begun, as the exporter says.

@@ -212,7 +212,8 @@ impl Report {
     /// A single number, and what it should stay below.
     pub(crate) fn number(&mut self, name: &str, value: f64, unit: &str, goal: Option<f64>) {
         let verdict = goal.map(|goal| {
-            let met = if value < goal { "met" } else { "NOT MET" };
+            let met = value < goal || (goal == 0.0 && value == 0.0);
+            let met = if met { "met" } else { "NOT MET" };
             format!("  < {goal} {unit}: {met}")
         });
         let _infallible = writeln!(

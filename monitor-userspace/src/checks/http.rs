@@ -1,6 +1,6 @@
 //! `http = "http://127.0.0.1:8080/health"`: an answer with a status of 200 to 399, read to its end or to its first MiB.
 //!
-//! A connection of its own each time, so that a listener that is gone is noticed. HTTP/1.1 alone. Nothing of TLS is there before the first
+//! A connection of its own each time, so that a listener that is gone is noticed; with `keep_alive`, every 60th time. HTTP/1.1 alone. Nothing of TLS is there before the first
 //! check that speaks it. Request and answer are ours (`http/exchange.rs`): this check is made most, and that costs less than a client library.
 
 #[path = "http/chunked.rs"]
@@ -11,6 +11,8 @@ mod exchange;
 mod expect;
 #[path = "http/headers.rs"]
 mod headers;
+#[path = "http/kept.rs"]
+mod kept;
 #[path = "http/url.rs"]
 mod url;
 
@@ -22,6 +24,7 @@ use serde::Deserialize;
 use self::exchange::{BODY, Got, exchange};
 use self::expect::{Body, Jsons, Statuses};
 use self::headers::Headers;
+use self::kept::{Kept, Used};
 use self::url::Url;
 use super::net::certificate::{self, Certificate};
 use super::net::connect;
@@ -85,6 +88,11 @@ struct Http {
     latency: Option<Span>,
     /// The certificate must last so many days more.
     certificate_days: Option<u32>,
+    /// Use a connection for several requests.
+    #[serde(default)]
+    keep_alive: bool,
+    #[serde(skip)]
+    kept: Kept,
     #[serde(skip)]
     doing: Doing,
     /// The request for `url`, without what is secret.
@@ -131,6 +139,12 @@ impl Settings for Http {
                     .to_owned(),
             );
         }
+        if self.keep_alive && (self.url.tls || !matches!(&*self.method, "GET" | "HEAD")) {
+            return Err(
+                "`keep_alive` is for GET and HEAD over http: an https check is to see the certificate of today, and nothing else is to be asked twice"
+                    .to_owned(),
+            );
+        }
         if let Some(name) = &self.server_name {
             is_server_name(name)?;
         }
@@ -173,7 +187,9 @@ impl Http {
                 "\r\n"
             );
         }
-        text += "connection: close\r\n";
+        if !self.keep_alive {
+            text += "connection: close\r\n";
+        }
         if matches!(method, "POST" | "PUT" | "PATCH")
             || !self.send.is_empty() && method == self.method
         {
@@ -253,18 +269,34 @@ impl Http {
             .as_ref()
             .filter(|_| own)
             .unwrap_or(&url.place);
-        let connected = connect::to(place, &self.doing).await?;
-        times.connect += connected.connect;
-        times.dns = add(times.dns, connected.dns);
         let how = (
             self.body.is_some() || !self.json.0.is_empty(),
             method == "HEAD",
         );
+        let keep = self.keep_alive && own && !url.tls;
+        if keep && let Some(used) = self.kept.take() {
+            let mut used = used.again();
+            let began = Instant::now();
+            // A server may have closed it just now: then a new one tells.
+            if let Ok(got) = exchange(&mut used.stream, &whole, how, &self.doing).await {
+                times.first_byte += got.first_byte.saturating_duration_since(began);
+                if got.goes_on {
+                    self.kept.put(used);
+                }
+                return Ok((got, None));
+            }
+        }
+        let connected = connect::to(place, &self.doing).await?;
+        times.connect += connected.connect;
+        times.dns = add(times.dns, connected.dns);
         let mut stream = connected.stream;
         if !url.tls {
             let began = Instant::now();
             let got = exchange(&mut stream, &whole, how, &self.doing).await?;
             times.first_byte += got.first_byte.saturating_duration_since(began);
+            if keep && got.goes_on {
+                self.kept.put(Used::new(stream));
+            }
             return Ok((got, None));
         }
         let name = self.server_name.clone().filter(|_| own);

@@ -32,6 +32,8 @@ pub(super) struct Got {
     /// It is longer than what was read.
     pub(super) cut: bool,
     pub(super) first_byte: Instant,
+    /// Another request may be made on the connection: its end is known, and the server has not said that it closes it.
+    pub(super) goes_on: bool,
 }
 
 /// What ends a body.
@@ -48,6 +50,8 @@ struct Head {
     end: End,
     /// Where the body begins.
     body: usize,
+    /// The server keeps the connection open.
+    stays: bool,
 }
 
 /// Sends a request, and reads its answer.
@@ -111,8 +115,15 @@ pub(super) async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         body: Vec::new(),
         cut: false,
         first_byte: first_byte.unwrap_or_else(Instant::now),
+        goes_on: head.stays
+            && match &head.end {
+                End::Now => buffer.is_empty(),
+                End::After(length) => buffer.len() <= *length,
+                End::Chunked(_) | End::Close => false,
+            },
     };
     body(stream, buffer, head.end, keep, &mut got, doing).await?;
+    got.goes_on &= !got.cut;
     Ok(got)
 }
 
@@ -134,6 +145,8 @@ fn head(bytes: &[u8], no_body: bool) -> Result<Option<Head>, CheckFailure> {
     };
     let status = answer.code.unwrap_or_default();
     let (mut location, mut length, mut chunked) = (None, None, false);
+    // Those that speak HTTP/1.0 close it.
+    let mut stays = answer.version == Some(1);
     for header in answer.headers.iter() {
         let is = |name: &str| header.name.eq_ignore_ascii_case(name);
         let value = || String::from_utf8_lossy(header.value);
@@ -148,6 +161,8 @@ fn head(bytes: &[u8], no_body: bool) -> Result<Option<Head>, CheckFailure> {
                     excerpt(text.as_bytes())
                 ))
             })?);
+        } else if is("connection") {
+            stays &= !value().to_ascii_lowercase().contains("close");
         } else if is("transfer-encoding") {
             chunked = value().trim().to_ascii_lowercase().ends_with("chunked");
         }
@@ -163,6 +178,7 @@ fn head(bytes: &[u8], no_body: bool) -> Result<Option<Head>, CheckFailure> {
         location,
         end,
         body,
+        stays,
     }))
 }
 

@@ -2,6 +2,7 @@ use std::future::Future;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -365,5 +366,70 @@ fn settings_that_make_no_sense_are_refused() {
     ] {
         let error = check(text).expect_err(text);
         assert!(error.contains(why), "{text}: {error}");
+    }
+}
+
+/// A server that answers so many requests on a connection, then closes it, and counts its connections.
+fn keeps(most: usize) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+    let at = listener.local_addr().expect("its address");
+    let connections = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&connections);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.expect("a client");
+            counted.fetch_add(1, Ordering::SeqCst);
+            for _ in 0..most {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n")
+                    && stream.read(&mut byte).is_ok_and(|read| read > 0)
+                {
+                    head.push(byte[0]);
+                }
+                let answer = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+                if head.is_empty() || stream.write_all(answer).is_err() {
+                    break;
+                }
+            }
+        }
+    });
+    (at, connections)
+}
+
+#[test]
+fn a_connection_is_used_again_and_made_anew_when_the_server_has_closed_it() {
+    let (at, connections) = keeps(3);
+    let text = format!("url = \"http://{at}/\"\nkeep_alive = true\nbody = \"ok\"");
+    let check = check(&text).expect("it is sensible");
+    run(async {
+        for request in 0..6 {
+            check.follow().await.expect("an answer");
+            assert_eq!(connections.load(Ordering::SeqCst), request / 3 + 1);
+        }
+    });
+}
+
+#[test]
+fn a_connection_is_made_anew_after_some_requests() {
+    let (at, connections) = keeps(usize::MAX);
+    let check = check(&format!("url = \"http://{at}/\"\nkeep_alive = true"));
+    let check = check.expect("it is sensible");
+    run(async {
+        for _ in 0..61 {
+            check.follow().await.expect("an answer");
+        }
+    });
+    assert_eq!(connections.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_connection_is_not_kept_where_that_would_hide_something() {
+    for wrong in [
+        "url = \"https://127.0.0.1/\"\nkeep_alive = true",
+        "url = \"http://127.0.0.1/\"\nkeep_alive = true\nmethod = \"POST\"",
+    ] {
+        let error = check(wrong).expect_err("it is refused");
+        assert!(error.contains("keep_alive"), "{error}");
     }
 }
