@@ -109,6 +109,13 @@ pub struct Kept {
     pub missed: bool,
 }
 
+impl Kept {
+    /// Whether there were more than a few bad ones.
+    pub const fn is_many(&self) -> bool {
+        self.counted.saturating_mul(self.bad) >= FEW * WHOLE
+    }
+}
+
 /// What was counted in the last while, in parts of it.
 #[derive(Clone, Debug)]
 pub struct Window {

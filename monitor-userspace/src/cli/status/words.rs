@@ -46,7 +46,7 @@ fn objective(objective: &Objective) -> Option<(Style, String)> {
     let kept = objective.kept?;
     let (style, word) = if kept.missed {
         (Style::Bad, "MISSED")
-    } else if kept.bad > objective.promise.allowed() {
+    } else if kept.is_many() && kept.bad > objective.promise.allowed() {
         (
             Style::Warning,
             "was not kept all of the time, and is of late",
@@ -56,7 +56,7 @@ fn objective(objective: &Objective) -> Option<(Style, String)> {
     };
     let what = if kept.by_checks { "checks" } else { "requests" };
     let line = format!(
-        "objective {word}: {}; {} of {} {what} in the last {:?} were not, {} may",
+        "objective {word}: {}; {} of {} {what} in the last {:?} were bad, {} may be",
         objective.promise,
         percent(kept.bad),
         kept.counted,
