@@ -169,6 +169,7 @@ checks! {
     postgres,
     process,
     redis,
+    systemd,
     tcp,
     tls,
     unix,
