@@ -6,6 +6,8 @@ mod container;
 mod databases;
 #[path = "services/host_checks.rs"]
 mod host_checks;
+#[path = "services/mariadb.rs"]
+mod mariadb;
 #[path = "services/pid_file.rs"]
 mod pid_file;
 #[path = "services/pm2.rs"]
