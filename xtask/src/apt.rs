@@ -97,6 +97,26 @@ impl State {
 
     /// Downloads a package and all it needs that this machine does not have; where they are.
     pub(crate) fn download_missing(&self, package: &str) -> Result<Vec<PathBuf>> {
+        let found = self.download_needed(&[package], Path::new("/var/lib/dpkg/status"))?;
+        if found.is_empty() {
+            bail!(
+                "apt-get has nothing to download for {package}: is it installed, and not on PATH?"
+            );
+        }
+        Ok(found)
+    }
+
+    /// Downloads packages and all that they need, as for a system that has nothing; where they are.
+    pub(crate) fn download_whole(&self, packages: &[&str]) -> Result<Vec<PathBuf>> {
+        let found = self.download_needed(packages, &self.folder.join("status"))?;
+        if found.is_empty() {
+            bail!("apt-get left no package of {}", packages.join(" "));
+        }
+        Ok(found)
+    }
+
+    /// `status`: what dpkg says is installed.
+    fn download_needed(&self, packages: &[&str], status: &Path) -> Result<Vec<PathBuf>> {
         let mut install = self.apt("apt-get");
         install
             .args([
@@ -105,21 +125,12 @@ impl State {
                 "--no-install-recommends",
                 "--yes",
             ])
-            .args([
-                "-o",
-                "Dir::State::status=/var/lib/dpkg/status",
-                "-o",
-                "Debug::NoLocking=1",
-                package,
-            ]);
+            .arg("-o")
+            .arg(format!("Dir::State::status={}", status.display()))
+            .args(["-o", "Debug::NoLocking=1"])
+            .args(packages);
         capture(&mut install)?;
-        let found = debs(&self.folder.join("cache/archives"))?;
-        if found.is_empty() {
-            bail!(
-                "apt-get has nothing to download for {package}: is it installed, and not on PATH?"
-            );
-        }
-        Ok(found)
+        debs(&self.folder.join("cache/archives"))
     }
 
     fn apt(&self, program: &str) -> Command {

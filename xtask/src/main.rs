@@ -85,8 +85,14 @@ enum Task {
         #[arg(long, value_name = "KERNEL")]
         kernel: Vec<String>,
         /// Write down what was measured as what is expected from now on
-        #[arg(long)]
+        #[arg(long, conflicts_with = "systemd")]
         record: bool,
+        /// The daemon in a whole Debian with systemd as its first process, instead of the probes; of suite trixie unless a kernel is named
+        #[arg(long)]
+        systemd: bool,
+        /// With --systemd, only scenes whose name holds this
+        #[arg(long, requires = "systemd")]
+        scene: Option<String>,
     },
     /// Format every tracked Rust file
     Fmt {
@@ -140,8 +146,18 @@ fn dispatch(task: Task, paths: &Paths) -> anyhow::Result<ExitCode> {
             }
         }
         Task::Bench { name, args } => match bench::run(paths, name, args)? {},
-        Task::Vm { kernel, record } => {
-            if !vm::run(paths, &kernel, record)? {
+        Task::Vm {
+            kernel,
+            record,
+            systemd,
+            scene,
+        } => {
+            let passed = if systemd {
+                vm::run_system(paths, &kernel, scene.as_deref())?
+            } else {
+                vm::run(paths, &kernel, record)?
+            };
+            if !passed {
                 return Ok(ExitCode::FAILURE);
             }
         }

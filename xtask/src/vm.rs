@@ -11,16 +11,18 @@ mod machine;
 mod packages;
 mod record;
 mod report;
+mod system;
 mod table;
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
 use self::kernels::Wanted;
 use self::record::Record;
 use self::report::Report;
+pub(crate) use self::system::run as run_system;
 use crate::build;
 use crate::paths::Paths;
 use crate::process::{self, cargo};
@@ -94,7 +96,14 @@ fn emulate(paths: &Paths, debian: &kernels::Debian, program: &std::path::Path) -
     let archive = logs.join("initramfs");
     initramfs::write(&archive, &busybox, program, &kernel.modules)?;
     println!("  booting {} ({})", kernel.release, logs.display());
-    let report = machine::run(&emulator, &kernel.image, &archive, &logs)?;
+    let boot = machine::Boot {
+        image: &kernel.image,
+        archive: &archive,
+        words: "rdinit=/init",
+        memory: 512,
+        limit: Duration::from_mins(5),
+    };
+    let report = machine::run(&emulator, &boot, &logs)?;
     if report.release != kernel.release {
         bail!(
             "{} was to boot, and {} answered",
@@ -105,25 +114,30 @@ fn emulate(paths: &Paths, debian: &kernels::Debian, program: &std::path::Path) -
     Ok(report)
 }
 
-/// The program that runs on every kernel: static, since the machines have no libraries.
+/// The program that runs on every kernel.
 fn program(paths: &Paths) -> Result<PathBuf> {
+    build::programs(paths)?;
+    linked_statically(paths, "smart-monitor-tests", "kernel-matrix")
+}
+
+/// Builds a program that needs no libraries, since the machines have none, or others.
+fn linked_statically(paths: &Paths, package: &str, name: &str) -> Result<PathBuf> {
     if std::env::consts::ARCH != "x86_64" {
         bail!(
             "machines are emulated for x86_64 alone, and this is {}",
             std::env::consts::ARCH
         );
     }
-    build::programs(paths)?;
     let mut build = cargo(paths);
     build
-        .args(["build", "--package", "smart-monitor-tests", "--bin", "kernel-matrix", "--target", TARGET])
+        .args(["build", "--package", package, "--bin", name, "--target", TARGET])
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .env("CARGO_TARGET_X86_64_UNKNOWN_LINUX_GNU_RUSTFLAGS", "-Ctarget-feature=+crt-static")
         // All of the program stands in the memory of the machine.
         .env("CARGO_PROFILE_DEV_STRIP", "symbols");
-    process::run(&mut build, "building the program for the machines")?;
-    let program = paths.target.join(TARGET).join("debug/kernel-matrix");
+    process::run(&mut build, &format!("building {name} for the machines"))?;
+    let program = paths.target.join(TARGET).join("debug").join(name);
     if !program.is_file() {
         bail!("cargo built no {}", program.display());
     }

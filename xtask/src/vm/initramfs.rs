@@ -37,42 +37,55 @@ echo "init: kernel-matrix ended with $?"
 poweroff -f
 "#;
 
-const FOLDER: u32 = 0o040_755;
-const PROGRAM: u32 = 0o100_755;
+pub(super) const FOLDER: u32 = 0o040_755;
+pub(super) const PROGRAM: u32 = 0o100_755;
+pub(super) const TEXT: u32 = 0o100_644;
+pub(super) const LINK: u32 = 0o120_777;
 const DEVICE: u32 = 0o020_600;
+/// What the kernel gives the init as its output, before anything is mounted.
+const CONSOLE: (u32, u32) = (5, 1);
 
 /// Writes the archive.
 pub(super) fn write(to: &Path, busybox: &Path, program: &Path, modules: &[PathBuf]) -> Result<()> {
     let mut archive = Archive::default();
     for folder in FOLDERS {
-        archive.add(folder, FOLDER, (0, 0), &[]);
+        archive.add(folder, FOLDER, &[]);
     }
-    // The kernel gives it to the init as its output, before anything is mounted.
-    archive.add("dev/console", DEVICE, (5, 1), &[]);
-    archive.add("init", PROGRAM, (0, 0), INIT.as_bytes());
+    archive.console();
+    archive.add("init", PROGRAM, INIT.as_bytes());
     let read =
         |path: &Path| fs::read(path).with_context(|| format!("cannot read {}", path.display()));
-    archive.add("bin/busybox", PROGRAM, (0, 0), &read(busybox)?);
-    archive.add("bin/kernel-matrix", PROGRAM, (0, 0), &read(program)?);
+    archive.add("bin/busybox", PROGRAM, &read(busybox)?);
+    archive.add("bin/kernel-matrix", PROGRAM, &read(program)?);
     for module in modules {
         let name = module.file_name().unwrap_or_default().to_string_lossy();
-        archive.add(&format!("modules/{name}"), PROGRAM, (0, 0), &read(module)?);
+        archive.add(&format!("modules/{name}"), PROGRAM, &read(module)?);
     }
     fs::File::create(to)
         .and_then(|mut file| file.write_all(&archive.end()))
         .with_context(|| format!("cannot write {}", to.display()))
 }
 
+/// Files of an archive, all of them root's.
 #[derive(Default)]
-struct Archive {
+pub(super) struct Archive {
     bytes: Vec<u8>,
     inode: u32,
 }
 
 impl Archive {
+    /// A folder, a file, or a link, whose contents are where it leads.
+    pub(super) fn add(&mut self, name: &str, mode: u32, contents: &[u8]) {
+        self.put(name, mode, (0, 0), contents);
+    }
+
+    pub(super) fn console(&mut self) {
+        self.put("dev/console", DEVICE, CONSOLE, &[]);
+    }
+
     /// A header of 13 numbers of 8 hexadecimal digits, the name, the contents; each begins at a multiple of 4. See
     /// `Documentation/driver-api/early-userspace/buffer-format.rst` of the kernel.
-    fn add(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
+    fn put(&mut self, name: &str, mode: u32, device: (u32, u32), contents: &[u8]) {
         self.inode += 1;
         let size = |length: usize| u32::try_from(length).unwrap_or(u32::MAX);
         let (major, minor) = device;
@@ -108,8 +121,9 @@ impl Archive {
         self.bytes.resize(length, 0);
     }
 
-    fn end(mut self) -> Vec<u8> {
-        self.add("TRAILER!!!", 0, (0, 0), &[]);
+    /// The archive. Another may follow it, and be unpacked over it.
+    pub(super) fn end(mut self) -> Vec<u8> {
+        self.add("TRAILER!!!", 0, &[]);
         self.bytes
     }
 }
@@ -121,7 +135,7 @@ mod tests {
     #[test]
     fn an_archive_is_as_the_kernel_reads_it() {
         let mut archive = Archive::default();
-        archive.add("a", PROGRAM, (0, 0), b"hello");
+        archive.add("a", PROGRAM, b"hello");
         let bytes = archive.end();
         let text = String::from_utf8(bytes).unwrap();
         let header = "07070100000001000081ED0000000000000000000000010000000000000005 00000000 00000000 00000000 00000000 00000002 00000000";

@@ -12,22 +12,27 @@ use super::packages::Emulator;
 use super::report::Report;
 use crate::process::command;
 
-/// Many times what a machine takes on an idle host.
-const LIMIT: Duration = Duration::from_mins(5);
-/// MiB.
-const MEMORY: &str = "512";
 /// Without `cx16`, under which kernels crash at random in qemu 7.2.
 const CPU: &str = "Haswell-v4,-cx16";
 /// A panic ends the machine at once.
-const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 rdinit=/init cgroup_enable=memory";
+const COMMAND_LINE: &str = "console=ttyS0 quiet panic=-1 cgroup_enable=memory";
+
+/// What is booted.
+#[derive(Debug)]
+pub(super) struct Boot<'a> {
+    pub(super) image: &'a Path,
+    /// The file system, as the kernel unpacks it.
+    pub(super) archive: &'a Path,
+    /// The first program, and what else the kernel is told.
+    pub(super) words: &'a str,
+    /// MiB.
+    pub(super) memory: u32,
+    /// Many times what it takes on an idle host; then it hangs.
+    pub(super) limit: Duration,
+}
 
 /// Boots, and waits for the machine to end. The logs are left in the folder.
-pub(super) fn run(
-    emulator: &Emulator,
-    image: &Path,
-    archive: &Path,
-    logs: &Path,
-) -> Result<Report> {
+pub(super) fn run(emulator: &Emulator, boot: &Boot<'_>, logs: &Path) -> Result<Report> {
     let (console, report) = (logs.join("console"), logs.join("report"));
     let words = logs.join("emulator");
     for log in [&console, &report] {
@@ -52,7 +57,8 @@ pub(super) fn run(
         }
     }
     machine
-        .args(["-accel", "tcg", "-cpu", CPU, "-m", MEMORY, "-smp", "1"])
+        .args(["-accel", "tcg", "-cpu", CPU, "-smp", "1"])
+        .args(["-m", &boot.memory.to_string()])
         .args([
             "-nodefaults",
             "-no-user-config",
@@ -65,10 +71,10 @@ pub(super) fn run(
         .arg("-serial")
         .arg(format!("file:{}", report.display()))
         .arg("-kernel")
-        .arg(image)
+        .arg(boot.image)
         .arg("-initrd")
-        .arg(archive)
-        .args(["-append", COMMAND_LINE])
+        .arg(boot.archive)
+        .args(["-append", &format!("{COMMAND_LINE} {}", boot.words)])
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(&words)?);
@@ -78,7 +84,7 @@ pub(super) fn run(
         if let Some(status) = machine.try_wait()? {
             break Some(status);
         }
-        if began.elapsed() > LIMIT {
+        if began.elapsed() > boot.limit {
             machine.kill()?;
             machine.wait()?;
             break None;
@@ -90,7 +96,7 @@ pub(super) fn run(
     match status {
         None => bail!(
             "it hung: no end after {} s; {}",
-            LIMIT.as_secs(),
+            boot.limit.as_secs(),
             last_words(&console)
         ),
         Some(status) if !status.success() => {

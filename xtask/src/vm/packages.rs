@@ -150,7 +150,7 @@ pub(super) fn emulator(paths: &Paths) -> Result<Emulator> {
 }
 
 /// Fills a folder unless it is there, all of it or nothing.
-fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
+pub(super) fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
     if folder.is_dir() {
         return Ok(());
     }
@@ -164,7 +164,7 @@ fn once(folder: &Path, fill: impl FnOnce(&Path) -> Result<()>) -> Result<()> {
 }
 
 /// Does something with the suite of the first of the machine's mirrors that has what it takes.
-fn from_mirrors(
+pub(super) fn from_mirrors(
     paths: &Paths,
     suite: &str,
     mut fetch: impl FnMut(&State) -> Result<()>,

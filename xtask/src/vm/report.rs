@@ -18,6 +18,8 @@ pub(super) struct Report {
     pub(super) probes: Vec<Probe>,
     /// What was done to processes and cgroups, and whether all of it held, or what went wrong.
     pub(super) scenes: Vec<(String, Result<(), String>)>,
+    /// What scenes measured, by their names.
+    pub(super) measured: BTreeMap<String, String>,
 }
 
 /// What a probe did.
@@ -68,6 +70,9 @@ impl Report {
             } else if let Some(name) = text_of(&value, "scene") {
                 let outcome = text_of(&value, "outcome");
                 let outcome = outcome.with_context(|| format!("not understood: {line}"))?;
+                if let Some(measured) = text_of(&value, "measured") {
+                    report.measured.insert(name.clone(), measured);
+                }
                 report.scenes.push((name, result(outcome)));
             } else if let Some(counts) = value.get("end") {
                 end = Some(counts.clone());
