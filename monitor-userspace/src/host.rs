@@ -4,6 +4,7 @@
 //! is opened as a pidfd first and its start time compared after, so that what is signalled is what was meant, or nothing.
 
 pub mod abilities;
+pub mod as_user;
 pub mod capture;
 pub mod cgroup;
 pub mod cgroupfs;

@@ -239,7 +239,7 @@ impl Asked {
         let path: OwnedObjectPath = answer.body().deserialize().map_err(broken)?;
         let path = path.to_string();
         self.link.note(&path, service);
-        // Else it would forget how a unit ended as soon as nobody else needs it. On their own socket there is no such thing.
+        // Else it would forget how a unit ended as soon as nobody else needs it.
         if !self.known.memory().is_kept(self.link.number()) {
             let kept = self.link.manager("RefUnit", self.known.unit.clone());
             if let Err(why) = kept {

@@ -1,7 +1,9 @@
-//! `kind = "systemd"`, with a real one: the manager of a user that there is none of, on a bus of the test's own, in a cgroup of its own.
-//! It has no unit but those of the test. (A manager of users runs only where systemd seems to have booted the host: for it alone, it does.)
+//! `kind = "systemd"`, with a real one: the manager of a user of the test's own, with that user's bus, in a cgroup of its own. It has no
+//! unit but those of the test. (A manager of users runs only where systemd seems to have booted the host: for it alone, it does, and
+//! there is that user.)
 
 use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -15,9 +17,8 @@ use smart_monitor_tests::{Daemon, PATIENCE, Site, program, send, wait_until};
 const RULES: &str =
     "[[remedy]]\ndetector = \"service_down\"\non = [\"*\"]\naction = \"restart_service\"\n";
 
-/// A bus and a manager. Both end with it, and all that they started.
+/// A manager and its bus. They end with it, and all that they started.
 struct Systemd {
-    bus: Child,
     manager: Child,
     uid: u32,
     address: String,
@@ -27,50 +28,66 @@ struct Systemd {
 }
 
 impl Systemd {
-    fn start(site: &Site) -> Result<Self> {
+    /// `also` says who may use its bus besides the user, whom that needs no word for.
+    fn start(site: &Site, also: &str) -> Result<Self> {
         // No user has such a number.
-        let uid = 4_000_000_000 + std::process::id();
+        let uid = 3_000_000_000 + std::process::id();
         let runtime = PathBuf::from(format!("/run/user/{uid}"));
-        fs::create_dir_all(&runtime)?;
         let units = site.path("units");
-        fs::create_dir_all(&units)?;
-        fs::write(units.join("test.target"), "[Unit]\nDescription=Test\n")?;
         let hierarchy = CgroupFs::open()?.context("no cgroup v2")?;
         let name = format!("smart-monitor-systemd-{}", std::process::id());
         let cgroup = hierarchy.mount().join(name);
-        fs::create_dir_all(&cgroup)?;
+        for folder in [&runtime, &units, &cgroup] {
+            fs::create_dir_all(folder)?;
+        }
+        fs::set_permissions(&runtime, fs::Permissions::from_mode(0o700))?;
+        for own in ["", "cgroup.procs", "cgroup.subtree_control"] {
+            chown(cgroup.join(own), Some(uid), None)?;
+        }
+        chown(&runtime, Some(uid), None)?;
         let config = site.path("bus.conf");
         let address = format!("unix:path={}", runtime.join("bus").display());
         fs::write(
             &config,
             format!(
-                "<busconfig><type>session</type><listen>{address}</listen><policy context=\"default\"><allow user=\"*\"/>\
-                 <allow send_destination=\"*\"/><allow receive_sender=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>"
+                "<busconfig><type>session</type><listen>{address}</listen><policy context=\"default\">{also}\
+                 <allow send_destination=\"*\"/><allow eavesdrop=\"true\"/><allow own=\"*\"/></policy></busconfig>"
             ),
         )?;
-        let mut bus = program("dbus-daemon");
-        bus.arg("--nofork").arg("--nopidfile").arg("--config-file");
-        let bus = bus.arg(&config).stdin(Stdio::null()).spawn();
-        let bus = bus.context("cannot start dbus-daemon")?;
-        wait_until(PATIENCE, "the bus is there", || {
-            runtime.join("bus").exists().then_some(())
-        })?;
+        // It is on the bus when these two run, by these names, and only then.
+        let socket = "[Unit]\nDefaultDependencies=no\n[Socket]\nListenStream=%t/bus\n";
+        let bus = format!(
+            "[Unit]\nDefaultDependencies=no\nRequires=dbus.socket\n[Service]\nType=notify\nNotifyAccess=main\n\
+             ExecStart=dbus-daemon --config-file={} --address=systemd: --nofork --nopidfile --systemd-activation\n",
+            config.display()
+        );
+        let target = "[Unit]\nDescription=Test\nWants=dbus.socket dbus.service\n";
+        for (unit, text) in [
+            ("dbus.socket", socket),
+            ("dbus.service", &bus),
+            ("test.target", target),
+        ] {
+            fs::write(units.join(unit), text)?;
+        }
+        let known = site.path("passwd");
+        let users = fs::read_to_string("/etc/passwd")?;
+        fs::write(&known, format!("{users}tester:x:{uid}:{uid}::/:/bin/sh\n"))?;
         let script = format!(
-            "mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system && echo $$ >{}/cgroup.procs \
-             && exec /lib/systemd/systemd --user --unit=test.target",
+            "mount --bind {} /etc/passwd && mount -t tmpfs tmpfs /run/systemd && mkdir /run/systemd/system && echo $$ >{}/cgroup.procs \
+             && exec setpriv --reuid {uid} --regid {uid} --clear-groups /lib/systemd/systemd --user --unit=test.target",
+            known.display(),
             cgroup.display()
         );
         let mut manager = program("unshare");
         manager.args(["--mount", "--propagation", "private", "sh", "-c", &script]);
         manager
+            .env("HOME", "/")
             .env("XDG_RUNTIME_DIR", &runtime)
-            .env("DBUS_SESSION_BUS_ADDRESS", &address)
             .env("SYSTEMD_UNIT_PATH", &units)
             .env("SYSTEMD_LOG_TARGET", "console")
             .stdin(Stdio::null());
         let manager = manager.spawn().context("cannot start systemd")?;
         let own = Self {
-            bus,
             manager,
             uid,
             address,
@@ -79,15 +96,17 @@ impl Systemd {
             cgroup,
         };
         wait_until(PATIENCE, "systemd answers", || {
-            own.ctl(&["is-active", "test.target"]).ok()
+            own.ctl(&["is-active", "test.target", "dbus.service"]).ok()
         })?;
         Ok(own)
     }
 
     /// What `systemctl` says; an error when it fails.
     fn ctl(&self, words: &[&str]) -> Result<String> {
-        let mut command = program("systemctl");
-        command.arg("--user").args(words);
+        let mut command = program("setpriv");
+        let uid = self.uid.to_string();
+        command.args(["--reuid", &uid, "--clear-groups", "systemctl", "--user"]);
+        command.args(words);
         command.env("XDG_RUNTIME_DIR", &self.runtime);
         let output = command.stdin(Stdio::null()).output()?;
         let said = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -121,8 +140,6 @@ impl Drop for Systemd {
     fn drop(&mut self) {
         let _killed = fs::write(self.cgroup.join("cgroup.kill"), "1");
         let _reaped = self.manager.wait();
-        let _gone = self.bus.kill();
-        let _reaped = self.bus.wait();
         let emptied = wait_until(PATIENCE, "its cgroups are gone", || {
             remove(&self.cgroup);
             (!self.cgroup.exists()).then_some(())
@@ -174,7 +191,7 @@ fn acts(daemon: &Daemon) -> Result<u32> {
 #[test]
 fn a_crash_is_repaired_once_and_what_an_administrator_does_is_left_alone() -> Result<()> {
     let site = Site::new()?;
-    let systemd = Systemd::start(&site)?;
+    let systemd = Systemd::start(&site, "<allow user=\"root\"/>")?;
     systemd.unit("calm", "ExecStart=sleep 1000")?;
     // Ends with a code that systemd takes for a failure when it is told to stop.
     systemd.unit(
@@ -227,7 +244,7 @@ fn a_crash_is_repaired_once_and_what_an_administrator_does_is_left_alone() -> Re
 #[test]
 fn what_systemd_repairs_is_left_to_it_until_it_gives_up() -> Result<()> {
     let site = Site::new()?;
-    let systemd = Systemd::start(&site)?;
+    let systemd = Systemd::start(&site, "")?;
     let lines = "ExecStart=sleep 1000\nRestart=on-failure\nRestartSec=300ms";
     systemd.unit("healed", lines)?;
     let broken = site.path("broken");
@@ -236,7 +253,7 @@ fn what_systemd_repairs_is_left_to_it_until_it_gives_up() -> Result<()> {
         broken.display()
     );
     systemd.unit("flapping", &lines)?;
-    // By the manager's own socket, as that of another user.
+    // By a bus that nobody but the user may use.
     let user = format!("with = {{ user = {} }}\n", systemd.uid);
     site.configure(
         &[

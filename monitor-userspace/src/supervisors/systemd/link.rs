@@ -1,7 +1,11 @@
 //! The connection to one manager: made anew when it is lost, and listened to.
 //!
-//! By way of the bus, or of systemd's own socket where there is no bus: that is how `systemctl` reaches it as root, so a service can be
-//! repaired while the bus is what has failed. Managers of users are reached by their own socket alone: their buses let nobody else in.
+//! By way of a bus alone: on their own socket, which `systemctl` uses as root, managers name themselves as sender by a name that only a bus
+//! gives out for calls, and libraries other than their own refuse such messages. A user's bus lets nobody but that user in, and root's
+//! thread connects as that user.
+
+#[path = "link/connect.rs"]
+mod connect;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
@@ -13,13 +17,13 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 use tokio::runtime::Handle;
 use tokio::task::JoinHandle;
-use zbus::connection::Builder;
 use zbus::export::futures_core::Stream as _;
 use zbus::message::Type;
 use zbus::{Connection, DynamicType, Message, MessageStream};
 
 use super::Manager;
 use crate::supervisors::Nudge;
+use connect::connect;
 
 /// systemd's name on a bus.
 const NAME: &str = "org.freedesktop.systemd1";
@@ -72,15 +76,8 @@ struct State {
 enum Live {
     /// The first attempt, or the first after a loss, is under way.
     Connecting,
-    Connected(Bus),
+    Connected(Connection),
     Not(String),
-}
-
-#[derive(Clone, Debug)]
-struct Bus {
-    connection: Connection,
-    /// None on a socket without a bus.
-    to: Option<&'static str>,
 }
 
 /// Why a call has no answer.
@@ -157,7 +154,7 @@ impl Link {
     }
 
     /// The connection, for which is waited while it is being made; and which one it is.
-    fn bus(&self) -> Result<(Bus, u64), Failed> {
+    fn bus(&self) -> Result<(Connection, u64), Failed> {
         let state = self.shared.lock();
         let connecting = |state: &mut State| matches!(state.live, Live::Connecting);
         let news = &self.shared.news;
@@ -196,7 +193,7 @@ impl Link {
         let (answer, answered) = sync_channel(1);
         // Not `block_on`, which must not be called where tokio runs.
         let asks = self.runtime.spawn(async move {
-            let _ = answer.send(bus.call(&path, interface, method, &body).await);
+            let _ = answer.send(call(&bus, &path, interface, method, &body).await);
         });
         match answered.recv_timeout(ANSWER) {
             Ok(Ok(message)) => Ok(message),
@@ -267,22 +264,18 @@ impl Drop for Link {
     }
 }
 
-impl Bus {
-    async fn call<B>(
-        &self,
-        path: &str,
-        interface: &'static str,
-        method: &'static str,
-        body: &B,
-    ) -> zbus::Result<Message>
-    where
-        B: Serialize + DynamicType,
-    {
-        let connection = &self.connection;
-        connection
-            .call_method(self.to, path, Some(interface), method, body)
-            .await
-    }
+async fn call<B>(
+    bus: &Connection,
+    path: &str,
+    interface: &'static str,
+    method: &'static str,
+    body: &B,
+) -> zbus::Result<Message>
+where
+    B: Serialize + DynamicType,
+{
+    bus.call_method(Some(NAME), path, Some(interface), method, body)
+        .await
 }
 
 fn failed(error: zbus::Error) -> Failed {
@@ -305,7 +298,7 @@ async fn keep(shared: Arc<Shared>) {
     loop {
         match connect(shared.manager).await {
             Ok((bus, mut heard)) => {
-                tracing::debug!(manager = %shared.manager, bus = bus.to.is_some(), "connected");
+                tracing::debug!(manager = %shared.manager, "connected");
                 let since = Instant::now();
                 shared.becomes(Live::Connected(bus.clone()));
                 shared.nudge.all();
@@ -326,15 +319,15 @@ async fn keep(shared: Arc<Shared>) {
 }
 
 /// Until the connection is lost.
-async fn listen(shared: &Shared, bus: &Bus, heard: &mut MessageStream) {
+async fn listen(shared: &Shared, bus: &Connection, heard: &mut MessageStream) {
     loop {
         let next = std::future::poll_fn(|context| Pin::new(&mut *heard).poll_next(context)).await;
         let Some(Ok(message)) = next else { return };
-        if message.message_type() == Type::Signal && hear(shared, &message) && bus.to.is_some() {
+        if message.message_type() == Type::Signal && hear(shared, &message) {
             // Whoever has that name now does not know yet that we listen.
             let bus = bus.clone();
             tokio::spawn(async move {
-                let _ = bus.call(MANAGER, INTERFACE, "Subscribe", &()).await;
+                let _ = call(&bus, MANAGER, INTERFACE, "Subscribe", &()).await;
             });
             shared.nudge.all();
         }
@@ -379,83 +372,4 @@ fn hear(shared: &Shared, message: &Message) -> bool {
         _ => {}
     }
     false
-}
-
-async fn connect(manager: Manager) -> Result<(Bus, MessageStream), String> {
-    let Manager::User(uid) = manager else {
-        let by_bus = attempt(Builder::system(), Some(NAME)).await;
-        let Err(why) = by_bus else { return by_bus };
-        // Who names a bus means that one.
-        if std::env::var_os("DBUS_SYSTEM_BUS_ADDRESS").is_some() {
-            return Err(format!(
-                "systemd cannot be asked by way of the bus at DBUS_SYSTEM_BUS_ADDRESS: {why}"
-            ));
-        }
-        let own = "/run/systemd/private";
-        let by_own = attempt(
-            Builder::address(format!("unix:path={own}").as_str()).p2p(),
-            None,
-        )
-        .await;
-        return by_own.map_err(|other| {
-            format!(
-                "systemd cannot be asked, neither by way of the system bus ({why}) nor at {own} ({other}): is this host run by systemd, and is the daemon root?"
-            )
-        });
-    };
-    let own = format!("/run/user/{uid}/systemd/private");
-    let by_own = attempt(
-        Builder::address(format!("unix:path={own}").as_str()).p2p(),
-        None,
-    )
-    .await;
-    by_own.map_err(|why| {
-        format!(
-            "systemd of user {uid} cannot be asked at {own}: {why}; it runs while the user is logged in, or after `loginctl enable-linger`"
-        )
-    })
-}
-
-/// Connects, and has itself told of changes.
-async fn attempt(
-    builder: Builder<'_>,
-    to: Option<&'static str>,
-) -> Result<(Bus, MessageStream), String> {
-    let made = async {
-        let connection = builder.method_timeout(ANSWER).build().await?;
-        let heard = MessageStream::from(&connection);
-        let bus = Bus { connection, to };
-        if to.is_some() {
-            let rules = [
-                format!(
-                    "type='signal',sender='{NAME}',interface='org.freedesktop.DBus.Properties',path_namespace='{UNITS}'"
-                ),
-                format!(
-                    "type='signal',sender='{NAME}',interface='{INTERFACE}',member='JobRemoved'"
-                ),
-                format!("type='signal',sender='{NAME}',interface='{INTERFACE}',member='Reloading'"),
-                format!("type='signal',sender='{BUS}',member='NameOwnerChanged',arg0='{NAME}'"),
-            ];
-            let connection = &bus.connection;
-            for rule in rules {
-                let path = "/org/freedesktop/DBus";
-                connection
-                    .call_method(Some(BUS), path, Some(BUS), "AddMatch", &rule)
-                    .await?;
-            }
-        }
-        // On a socket of their own everybody is told anyway.
-        match bus.call(MANAGER, INTERFACE, "Subscribe", &()).await {
-            Ok(_) => {}
-            Err(zbus::Error::MethodError(name, ..)) if name.contains("AlreadySubscribed") => {}
-            Err(error) => return Err(error),
-        }
-        Ok((bus, heard))
-    };
-    match tokio::time::timeout(CONNECTING, made).await {
-        Ok(made) => made.map_err(|error| match failed(error) {
-            Failed::Refused(why) | Failed::Lost(why) => why,
-        }),
-        Err(_) => Err(format!("no answer within {CONNECTING:?}")),
-    }
 }

@@ -59,6 +59,12 @@ impl Systemd {
         if let Some(why) = refuse(order, &unit, &phase) {
             return Err(failed(service, why));
         }
+        // A restart would restart those that require it along with it, which have run on without it. What has ended needs only a start.
+        let order = if order.starts && matches!(phase, Phase::Failed { .. }) {
+            &START
+        } else {
+            order
+        };
         let name = asked.known.unit.clone();
         if order.starts {
             // Their limit of starts would have a restart of ours end in a stop; how often we may is for policy to say.
