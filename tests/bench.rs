@@ -23,6 +23,8 @@ mod network;
 mod peers;
 #[path = "bench/policy.rs"]
 mod policy;
+#[path = "bench/recovery.rs"]
+mod recovery;
 #[path = "bench/replay.rs"]
 mod replay;
 #[path = "bench/report.rs"]
@@ -62,6 +64,9 @@ struct Args {
     /// Kills under each other supervisor.
     #[arg(long, default_value_t = 20)]
     peer_rounds: usize,
+    /// Kills of a service under each supervisor, ours among them, in turns.
+    #[arg(long, default_value_t = 30)]
+    recovery_rounds: usize,
     /// Rounds of each measurement of the kernel programs; in each, every variant has its turn.
     #[arg(long, default_value_t = 15)]
     kernel_rounds: usize,
@@ -80,8 +85,8 @@ struct Args {
     /// Length of the idle measurement.
     #[arg(long, default_value_t = 30)]
     seconds: u64,
-    /// Install what is compared with and missing: PM2 (npm) and supervisord (pip) into a temporary folder, for `kernel`
-    /// libbpf-tools and bpftrace (apt) into the system, for `emergency` earlyoom and nohang (apt) into a temporary folder.
+    /// Install what is compared with and missing: PM2 (npm), supervisord (pip) and Monit (apt) into a temporary folder, for
+    /// `kernel` libbpf-tools and bpftrace (apt) into the system, for `emergency` earlyoom and nohang (apt) into a temporary folder.
     #[arg(long)]
     peers: bool,
     /// Print JSON and no table.
@@ -105,6 +110,8 @@ enum What {
     Start,
     /// The kills of `down` under other supervisors.
     Peers,
+    /// A service is killed under us, under others, and under others whom we watch: time until it serves again.
+    Recovery,
     /// How fast it is decided what may be done with 500 rules, and how soon after the event it is done.
     Policy,
     /// What the kernel programs cost and how fast they tell, beside none, an empty one and other tools.
@@ -125,6 +132,14 @@ enum Hidden {
         #[arg(long)]
         listen: SocketAddr,
     },
+    /// The service that is killed in `recovery`.
+    #[command(hide = true)]
+    Serve {
+        #[arg(long)]
+        listen: SocketAddr,
+        #[arg(long)]
+        starts: PathBuf,
+    },
     /// What is killed in `emergency`.
     #[command(hide = true)]
     Hog {
@@ -143,6 +158,7 @@ fn main() -> ExitCode {
     let args = Args::parse();
     match &args.hidden {
         Some(Hidden::Service { report, listen }) => return service::be(report, *listen),
+        Some(Hidden::Serve { listen, starts }) => return recovery::service::be(*listen, starts),
         Some(Hidden::Hog { report }) => return emergency::be(report),
         Some(Hidden::KernelPart { part }) => return kernel::be(part),
         None => {}
@@ -205,6 +221,10 @@ fn measure(
     }
     if wanted(What::Peers) {
         peers::measure(args.peer_rounds, args.peers, own.as_ref(), report);
+    }
+    if wanted(What::Recovery) {
+        let rounds = args.recovery_rounds;
+        recovery::measure(binary, rounds, args.peers, report).context("recovery")?;
     }
     if wanted(What::Kernel) {
         let sections = &args.kernel_only;

@@ -81,6 +81,11 @@ pub trait Source: Send + Sync + fmt::Debug {
     /// How often to look where nothing says that something changed; none where they always say so.
     fn every(&self) -> Option<Duration>;
 
+    /// How long they are left alone when a process has ended that they will start anew: a question would keep them from that.
+    fn head_start(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Starts it anew, and waits until they say that it is done.
     fn restart(&self, service: &str, term_grace: Duration) -> Result<(), HostError>;
 

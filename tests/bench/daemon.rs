@@ -59,6 +59,16 @@ pub(crate) struct Daemon {
 impl Daemon {
     /// Starts it and returns at once.
     pub(crate) fn start(binary: &Path, folder: &Folder, config: &str) -> Result<Self> {
+        Self::start_with(binary, folder, config, |_| {})
+    }
+
+    /// The same, with a changed command.
+    pub(crate) fn start_with(
+        binary: &Path,
+        folder: &Folder,
+        config: &str,
+        change: impl FnOnce(&mut Command),
+    ) -> Result<Self> {
         let (file, socket, log) = (
             folder.file("config.toml"),
             folder.file("socket"),
@@ -78,6 +88,7 @@ impl Daemon {
             .stdin(Stdio::null())
             .stdout(output.try_clone()?)
             .stderr(output);
+        change(&mut command);
         let child = command
             .spawn()
             .with_context(|| format!("cannot start {}", binary.display()))?;
@@ -135,13 +146,17 @@ impl Daemon {
         let begin = Instant::now();
         loop {
             let mut services = self.status()?.view.services;
-            let view = services.remove(service).context("no such service")?;
-            match view.service.process {
-                Some(process) if view.state == ServiceState::Healthy => return Ok(process),
-                _ if begin.elapsed() > PATIENCE => {
+            // It is shown a moment after the daemon is up.
+            let view = services.remove(service);
+            let healthy = view
+                .as_ref()
+                .filter(|it| it.state == ServiceState::Healthy);
+            match healthy.and_then(|it| it.service.process) {
+                Some(process) => return Ok(process),
+                None if begin.elapsed() > PATIENCE => {
                     bail!("service {service} is not healthy: {view:?}")
                 }
-                _ => std::thread::sleep(Duration::from_millis(10)),
+                None => std::thread::sleep(Duration::from_millis(10)),
             }
         }
     }

@@ -19,6 +19,7 @@ use smart_monitor::model::Incident;
 use smart_monitor::model::incident::StepKind;
 
 use crate::daemon::{Daemon, Folder, program};
+use crate::peers::unpack;
 use crate::report::{Goal, Report, Samples, Values, progress};
 use crate::service::{hold, now};
 
@@ -392,25 +393,7 @@ impl Peer {
             install,
             "not installed; --peers unpacks it into a temporary folder"
         );
-        let place = folder.file(self.name());
-        std::fs::create_dir_all(&place)?;
-        let mut get = program("apt-get");
-        get.args(["download", "--quiet", self.name()])
-            .current_dir(&place);
-        let output = get.stdin(Stdio::null()).output()?;
-        ensure!(
-            output.status.success(),
-            "apt-get download {} failed",
-            self.name()
-        );
-        for entry in std::fs::read_dir(&place)? {
-            let path = entry?.path();
-            if path.extension().is_some_and(|extension| extension == "deb") {
-                let status = program("dpkg").arg("-x").arg(&path).arg(&place).status()?;
-                ensure!(status.success(), "dpkg cannot unpack {}", path.display());
-            }
-        }
-        Ok(place.join(below))
+        Ok(unpack(self.name(), folder)?.join(below))
     }
 
     fn start(self, path: &Path, folder: &Folder, level: u64) -> Result<Child> {

@@ -70,44 +70,6 @@ impl Peer {
         }
     }
 
-    /// The one on the path, or else one that is installed into the folder.
-    fn find(self, install: bool, folder: &Folder) -> Result<PathBuf> {
-        let paths = std::env::var_os("PATH").unwrap_or_default();
-        let here = std::env::split_paths(&paths)
-            .map(|path| path.join(self.executable()))
-            .find(|path| path.is_file());
-        match here {
-            Some(path) => Ok(path),
-            None if install => self.install(folder),
-            None => bail!("not installed; --peers installs it into a temporary folder"),
-        }
-    }
-
-    fn install(self, folder: &Folder) -> Result<PathBuf> {
-        match self {
-            Self::Pm2 => {
-                let prefix = folder.file("npm");
-                let mut npm = program("npm");
-                npm.args([
-                    "install",
-                    "--no-audit",
-                    "--no-fund",
-                    "--loglevel=error",
-                    "--prefix",
-                ]);
-                run(npm.arg(&prefix).arg("pm2"))?;
-                Ok(prefix.join("node_modules/.bin/pm2"))
-            }
-            Self::Supervisord => {
-                let venv = folder.file("venv");
-                run(program("python3").args(["-m", "venv"]).arg(&venv))?;
-                let pip = venv.join("bin/pip");
-                run(program(pip).args(["install", "--quiet", "supervisor", "setuptools<81"]))?;
-                Ok(venv.join("bin/supervisord"))
-            }
-        }
-    }
-
     fn start(self, executable: &Path, folder: &Folder, command: &[String]) -> Result<Supervisor> {
         let (first, rest) = command.split_first().context("no command")?;
         match self {
@@ -166,7 +128,7 @@ impl Drop for Supervisor {
 
 fn kills(peer: Peer, rounds: usize, install: bool) -> Result<Back> {
     let folder = Folder::new()?;
-    let executable = peer.find(install, &folder)?;
+    let executable = find(peer.executable(), install, &folder)?;
     let ear = Ear::new(&folder.0)?;
     let listen: SocketAddr = ([127, 0, 0, 1], 19203).into();
     let supervisor = peer.start(&executable, &folder, &command(&ear, listen)?)?;
@@ -187,7 +149,65 @@ fn kills(peer: Peer, rounds: usize, install: bool) -> Result<Back> {
     Ok(back)
 }
 
-fn run(command: &mut std::process::Command) -> Result<()> {
+/// The program on the path, or else one that is installed into the folder.
+pub(crate) fn find(executable: &str, install: bool, folder: &Folder) -> Result<PathBuf> {
+    let paths = std::env::var_os("PATH").unwrap_or_default();
+    let here = std::env::split_paths(&paths)
+        .map(|path| path.join(executable))
+        .find(|path| path.is_file());
+    let (by_hand, fetch): (_, fn(&Folder) -> Result<PathBuf>) = match executable {
+        "pm2" => ("npm install -g pm2", fetch_pm2),
+        "monit" => ("apt-get install monit", fetch_monit),
+        _ => ("pip install supervisor", fetch_supervisord),
+    };
+    match here {
+        Some(path) => Ok(path),
+        None if install => fetch(folder),
+        None => {
+            bail!("not installed; `{by_hand}`, or --peers, which puts it into a temporary folder")
+        }
+    }
+}
+
+fn fetch_pm2(folder: &Folder) -> Result<PathBuf> {
+    let prefix = folder.file("npm");
+    let mut npm = program("npm");
+    npm.args(["install", "--no-audit", "--no-fund", "--loglevel=error"]);
+    run(npm.arg("--prefix").arg(&prefix).arg("pm2"))?;
+    Ok(prefix.join("node_modules/.bin/pm2"))
+}
+
+fn fetch_supervisord(folder: &Folder) -> Result<PathBuf> {
+    let venv = folder.file("venv");
+    run(program("python3").args(["-m", "venv"]).arg(&venv))?;
+    let pip = venv.join("bin/pip");
+    run(program(pip).args(["install", "--quiet", "supervisor", "setuptools<81"]))?;
+    Ok(venv.join("bin/supervisord"))
+}
+
+/// Debian's package, unpacked: its service is never started.
+fn fetch_monit(folder: &Folder) -> Result<PathBuf> {
+    Ok(unpack("monit", folder)?.join("usr/bin/monit"))
+}
+
+/// Downloads a package of the distribution and unpacks it; the folder of that.
+pub(crate) fn unpack(package: &str, folder: &Folder) -> Result<PathBuf> {
+    let place = folder.file(&format!("{package}-package"));
+    std::fs::create_dir_all(&place)?;
+    let mut get = program("apt-get");
+    run(get
+        .args(["download", "--quiet", package])
+        .current_dir(&place))?;
+    for entry in std::fs::read_dir(&place)? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|extension| extension == "deb") {
+            run(program("dpkg").arg("-x").arg(&path).arg(&place))?;
+        }
+    }
+    Ok(place)
+}
+
+pub(crate) fn run(command: &mut std::process::Command) -> Result<()> {
     let what = format!("{command:?}");
     let output = command
         .stdin(Stdio::null())

@@ -218,8 +218,10 @@ fn who_starts_it_anew_is_told_when_that_changes() {
     };
     assert_eq!(scene.gets(seen(&healer)).0, [heals, ServiceSignal::Stopped]);
     assert_eq!(scene.gets(seen(&healer)).0, []);
+    assert!(scene.track.heals(), "its next end is left to them first");
     assert_eq!(
         scene.gets(seen(&None)).0,
         [ServiceSignal::Heals { healer: None }]
     );
+    assert!(!scene.track.heals());
 }

@@ -37,6 +37,10 @@ fn run(followed: &Weak<Followed>) {
         due.retain(|name, _| names.contains(name));
         for name in names {
             let ended = woken.contains(&name);
+            if ended && let Some(head_start) = followed.head_start(&name) {
+                due.insert(name, now + head_start);
+                continue;
+            }
             let is_due = due.get(&name).is_some_and(|due| *due <= now);
             let new = !due.contains_key(&name);
             if ended || is_due || new || whom.all || whom.services.contains(&name) {
@@ -81,6 +85,14 @@ impl Followed {
         });
         let pidfds = pidfds.collect();
         (tracks.into_keys().collect(), pidfds)
+    }
+
+    /// How long an end is left to those who will repair it; none where it is looked at right away.
+    fn head_start(&self, service: &str) -> Option<Duration> {
+        let head_start = self.source.head_start();
+        let track = self.track(service).ok()?;
+        let heals = track.try_lock().is_ok_and(|track| track.heals());
+        (heals && !head_start.is_zero()).then_some(head_start)
     }
 
     /// Looks at one; how long until it is looked at again.

@@ -47,6 +47,11 @@ impl Track {
         process.filter(|process| procfs::runs(*process))
     }
 
+    /// Whether they start it anew by themselves, as they said last.
+    pub(super) fn heals(&self) -> bool {
+        self.healer.is_some()
+    }
+
     /// Whether it was told that it is to stay stopped.
     pub(super) fn stopped(&self) -> bool {
         self.told == Some(Told::Stopped)
