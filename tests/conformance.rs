@@ -1,5 +1,8 @@
 //! What every entry of every registry must keep to.
 
+#[path = "conformance/documents.rs"]
+mod documents;
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
@@ -648,35 +651,4 @@ fn a_ladder_reads_as_it_is_meant() {
         (remedy.name.as_str(), remedy.hold.as_secs()),
         ("latency_spike-1", 3)
     );
-}
-
-/// The examples of the page about actions: names that one does not declare are services, or folders.
-#[test]
-fn every_example_of_an_action_is_good() {
-    let page = std::fs::read_to_string(root().join("docs/actions.md")).expect("it reads");
-    let blocks = page.split("```toml\n").skip(1);
-    let mut checked = 0;
-    for block in blocks.filter_map(|block| block.split("```").next()) {
-        let mut names = BTreeSet::new();
-        for line in block.lines().filter(|line| line.starts_with("on = ")) {
-            names.extend(line.split('"').skip(1).step_by(2));
-        }
-        let mut text = block.to_owned();
-        for name in names {
-            if name != "*" && !block.contains(&format!("name = \"{name}\"")) {
-                let what = if block.contains("clean_folder") {
-                    "[[folder]]\npath = \"/srv/logs\"\nmatch = [\"*.1\"]"
-                } else {
-                    "[[service]]\nkind = \"command\"\ncommand = [\"x\"]"
-                };
-                let entry = format!("{what}\nname = \"{name}\"\n");
-                text.push_str(&entry);
-            }
-        }
-        if let Err(error) = Config::parse(&text, Path::new("docs/actions.md")) {
-            panic!("{}\n{text}", error.render());
-        }
-        checked += 1;
-    }
-    assert!(checked >= 7, "only {checked} examples were found");
 }

@@ -193,6 +193,8 @@ pub struct Common {
     pub successes: u32,
     /// How bad that is: `critical`, `warning` or `info`; critical where a good answer shows that the service serves, else a warning.
     pub severity: Option<Severity>,
+    /// Whether a good answer shows that the service serves, where that is not as its kind says.
+    pub serving: Option<bool>,
     /// Other intervals for some time after a release.
     pub after_release: Vec<Phase>,
 }
@@ -207,6 +209,7 @@ impl Default for Common {
             failures: 3,
             successes: 1,
             severity: None,
+            serving: None,
             after_release: Vec::new(),
         }
     }
@@ -262,7 +265,8 @@ impl Config {
 
     /// Whether a good answer shows that the service serves.
     pub fn serving(&self) -> bool {
-        self.check.serving().unwrap_or(self.spec.serving)
+        let said = self.common.serving.or_else(|| self.check.serving());
+        said.unwrap_or(self.spec.serving)
     }
 
     /// What the core is told of it.

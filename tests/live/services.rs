@@ -1,13 +1,21 @@
 //! Services that others run, and checks of real software: broken, told, repaired.
 
+#[path = "services/certificate.rs"]
+mod certificate;
 #[path = "services/container.rs"]
 mod container;
 #[path = "services/databases.rs"]
 mod databases;
+#[path = "services/examples.rs"]
+mod examples;
 #[path = "services/host_checks.rs"]
 mod host_checks;
 #[path = "services/mariadb.rs"]
 mod mariadb;
+#[path = "services/hostile.rs"]
+mod hostile;
+#[path = "services/nginx.rs"]
+mod nginx;
 #[path = "services/pid_file.rs"]
 mod pid_file;
 #[path = "services/pm2.rs"]

@@ -86,6 +86,7 @@ step! {
     raised: String,
     cleared: String,
     check: String,
+    named: String,
     load: Load,
     lost: String,
     clock: String,

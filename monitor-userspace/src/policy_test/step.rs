@@ -129,6 +129,8 @@ pub(super) enum Input {
     },
     Check {
         service: String,
+        /// Which of its checks: none is the first that shows that it serves.
+        check: String,
         failure: Option<CheckFailure>,
         latency: Duration,
     },

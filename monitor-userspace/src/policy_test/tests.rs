@@ -410,6 +410,10 @@ fn each_mistake_has_words_of_its_own() {
             "no service or process",
         ),
         (r#"check = "web""#, "write either `ok = true`"),
+        (
+            r#"check = "web", named = "tpc", ok = true"#,
+            "did you mean `tcp`?",
+        ),
         (r#"check = "web", ok = false"#, "write either `ok = true`"),
         (
             r#"check = "web", failure = "timeuot""#,

@@ -130,6 +130,41 @@ fn a_bad_commit_is_rolled_back_and_the_old_one_proves_itself() -> Result<()> {
 }
 
 #[test]
+fn a_bad_link_is_rolled_back_and_the_old_one_proves_itself() -> Result<()> {
+    let site = Site::new()?;
+    let (releases, current) = (site.path("releases"), site.path("current"));
+    for (name, run) in [("v1", GOOD), ("v2", BAD)] {
+        std::fs::create_dir_all(releases.join(name))?;
+        std::fs::write(releases.join(name).join("run"), run)?;
+    }
+    symlink("releases/v1", &current)?;
+    let release = format!(
+        "kind = \"symlink\"\npath = \"{}\"\nreleases = \"{}\"",
+        current.display(),
+        releases.display()
+    );
+    config(&site, &current.join("run"), &release)?;
+    let mut daemon = site.start()?;
+    proven(&site, "v1")?;
+    // As a deploy does it: another link in its place.
+    symlink("releases/v2", site.path("next"))?;
+    std::fs::rename(site.path("next"), &current)?;
+    restarted(&daemon)?;
+    let incident = daemon.incident("the deploy is rolled back", |incident| {
+        down(incident) && incident.is_over() && tells(incident, StepKind::Acted, "runs release v1")
+    })?;
+    ensure!(incident.outcome == Some(Outcome::Fixed), "{incident:#?}");
+    ensure!(std::fs::read_link(&current)? == Path::new("releases/v1"));
+    ensure!(releases.join("v2/run").exists(), "nothing is deleted");
+    daemon.healthy("shop")?;
+    let known = known(&site).context("it is remembered")?;
+    ensure!(known.get("rolled_back") == Some(&json!(["v2"])), "{known}");
+    ensure!(roll_backs(&site)? == 1);
+    ensure!(daemon.stop()?.success(), "an orderly end");
+    Ok(())
+}
+
+#[test]
 fn a_link_goes_back_and_forward_again_where_the_old_one_is_no_better() -> Result<()> {
     let site = Site::new()?;
     let (releases, current) = (site.path("releases"), site.path("current"));

@@ -13,7 +13,7 @@ use smart_monitor::model::{ProcessKey, ServiceState};
 use smart_monitor_tests::{Daemon, PATIENCE, Site, program, send, wait_until};
 
 /// Ends by itself when it is sent SIGUSR1, and in good order when it is told to.
-const WEB: &str = "trap 'exit 3' USR1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
+pub(super) const WEB: &str = "trap 'exit 3' USR1; trap 'exit 0' TERM; while :; do sleep 0.05; done";
 
 const RULES: &str = r#"
 [[remedy]]
@@ -23,13 +23,13 @@ action = "restart_service"
 "#;
 
 /// A podman with everything of its own below the folder of a site, and no network.
-struct Podman {
-    folder: PathBuf,
+pub(super) struct Podman {
+    pub(super) folder: PathBuf,
     service: Child,
 }
 
 impl Podman {
-    fn start(site: &Site) -> Result<Self> {
+    pub(super) fn start(site: &Site) -> Result<Self> {
         let folder = site.path("podman");
         let bin = folder.join("rootfs/bin");
         fs::create_dir_all(&bin)?;
@@ -41,7 +41,7 @@ impl Podman {
             .find(|path| fs::exists(path).unwrap_or(false));
         let busybox = busybox.context("no busybox: apt-get install busybox-static")?;
         fs::copy(busybox, bin.join("busybox"))?;
-        for name in ["sh", "sleep", "test"] {
+        for name in ["sh", "sleep", "test", "httpd"] {
             symlink("busybox", bin.join(name))?;
         }
         let mut command = Self::command(&folder);
@@ -57,7 +57,7 @@ impl Podman {
         Ok(podman)
     }
 
-    fn socket(&self) -> PathBuf {
+    pub(super) fn socket(&self) -> PathBuf {
         self.folder.join("socket")
     }
 
@@ -75,7 +75,7 @@ impl Podman {
         command
     }
 
-    fn run(&self, words: &[&str]) -> Result<String> {
+    pub(super) fn run(&self, words: &[&str]) -> Result<String> {
         let output = Self::command(&self.folder).args(words).output()?;
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         ensure!(output.status.success(), "podman {words:?}: {said}");
@@ -83,11 +83,17 @@ impl Podman {
     }
 
     fn container(&self, name: &str, more: &[&str]) -> Result<()> {
+        let more = [&["--network=none"], more].concat();
+        self.container_of(name, &more, &["/bin/sh", "-c", WEB])
+    }
+
+    pub(super) fn container_of(&self, name: &str, more: &[&str], program: &[&str]) -> Result<()> {
         let rootfs = self.folder.join("rootfs").display().to_string();
-        let mut words = vec!["run", "--detach", "--network=none", "--ulimit=host"];
+        let mut words = vec!["run", "--detach", "--ulimit=host"];
         words.extend(["--cgroups=disabled", "--name", name]);
         words.extend(more);
-        words.extend(["--rootfs", &rootfs, "/bin/sh", "-c", WEB]);
+        words.extend(["--rootfs", &rootfs]);
+        words.extend(program);
         self.run(&words).map(|_| ())
     }
 

@@ -192,15 +192,15 @@ fn a_redis_that_sleeps_is_slow_and_no_answer_is_no_wrong_answer() -> Result<()> 
 }
 
 /// A cluster of PostgreSQL in the site's folder, run by the daemon as the user that the package made.
-struct Postgres {
-    programs: PathBuf,
-    data: PathBuf,
-    uid: u32,
-    gid: u32,
+pub(super) struct Postgres {
+    pub(super) programs: PathBuf,
+    pub(super) data: PathBuf,
+    pub(super) uid: u32,
+    pub(super) gid: u32,
 }
 
 impl Postgres {
-    fn new(site: &Site) -> Result<Self> {
+    pub(super) fn new(site: &Site) -> Result<Self> {
         let versions = std::fs::read_dir("/usr/lib/postgresql");
         let mut versions = versions.context("PostgreSQL is missing: apt install postgresql")?;
         let programs = versions

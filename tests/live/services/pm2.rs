@@ -40,7 +40,7 @@ fn pm2(site: &Site, words: &[&str]) -> Command {
     command
 }
 
-fn tell(site: &Site, words: &[&str]) -> Result<()> {
+pub(super) fn tell(site: &Site, words: &[&str]) -> Result<()> {
     let ended = pm2(site, words).status();
     let ended = ended.context("no pm2: .ci/run installs it")?;
     ensure!(ended.success(), "pm2 {words:?}: {ended}");

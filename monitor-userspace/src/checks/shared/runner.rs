@@ -48,7 +48,8 @@ impl Runner {
             config,
             about,
             schedule,
-            eager: Some(EAGER),
+            // Nothing has started: a failure is one as any other.
+            eager: None,
             well: false,
         }
     }

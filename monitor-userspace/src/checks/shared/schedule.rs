@@ -1,6 +1,6 @@
 //! When a check is made: every interval, another one for some time after a release.
 //!
-//! Checks of the same interval are spread over it, by a number that is the same at every start of the daemon. A start that is missed is
+//! Checks of the same interval are spread over it (over its first 10 s where it is longer), by a number that is the same at every start of the daemon. A start that is missed is
 //! not made up for, but counted.
 
 use std::time::Duration;
@@ -26,6 +26,9 @@ const PHASES: usize = 16;
 /// Checks that are due within this time begin together: waking for each costs more than most of them do.
 const TOGETHER: Duration = Duration::from_millis(20);
 
+/// The first check is made within this time, however long the interval is: what is wrong now must not wait for a daily check's turn.
+const FIRST: Duration = Duration::from_secs(10);
+
 /// See the module.
 #[derive(Debug)]
 pub struct Schedule {
@@ -43,7 +46,8 @@ pub struct Schedule {
 impl Schedule {
     /// `spread` is any number that is the check's own; `origin` is the same for all that are to begin together.
     pub fn new(interval: Duration, phases: &[Phase], spread: u64, origin: Instant) -> Self {
-        let nanos = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
+        let within = interval.min(FIRST);
+        let nanos = u64::try_from(within.as_nanos()).unwrap_or(u64::MAX);
         let place = Duration::from_nanos(spread % nanos.max(1));
         let mut schedule = Self {
             origin,
@@ -161,6 +165,19 @@ mod tests {
             schedule.made(first + 3500 * MS);
             assert_eq!(schedule.next(), first + 4000 * MS);
             assert_eq!(schedule.missed(), 2);
+        }
+    }
+
+    #[test]
+    fn the_first_of_a_daily_check_is_soon_and_the_next_a_day_later() {
+        let origin = Instant::now();
+        let day = Duration::from_hours(24);
+        for spread in [0, 7, 123_456_789, u64::MAX] {
+            let mut schedule = Schedule::new(day, &[], spread, origin);
+            let first = schedule.next();
+            assert!(first < origin + FIRST);
+            schedule.made(first + 3 * MS);
+            assert_eq!(schedule.next(), first + day);
         }
     }
 

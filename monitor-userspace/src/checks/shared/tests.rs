@@ -16,6 +16,17 @@ fn every_example_can_be_read() {
 }
 
 #[test]
+fn one_that_looks_at_something_else_is_a_warning_and_proves_nothing() {
+    let text = "tcp = \"127.0.0.1:1\"\nserving = false";
+    let rule = Config::read(written(text)).expect("it is good").rule();
+    assert!(!rule.serving);
+    assert_eq!(rule.severity, Severity::Warning);
+    let text = "tcp = \"127.0.0.1:1\"\nserving = false\nseverity = \"critical\"";
+    let rule = Config::read(written(text)).expect("it is good").rule();
+    assert_eq!((rule.serving, rule.severity), (false, Severity::Critical));
+}
+
+#[test]
 fn what_makes_no_sense_is_refused_with_a_reason() {
     for (text, why) in [
         ("interval = \"5s\"", "exactly one of"),

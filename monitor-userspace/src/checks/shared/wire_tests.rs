@@ -1,3 +1,5 @@
+//! What a peer on a wire may do to whoever reads it: too much, too little, nothing.
+
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt as _;

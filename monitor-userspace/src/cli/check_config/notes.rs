@@ -45,8 +45,10 @@ fn without_remedy(config: &Config) -> Vec<String> {
             remedy.detector == "service_down" && remedy.on.iter().any(|on| on == "*" || on == name)
         })
     };
-    let names = config.services.iter().map(|service| service.name.as_str());
-    names
+    // What nobody runs here has no process that could go down.
+    let services = config.services.iter().filter(|it| !it.is_elsewhere());
+    services
+        .map(|service| service.name.as_str())
         .filter(|name| !covered(name))
         .map(|name| format!("no remedy brings service {name} back when it goes down"))
         .collect()

@@ -12,7 +12,7 @@ const INPUTS: &[(&str, &[&str])] = &[
     ("start_failed", &["reason"]),
     ("raised", &["on", "severity", "facts"]),
     ("cleared", &["on", "reason"]),
-    ("check", &["ok", "failure", "reason", "latency"]),
+    ("check", &["named", "ok", "failure", "reason", "latency"]),
     ("load", &[]),
     ("lost", &["count"]),
     ("clock", &[]),

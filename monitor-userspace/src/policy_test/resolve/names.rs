@@ -19,6 +19,18 @@ impl Reader<'_> {
         self.mistakes.one_of("service", name, known)
     }
 
+    /// The name of a check of this service; empty where the step names none.
+    pub(super) fn check(&mut self, service: &Spanned<String>) -> Option<String> {
+        let Some(named) = &self.step.named else {
+            return Some(String::new());
+        };
+        let mut services = self.config.services.iter();
+        let service = services.find(|it| it.name == *service.get_ref())?;
+        let known = service.checks.keys();
+        let known = known.map(|name| (name.as_str(), name.clone()));
+        self.mistakes.one_of("check of that service", named, known)
+    }
+
     /// The outer none is a mistake.
     #[expect(
         clippy::option_option,

@@ -84,6 +84,7 @@ impl Reader<'_> {
         if let Some(name) = &step.check {
             return Some(Input::Check {
                 service: self.service(name)?,
+                check: self.check(name)?,
                 failure: self.failure(name)?,
                 latency: time(step.latency.as_ref()),
             });

@@ -39,10 +39,14 @@ impl Scene {
             } => return self.clear(detector, on, because),
             Input::Check {
                 service,
+                check,
                 failure,
                 latency,
             } => self.signal(&Signal::Check {
-                result: CheckResult::new(service, *latency, failure.clone()),
+                result: CheckResult {
+                    check: check.clone(),
+                    ..CheckResult::new(service, *latency, failure.clone())
+                },
             }),
             Input::Load(load) => self.signal(&Signal::Sample {
                 sample: Sample::Load { load: *load },

@@ -1,3 +1,5 @@
+//! Certificates, read: whom they are for, how long they last, and what is no certificate.
+
 use super::*;
 
 const GOOD: &[u8] = include_bytes!("fixtures/good.pem");
