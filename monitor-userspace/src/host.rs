@@ -34,6 +34,7 @@ pub mod rtnetlink;
 pub mod secret;
 pub mod service_cgroup;
 pub mod signals;
+pub mod sockets;
 mod spawn;
 pub mod whole;
 

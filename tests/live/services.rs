@@ -4,6 +4,8 @@
 mod container;
 #[path = "services/databases.rs"]
 mod databases;
+#[path = "services/discover.rs"]
+mod discover;
 #[path = "services/host_checks.rs"]
 mod host_checks;
 #[path = "services/mariadb.rs"]

@@ -25,7 +25,7 @@ use crate::supervisors::Nudge;
 const NAME: &str = "org.freedesktop.systemd1";
 /// Where its units are.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
-const MANAGER: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "/org/freedesktop/systemd1";
 pub(super) const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
 /// How long a connection may take to be made.
@@ -77,7 +77,7 @@ enum Live {
 }
 
 #[derive(Clone, Debug)]
-struct Bus {
+pub(super) struct Bus {
     connection: Connection,
     /// None on a socket without a bus.
     to: Option<&'static str>,
@@ -268,7 +268,7 @@ impl Drop for Link {
 }
 
 impl Bus {
-    async fn call<B>(
+    pub(super) async fn call<B>(
         &self,
         path: &str,
         interface: &'static str,
@@ -285,7 +285,7 @@ impl Bus {
     }
 }
 
-fn failed(error: zbus::Error) -> Failed {
+pub(super) fn failed(error: zbus::Error) -> Failed {
     match error {
         zbus::Error::MethodError(_, Some(why), _) => Failed::Refused(why),
         zbus::Error::MethodError(name, None, _) => Failed::Refused(name.to_string()),
@@ -381,7 +381,7 @@ fn hear(shared: &Shared, message: &Message) -> bool {
     false
 }
 
-async fn connect(manager: Manager) -> Result<(Bus, MessageStream), String> {
+pub(super) async fn connect(manager: Manager) -> Result<(Bus, MessageStream), String> {
     let Manager::User(uid) = manager else {
         let by_bus = attempt(Builder::system(), Some(NAME)).await;
         let Err(why) = by_bus else { return by_bus };
