@@ -40,6 +40,8 @@ mod manual;
 mod network;
 #[path = "decisions/objectives.rs"]
 mod objectives;
+#[path = "decisions/observed.rs"]
+mod observed;
 #[path = "decisions/processes.rs"]
 mod processes;
 #[path = "decisions/queues.rs"]

@@ -205,7 +205,7 @@ impl Site {
     /// Writes the configuration: this text after a `[daemon]` table for this place.
     pub fn configure(&self, text: &str) -> Result<()> {
         let daemon = format!(
-            "[daemon]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"{}\"\nstop_grace = \"2s\"\n{}\n",
+            "[daemon]\nstate_dir = \"{}\"\nsocket = \"{}\"\nhttp = \"{}\"\nstop_grace = \"2s\"\ndiscover = false\n{}\n",
             self.state().display(),
             self.socket().display(),
             self.http,

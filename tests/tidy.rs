@@ -89,6 +89,7 @@ const ALLOWED: &[(&str, &[&str])] = &[
     ("samplers", &["config", "host", "kernel"]),
     ("identity", &["host"]),
     ("supervisors", &["config", "host"]),
+    ("discovery", &["checks", "config", "host", "supervisors"]),
     ("actions", &["config", "host", "policy"]),
     ("engine", &["actions", "detectors", "policy", "verify"]),
     ("replay", &["config", "engine", "record"]),

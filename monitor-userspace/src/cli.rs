@@ -8,6 +8,7 @@ mod audit;
 mod catalogue;
 mod check_config;
 mod demo;
+mod discover;
 mod doctor;
 mod events;
 mod explain;
@@ -55,6 +56,8 @@ enum Command {
     Doctor(doctor::Args),
     /// Check a configuration; mistakes are shown where they stand.
     CheckConfig(check_config::Args),
+    /// Find what runs on this host, and propose a configuration.
+    Discover(discover::Args),
     /// Run a user's tests of a policy: what happens, and what must be done about it.
     TestPolicy(test_policy::Args),
     /// Health at a glance.
@@ -114,6 +117,7 @@ pub fn main() -> ExitCode {
         Command::Run(args) => run::run(args),
         Command::Doctor(args) => doctor::run(args),
         Command::CheckConfig(args) => check_config::run(&args),
+        Command::Discover(args) => discover::run(&args),
         Command::TestPolicy(args) => test_policy::run(args),
         Command::Status(args) => status::run(args),
         Command::Incidents(args) => incidents::run(args),

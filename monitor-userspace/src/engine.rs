@@ -293,6 +293,7 @@ impl Engine {
             known.memory_max = service.memory_max;
             known.checked = service.checked;
             known.kind.clone_from(&service.kind);
+            known.observe_only = service.observe_only;
             known.start_within = service.start_within;
             objectives::apply(&mut known.objectives, &service.objectives);
             world::checks(&mut known.checks, &service.checks);

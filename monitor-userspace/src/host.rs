@@ -35,6 +35,7 @@ pub mod rtnetlink;
 pub mod secret;
 pub mod service_cgroup;
 pub mod signals;
+pub mod sockets;
 mod spawn;
 pub mod whole;
 

@@ -11,6 +11,7 @@ pub mod checks;
 pub mod cli;
 pub mod config;
 pub mod detectors;
+pub mod discovery;
 pub mod engine;
 pub mod host;
 pub mod identity;

@@ -19,6 +19,7 @@ mod kernel_view;
 mod knowing;
 mod live_host;
 mod logs;
+mod observing;
 mod once;
 mod options;
 mod people;

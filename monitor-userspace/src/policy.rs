@@ -420,7 +420,8 @@ impl Policy {
         if self.config.dry_run || remedy.dry_run || named.is_some_and(|named| named.dry_run) {
             return Some("dry run since then".to_owned());
         }
-        guards::people_say(&self.schedules, incident, now)
+        let observed = guards::only_observed(&incident.subject, world);
+        observed.or_else(|| guards::people_say(&self.schedules, incident, now))
     }
 
     /// Permits to change back what an action changed: because it did not help, because its time is over, because a person says so. Only what never

@@ -9,6 +9,8 @@ pub mod command;
 mod exchange;
 #[path = "supervisors/shared/followed.rs"]
 pub mod followed;
+#[path = "supervisors/shared/found.rs"]
+mod found;
 #[path = "supervisors/shared/nudge.rs"]
 mod nudge;
 
@@ -24,6 +26,7 @@ use crate::host::command::Runner;
 use crate::model::{Healer, ProcessKey, ServiceSignal};
 use command::Commands;
 use followed::Followed;
+pub use found::{Discovered, Found};
 pub use nudge::Nudge;
 
 /// What a supervisor declares of itself.
@@ -38,6 +41,8 @@ pub struct Spec {
     pub read: Option<Read>,
     /// Begins to talk to it; none for those that are no [`Source`].
     pub source: Option<fn(Tools) -> Arc<dyn Source>>,
+    /// What it runs on this host now; none for those that nobody can be asked about.
+    pub discover: Option<fn() -> Discovered>,
 }
 
 /// See [`Spec::read`].
@@ -63,6 +68,7 @@ macro_rules! supervisors {
 
 supervisors! {
     container,
+    listener,
     none,
     pid_file,
     pm2,

@@ -159,6 +159,12 @@ const SCENES: &[(&str, Active)] = &[
     ("protected_subject", |ask| {
         ask.world.protected_pids.push(700);
     }),
+    ("observe_only", |ask| {
+        let mut service = Service::new("shop");
+        service.process = Some(key(700));
+        service.observe_only = true;
+        ask.world.services.insert(service);
+    }),
     ("identity", |ask| ask.approved = Some(plan(701))),
     ("journal", |ask| {
         ask.halted = Some("no space left on device");

@@ -8,6 +8,8 @@ mod container;
 mod databases;
 #[path = "services/examples.rs"]
 mod examples;
+#[path = "services/discover.rs"]
+mod discover;
 #[path = "services/host_checks.rs"]
 mod host_checks;
 #[path = "services/mariadb.rs"]

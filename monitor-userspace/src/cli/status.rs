@@ -270,7 +270,19 @@ fn services(status: &Status, paint: Paint) -> String {
         }
         table.row(row);
     }
-    table.render(paint)
+    let mut out = table.render(paint);
+    let rows = status.view.services.values();
+    let observed = rows.filter(|row| row.service.observe_only).count();
+    if observed > 0 {
+        let said = format!(
+            "{observed} of them only observed, never acted upon (`smart-monitor discover` proposes a configuration)"
+        );
+        render::add(
+            &mut out,
+            format_args!("{}\n", paint.apply(Style::Dim, &said)),
+        );
+    }
+    out
 }
 
 /// Rate and quantiles; a `~` before those that may be wrong.

@@ -67,6 +67,11 @@ pub struct Daemon {
     /// Have `kind = "command"` services write to `logs/NAME.log` in the state folder, so that their last lines stand in incidents; `false`:
     /// to where the daemon writes.
     pub capture_logs: bool,
+    /// Where the configuration names no service: find those that run on this host, and observe them, 64 at most. Nothing is ever done to them, and
+    /// no check is made of them. `smart-monitor discover` proposes a configuration for them.
+    pub discover: bool,
+    /// How often it is looked for further ones; 1 second at least.
+    pub discover_every: Span,
 }
 
 /// See [`Daemon::services_on_exit`].
@@ -88,6 +93,8 @@ impl Default for Daemon {
             services_on_exit: OnExit::Stop,
             stop_grace: Span::seconds(10),
             capture_logs: true,
+            discover: true,
+            discover_every: Span::seconds(300),
         }
     }
 }
@@ -190,6 +197,9 @@ pub struct Service {
     /// Only say what would have been done to it.
     #[serde(default)]
     pub dry_run: bool,
+    /// Never do anything to it, whatever rules and people say: it is only observed. Of kinds that others run.
+    #[serde(default)]
+    pub observe_only: bool,
     /// Who else repairs it.
     pub healer: Option<RawHealer>,
     /// Where its releases are.

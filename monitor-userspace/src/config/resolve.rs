@@ -83,6 +83,7 @@ pub(super) fn resolve(root: raw::Root, file: Option<PathBuf>) -> (Config, Vec<Fo
     kernel(&config.kernel, &mut mistakes);
     budget(&config.kernel, &mut mistakes);
     limits(&config.policy, &mut mistakes);
+    daemon(&config.daemon, &mut mistakes);
     if let Err((name, why)) = config.samplers.resolve() {
         let message = format!("[samplers.{name}]: {why}");
         mistakes.0.push(Found {
@@ -189,6 +190,16 @@ fn folders(
             config.named.insert(entry.name.get_ref().clone(), said);
             folder::folder(&entry, config, mistakes);
         }
+    }
+}
+
+fn daemon(daemon: &raw::Daemon, mistakes: &mut Mistakes) {
+    if daemon.discover_every.0 < std::time::Duration::from_secs(1) {
+        mistakes.0.push(Found {
+            span: 0..0,
+            message: "[daemon]: `discover_every` must be at least 1s".to_owned(),
+            help: None,
+        });
     }
 }
 
@@ -341,6 +352,7 @@ fn guard(raw: &guard::Raw, config: &mut Config, mistakes: &mut Mistakes) {
     let services: Vec<(String, Option<u64>)> = config
         .services
         .iter()
+        .filter(|service| !service.observe_only)
         .map(|service| (service.name.clone(), service.memory_max))
         .collect();
     for on in &raw.on {

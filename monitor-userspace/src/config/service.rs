@@ -19,6 +19,12 @@ pub(super) fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut
     let mut service = Service::new(&name);
     service.kind.clone_from(raw.kind.get_ref());
     run_by(&mut raw, &mut service, config, mistakes);
+    service.observe_only = raw.observe_only;
+    if raw.observe_only && service.kind == COMMAND {
+        let help = "leave `observe_only` out, or name who else runs it".to_owned();
+        let what = "what the daemon runs itself cannot be only observed".to_owned();
+        mistakes.add(&raw.name, what, Some(help));
+    }
     service.listen = std::mem::take(&mut raw.listen);
     service.start_within = raw.start_within.0;
     service.memory_max = raw.memory_max.map(|size| size.0);

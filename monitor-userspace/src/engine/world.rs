@@ -25,7 +25,7 @@ pub(super) fn expendable(settings: &Settings) -> BTreeSet<String> {
         .flat_map(|remedy| &remedy.on)
     {
         if on == "*" {
-            let services = settings.services.iter();
+            let services = settings.services.iter().filter(|it| !it.observe_only);
             names.extend(services.map(|service| service.name.clone()));
             names.extend(settings.groups.values().cloned());
         } else {

@@ -14,6 +14,7 @@ use rustix::net::netlink::SOCK_DIAG;
 
 use super::network::{Netlink, Request, attribute, number};
 use super::signals::Held;
+use super::sockets::sockets_of;
 use super::{Dropped, HostError, Opened, procfs};
 use crate::model::ProcessKey;
 use crate::model::connections::{Connection, ConnectionFilter, TcpState};
@@ -148,19 +149,6 @@ fn of_process(
 fn same_namespace(pid: u32) -> bool {
     let of = |who: &str| fs::read_link(format!("/proc/{who}/ns/net")).ok();
     of(&pid.to_string()) == of("self")
-}
-
-/// The inodes of the sockets that a process has open.
-fn sockets_of(pid: u32) -> Vec<u32> {
-    let files = fs::read_dir(format!("/proc/{pid}/fd"))
-        .into_iter()
-        .flatten();
-    let links = files.filter_map(|file| fs::read_link(file.ok()?.path()).ok());
-    let sockets = links.filter_map(|link| {
-        let inode = link.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?;
-        inode.parse().ok()
-    });
-    sockets.collect()
 }
 
 fn open() -> Result<Netlink, HostError> {

@@ -16,6 +16,8 @@ use tokio::task::JoinSet;
 
 /// Where they listen, the first that is there.
 const SOCKETS: [&str; 2] = ["/var/run/docker.sock", "/run/podman/podman.sock"];
+/// Users whose podman is looked for.
+const USERS: usize = 64;
 /// Most of an answer that is read, bytes.
 const BODY: usize = 1 << 20;
 /// Longest event that is read, bytes.
@@ -36,6 +38,55 @@ pub fn socket(named: Option<&Path>) -> Result<PathBuf, String> {
             SOCKETS[0], SOCKETS[1]
         )
     })
+}
+
+/// The sockets of engines that are there: the usual ones, and those of users who run podman themselves.
+pub fn sockets() -> Vec<PathBuf> {
+    let users = std::fs::read_dir("/run/user").into_iter().flatten();
+    let users = users.filter_map(|user| Some(user.ok()?.path().join("podman/podman.sock")));
+    let all = SOCKETS
+        .into_iter()
+        .map(PathBuf::from)
+        .chain(users.take(USERS));
+    all.filter(|path| path.exists()).collect()
+}
+
+/// A container that runs, as a list of them has it.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Listed {
+    /// 64 hexadecimal digits.
+    pub id: Option<String>,
+    /// Its names, each after a slash.
+    pub names: Option<Vec<String>>,
+    /// From which image.
+    pub image: Option<String>,
+    /// Ports of it, and what they are on the host.
+    pub ports: Option<Vec<Port>>,
+}
+
+/// A port of a container.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Port {
+    /// The host's address that leads to it.
+    #[serde(rename = "IP")]
+    pub ip: Option<String>,
+    /// The host's port that leads to it.
+    pub public_port: Option<u16>,
+    /// `tcp`, `udp`.
+    #[serde(rename = "Type")]
+    pub kind: Option<String>,
+}
+
+/// The containers that run.
+pub async fn list(socket: &Path) -> Result<Vec<Listed>, String> {
+    let answer = ask(socket, Method::GET, "/containers/json").await?;
+    if answer.status != 200 {
+        return Err(answer.why());
+    }
+    let read = serde_json::from_slice(&answer.body);
+    read.map_err(|error| format!("its list of containers makes no sense: {error}"))
 }
 
 /// Whether a container can be called so: engines allow nothing that would have to be written otherwise in a path.

@@ -29,8 +29,16 @@ const HEADER: usize = 16;
 /// Bytes of `struct inet_diag_req_v2`.
 const REQUEST: usize = 56;
 
+/// A listener, and the number of its socket's inode.
+pub type Numbered = (ListenQueue, u32);
+
 /// All of them, of both families.
 pub fn listeners() -> io::Result<Vec<ListenQueue>> {
+    Ok(numbered()?.into_iter().map(|(found, _)| found).collect())
+}
+
+/// All of them, of both families, with the inodes by which it is found who has them open.
+pub fn numbered() -> io::Result<Vec<Numbered>> {
     let netlink = socket_with(
         AddressFamily::NETLINK,
         SocketType::RAW,
@@ -68,7 +76,7 @@ fn request(family: u8) -> Vec<u8> {
 }
 
 /// Takes the listeners out of an answer; true when it was the last one.
-fn take(mut bytes: &[u8], found: &mut Vec<ListenQueue>) -> io::Result<bool> {
+fn take(mut bytes: &[u8], found: &mut Vec<Numbered>) -> io::Result<bool> {
     while let Some(length) = number(bytes, 0) {
         let length = length as usize;
         let kind = bytes.get(4..6).map_or(NLMSG_DONE, |kind| {
@@ -93,7 +101,7 @@ fn take(mut bytes: &[u8], found: &mut Vec<ListenQueue>) -> io::Result<bool> {
 }
 
 /// A `struct inet_diag_msg`.
-fn listener(body: &[u8]) -> Option<ListenQueue> {
+fn listener(body: &[u8]) -> Option<Numbered> {
     let port = u16::from_be_bytes(body.get(4..6)?.try_into().ok()?);
     let address: [u8; 16] = body.get(8..24)?.try_into().ok()?;
     let address = if *body.first()? == AF_INET {
@@ -102,11 +110,12 @@ fn listener(body: &[u8]) -> Option<ListenQueue> {
     } else {
         IpAddr::from(address)
     };
-    Some(ListenQueue {
+    let queue = ListenQueue {
         address: SocketAddr::new(address, port),
         queue: number(body, 56)?,
         limit: number(body, 60)?,
-    })
+    };
+    Some((queue, number(body, 68)?))
 }
 
 fn number(bytes: &[u8], at: usize) -> Option<u32> {

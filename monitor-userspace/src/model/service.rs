@@ -57,6 +57,7 @@ impl ServiceState {
 
 /// A service of the configuration, and what is known of it now.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Service {
     /// Its name.
     pub name: String,
@@ -67,6 +68,9 @@ pub struct Service {
     /// Who runs it, as `kind` in the configuration has it.
     #[serde(default = "command_kind")]
     pub kind: String,
+    /// It is only observed: nothing is ever done to it.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub observe_only: bool,
     /// Whether a health check shows that it serves.
     pub checked: bool,
     /// Its health checks, by name, and what each said last.
@@ -139,6 +143,7 @@ impl Service {
             listen: Vec::new(),
             memory_max: None,
             kind: command_kind(),
+            observe_only: false,
             checked: false,
             checks: BTreeMap::new(),
             start_within: start_within(),

@@ -13,6 +13,7 @@ use super::exported::Exported;
 use super::folders::Folders;
 use super::half_done::{self, HalfDone};
 use super::inbox::{Inbox, Message};
+use super::observing::Observing;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
 use super::recording::Recordings;
@@ -59,6 +60,8 @@ pub(super) struct Daemon {
     pub(super) exported: Arc<Exported>,
     pub(super) ways: Arc<Ways>,
     pub(super) diagnosing: Diagnosing,
+    /// What is found where the configuration names no service.
+    pub(super) observing: Observing,
     pub(super) folders: Folders,
     pub(super) journal: Arc<Journal>,
     /// Services that are not started with the daemon, and why; empty once it has started.
@@ -129,6 +132,7 @@ pub(super) async fn serve(
     if let Some(budget) = daemon.budget.take() {
         background.spawn(budget::keep(budget, changed));
     }
+    daemon.observing.begin(daemon.config.clone());
     daemon.start_services().await;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
@@ -146,6 +150,10 @@ pub(super) async fn serve(
             }
             Some(()) = probes_changed.recv() => {
                 daemon.probes_changed();
+                continue;
+            }
+            listing = daemon.observing.found() => {
+                daemon.observe(listing).await;
                 continue;
             }
             _ = term.recv() => &mut term,
@@ -207,7 +215,7 @@ impl Daemon {
         self.send_settings();
     }
 
-    fn send_settings(&self) {
+    pub(super) fn send_settings(&self) {
         self.recordings.reload(settings::settings(
             &self.config,
             self.options.dry_run,
@@ -223,7 +231,7 @@ impl Daemon {
             .collect()
     }
 
-    async fn start_services(&mut self) {
+    pub(super) async fn start_services(&mut self) {
         people::name(&self.subjects, &self.config);
         let others = self.config.services.iter().filter(|it| it.is_others());
         let others = others.map(|service| service.name.clone()).collect();
@@ -323,7 +331,9 @@ impl Daemon {
         };
         apply_options(&mut config, &self.options);
         self.note_what_needs_a_start(&config);
-        self.config = config;
+        self.config = self.observing.begin(config);
+        // What was added to the text knows nothing of the command line.
+        apply_options(&mut self.config, &self.options);
         self.folders.apply(&self.config.folders);
         self.send_settings();
         self.start_services().await;

@@ -21,6 +21,7 @@ use super::kernel_view::LiveKernel;
 use super::knowing::{Knowing, Known};
 use super::live_host::{self, CalledOff};
 use super::logs::Logs;
+use super::observing::Observing;
 use super::options::{DaemonError, Options, apply_options, system};
 use super::people::{self, Subjects};
 use super::recording::{self, Recordings, Tape};
@@ -140,6 +141,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         exported,
         ways,
         diagnosing: Diagnosing::default(),
+        observing: Observing::default(),
         folders,
         journal: Arc::clone(&journal),
         held,

@@ -7,7 +7,7 @@ mod people;
 mod safety;
 
 use super::{Config, History, Proposal, Schedules};
-use crate::model::{Incident, Refusal, Time};
+use crate::model::{Incident, Refusal, Subject, Time, World};
 
 /// A guard.
 #[derive(Clone, Copy, Debug)]
@@ -71,6 +71,12 @@ pub const ALL: &[Guard] = &[
         summary: "PID 1, kernel threads, the daemon, its ancestors and the names in `protected` are never touched",
         people: true,
         ask: safety::protected_subject,
+    },
+    Guard {
+        name: "observe_only",
+        summary: "nothing is done to what is only observed: found by the daemon itself, or configured so",
+        people: true,
+        ask: safety::observe_only,
     },
     Guard {
         name: "identity",
@@ -175,6 +181,11 @@ pub(super) fn people_say(schedules: &Schedules, incident: &Incident, now: Time) 
     let refused = people::silenced(schedules, incident, now).err();
     let refused = refused.or_else(|| people::maintained(schedules, incident).err());
     refused.map(|refused| refused.reason)
+}
+
+/// Why nothing is done to a subject that is only observed.
+pub(super) fn only_observed(subject: &Subject, world: &World) -> Option<String> {
+    safety::only_observed(subject, None, world)
 }
 
 /// Whether something may be changed back.

@@ -31,6 +31,7 @@ pub const SPEC: Spec = Spec {
     summary: "a program that the daemon starts itself and keeps in the foreground",
     read: None,
     source: None,
+    discover: None,
 };
 
 /// How long a process may take to die of SIGKILL.

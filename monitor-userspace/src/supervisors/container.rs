@@ -3,6 +3,7 @@
 //! Ends are seen at once (pidfd) and then explained by the engine: its events say who was told to end ([`events`]), its description how it
 //! ended ([`meaning`]). What it starts anew by itself (its restart policy) is left to it for as long as that may take.
 
+mod discover;
 mod events;
 mod meaning;
 
@@ -29,6 +30,7 @@ pub const SPEC: Spec = Spec {
     summary: "a container of Docker or podman, over the engine's socket",
     read: Some(read),
     source: Some(source),
+    discover: Some(discover::discover),
 };
 
 /// How long the engine may take to say how a container is.

@@ -9,4 +9,5 @@ pub const SPEC: Spec = Spec {
     summary: "nobody on this host runs it: it is only checked",
     read: None,
     source: None,
+    discover: None,
 };

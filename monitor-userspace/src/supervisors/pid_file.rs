@@ -27,6 +27,7 @@ pub const SPEC: Spec = Spec {
     summary: "a program in the background that writes its PID to a file, started and stopped by commands",
     read: Some(read),
     source: Some(source),
+    discover: None,
 };
 
 /// How often the files are read.

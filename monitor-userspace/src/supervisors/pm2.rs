@@ -5,6 +5,7 @@
 //! listened to: PM2 sends every line that any application logs to whoever does. The end of a process is seen at once without it.
 
 mod apps;
+mod discover;
 mod rpc;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ pub const SPEC: Spec = Spec {
     summary: "an application of PM2, asked and told over its daemon's socket",
     read: Some(read),
     source: Some(source),
+    discover: Some(discover::discover),
 };
 
 /// How often PM2 is asked; the end of a process is seen at once.

@@ -4,6 +4,7 @@
 //! ended by itself. What it does about the last it does in the same pass of its loop in which it says so: one that is still `EXITED`
 //! when asked again is left so. That holds in all versions, while most do not tell of `autorestart`.
 
+mod discover;
 mod rpc;
 
 use std::collections::BTreeMap;
@@ -24,6 +25,7 @@ pub const SPEC: Spec = Spec {
     summary: "a program of Supervisor, asked and told over its socket",
     read: Some(read),
     source: Some(source),
+    discover: Some(discover::discover),
 };
 
 /// How often they are asked; the end of a process is seen at once.

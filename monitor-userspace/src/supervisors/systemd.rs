@@ -6,6 +6,8 @@
 //!
 //! Calls are written by hand: they are ten, and generated proxies would bring streams and caches for each property.
 
+#[path = "systemd/discover.rs"]
+mod discover;
 #[path = "systemd/link.rs"]
 mod link;
 #[path = "systemd/memory.rs"]
@@ -40,6 +42,7 @@ pub const SPEC: Spec = Spec {
     summary: "a service unit of systemd, of the host or of a user",
     read: Some(read),
     source: Some(source),
+    discover: Some(discover::discover),
 };
 
 /// How often a look is begun anew because the main process was another one when it was looked for.

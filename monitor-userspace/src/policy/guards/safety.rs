@@ -46,6 +46,32 @@ pub(super) fn untouched(
     Ok(())
 }
 
+pub(super) fn observe_only(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
+    let ask = asked.proposal;
+    match only_observed(&ask.incident.subject, Some(&ask.plan), ask.world) {
+        Some(why) => refuse(why, None),
+        None => Ok(()),
+    }
+}
+
+/// Why nothing is done to what is only observed: a service, or a process that is one and has no `[[process]]` entry of its own.
+pub(super) fn only_observed(
+    subject: &Subject,
+    plan: Option<&Plan>,
+    world: &World,
+) -> Option<String> {
+    let service = if let Some(name) = subject.configured_name() {
+        world.services.get(name)
+    } else {
+        let (process, _) = plan.and_then(Plan::protects)?;
+        world.service_of(process)
+    };
+    let name = &service.filter(|service| service.observe_only)?.name;
+    Some(format!(
+        "{name} is only observed: to have something done to it, write it into the configuration (`smart-monitor discover` proposes how) without `observe_only`"
+    ))
+}
+
 pub(super) fn identity(asked: &Asked<'_>, _: Time) -> Result<(), Refused> {
     let ask = asked.proposal;
     match ask.approved {

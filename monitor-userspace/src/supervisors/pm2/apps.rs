@@ -64,6 +64,11 @@ impl Entry {
         pid.filter(|pid| *pid != 0)
     }
 
+    /// Its name, where PM2 takes it for running.
+    pub(super) fn running(&self) -> Option<&str> {
+        self.name.as_str().filter(|_| self.is_up())
+    }
+
     fn status(&self) -> &str {
         self.pm2_env.status.as_str().unwrap_or_default()
     }

@@ -23,13 +23,13 @@ use zbus::{Connection, DynamicType, Message, MessageStream};
 
 use super::Manager;
 use crate::supervisors::Nudge;
-use connect::connect;
+pub(super) use connect::connect;
 
 /// systemd's name on a bus.
 const NAME: &str = "org.freedesktop.systemd1";
 /// Where its units are.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
-const MANAGER: &str = "/org/freedesktop/systemd1";
+pub(super) pub(super) const MANAGER: &str = "/org/freedesktop/systemd1";
 pub(super) const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
 /// How long a connection may take to be made.
@@ -264,7 +264,7 @@ impl Drop for Link {
     }
 }
 
-async fn call<B>(
+pub(super) async fn call<B>(
     bus: &Connection,
     path: &str,
     interface: &'static str,
@@ -278,7 +278,7 @@ where
         .await
 }
 
-fn failed(error: zbus::Error) -> Failed {
+pub(super) fn failed(error: zbus::Error) -> Failed {
     match error {
         zbus::Error::MethodError(_, Some(why), _) => Failed::Refused(why),
         zbus::Error::MethodError(name, None, _) => Failed::Refused(name.to_string()),
