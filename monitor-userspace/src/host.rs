@@ -24,6 +24,7 @@ pub mod meminfo;
 pub mod mounts;
 pub mod network;
 pub mod oom_score;
+pub mod notify;
 pub mod own;
 pub mod priority;
 pub mod procfs;

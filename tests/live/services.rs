@@ -1,5 +1,7 @@
 //! Services that others run, and checks of real software: broken, told, repaired.
 
+#[path = "services/children.rs"]
+mod children;
 #[path = "services/container.rs"]
 mod container;
 #[path = "services/databases.rs"]

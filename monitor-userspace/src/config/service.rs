@@ -6,6 +6,7 @@ use super::resolve::Mistakes;
 use super::{Config, raw};
 use crate::checks;
 use crate::host::exec::Program;
+use crate::host::notify::Notify;
 use crate::model::Service;
 use crate::model::command::Reload;
 use crate::model::service::{COMMAND, NONE};
@@ -54,6 +55,19 @@ pub(super) fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut
             .iter()
             .map(|check| (check.name().to_owned(), check.rule()))
             .collect();
+        let said = checks.iter().filter_map(|check| check.check.notify());
+        let said = said.reduce(|one, other| Notify {
+            watchdog: [one.watchdog, other.watchdog].into_iter().flatten().min(),
+        });
+        match config.programs.get_mut(&name) {
+            Some(program) => program.notify = said,
+            None if said.is_some() && known_kind(&service.kind) => {
+                let message = format!("a check `notify` is of kind = \"command\", not of \"{}\": the daemon gives a socket to what it starts itself", service.kind);
+                let help = "who runs it listens to it: that it is not ready, or misses its watchdog, is told by them".to_owned();
+                mistakes.add(&check, message, Some(help));
+            }
+            None => {}
+        }
         service.checked = service.checks.values().any(|check| check.serving);
         config.checks.insert(name.clone(), checks);
     }
@@ -145,6 +159,10 @@ fn only_of_commands(raw: &raw::Service, kind: &str, mistakes: &mut Mistakes) {
     }
 }
 
+fn known_kind(kind: &str) -> bool {
+    supervisors::KINDS.iter().any(|known| known.name == kind)
+}
+
 /// A program that the daemon starts.
 fn program(
     raw: &mut raw::Service,
@@ -182,6 +200,7 @@ fn program(
         environment: std::mem::take(&mut raw.environment).into_iter().collect(),
         folder: raw.folder.take(),
         user,
+        notify: None,
     };
     config.programs.insert(service.name.clone(), program);
 }

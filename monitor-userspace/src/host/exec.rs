@@ -16,13 +16,14 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
 
+use super::notify::Notify;
 use super::service_cgroup::ServiceCgroup;
 use super::signals::Held;
 use super::spawn::{self, Refused};
 use super::{HostError, own, procfs};
 
 /// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// Program and arguments. A first word of `smart-monitor` is this very binary.
     pub command: Vec<String>,
@@ -32,6 +33,8 @@ pub struct Program {
     pub folder: Option<std::path::PathBuf>,
     /// Numeric user and group; the daemon's own when none.
     pub user: Option<(u32, u32)>,
+    /// How it tells of itself, where it does.
+    pub notify: Option<Notify>,
 }
 
 /// Starts a program in a session of its own. Returns when its `exec` is done, with the process held by its pidfd. Its output goes
@@ -90,6 +93,9 @@ fn spawn(
         reason = "this is the one place that spawns"
     )]
     let mut command = Command::new(path.unwrap_or(Path::new(first)));
+    for own in spawn::OWN {
+        command.env_remove(own);
+    }
     command
         .args(words)
         .envs(program.environment.iter().cloned())
@@ -108,8 +114,13 @@ fn spawn(
     if let Some((user, group)) = program.user {
         command.uid(user).gid(group);
     }
-    // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
-    command.process_group(0);
+    let detach = || {
+        // SAFETY: this process is to become the service.
+        unsafe { spawn::detach() };
+        Ok(())
+    };
+    // SAFETY: see `detach`: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(detach) };
     if let Some(door) = cgroup.and_then(|cgroup| cgroup.door().ok()) {
         let enter = move || {
             // SAFETY: async-signal-safe: one system call on a file that is open, and one byte that lives for ever. The kernel asks for

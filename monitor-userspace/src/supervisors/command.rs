@@ -6,22 +6,25 @@
 
 mod adoption;
 mod asked;
+mod hearing;
 mod later;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Notify, Spec};
 use crate::host::capture;
 use crate::host::exec::{self, Program};
+use crate::host::notify::notices::{Began, Notices};
 use crate::host::service_cgroup::{Cgroups, ServiceCgroup};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
 use crate::model::{ProcessKey, ServiceSignal, Time};
 use adoption::Adoption;
+use hearing::Hearing;
 use later::Later;
 pub use later::NotNow;
 
@@ -50,6 +53,9 @@ pub struct Commands {
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
     later: Later,
+    hearing: Hearing,
+    /// Itself, for the thread that listens to services.
+    own: OnceLock<Weak<Self>>,
 }
 
 #[derive(Debug)]
@@ -69,8 +75,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Commands {
-    /// No services yet. `instance` is the daemon's state folder; what services write goes to files in `logs`, else where the daemon's goes.
-    pub fn new(instance: &Path, logs: Option<PathBuf>, notify: Arc<dyn Notify>) -> Self {
+    /// No services yet. `instance` is the daemon's state folder; what services write goes to files in `logs`, else where the daemon's
+    /// goes; sockets for what they say of themselves are made in `sockets`.
+    pub fn new(
+        instance: &Path,
+        logs: Option<PathBuf>,
+        sockets: PathBuf,
+        notify: Arc<dyn Notify>,
+    ) -> Arc<Self> {
         let services = Mutex::new(BTreeMap::new());
         let adoption = Adoption::new(instance);
         let (cgroups, without) = match Cgroups::find(instance) {
@@ -87,10 +99,14 @@ impl Commands {
             notify,
             services,
             later: Later::default(),
+            hearing: Hearing::new(sockets),
+            own: OnceLock::new(),
         };
         if let Some(error) = without {
             commands.limited(&error);
         }
+        let commands = Arc::new(commands);
+        let _only_once = commands.own.set(Arc::downgrade(&commands));
         commands
     }
 
@@ -102,6 +118,11 @@ impl Commands {
     /// The folder of the files that services write to; none where they write to what the daemon does.
     pub fn logs(&self) -> Option<PathBuf> {
         self.logs.clone()
+    }
+
+    /// What services say of themselves.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.hearing.notices()
     }
 
     /// What it cannot do on this host.
@@ -174,6 +195,13 @@ impl Commands {
             if let Some(managed) = known {
                 let mut managed = lock(&managed);
                 if managed.program != *program {
+                    if managed.program.notify != program.notify
+                        && let Some(held) = &managed.held
+                    {
+                        let main = held.process();
+                        self.listen_to(name, program, Some(main.pid));
+                        self.hearing.runs(name, main, managed.cgroup.as_ref());
+                    }
                     managed.program.clone_from(program);
                     changed.push(name.clone());
                 }
@@ -208,6 +236,7 @@ impl Commands {
                     tracing::info!(service = %name, pid, "found running, taken over");
                     // Started without one, it stays without one until its next start.
                     managed.cgroup = managed.cgroup.take().filter(|cgroup| cgroup.holds(pid));
+                    self.listen_to(name, program, Some(pid));
                     self.hold(name, &mut managed, held, true);
                     self.adoption.keep_stopped(name, false);
                 }
@@ -259,6 +288,7 @@ impl Commands {
             }
         }
         managed.held = Some(held);
+        self.hearing.runs(name, process, managed.cgroup.as_ref());
         let place = managed.cgroup.as_ref().map(ServiceCgroup::place);
         self.adoption.note(name, Some(process), place);
     }
@@ -282,6 +312,30 @@ impl Commands {
         }
     }
 
+    /// Listens to a service that is about to be started, or was found running as this process; where to.
+    fn listen_to(&self, name: &str, program: &Program, found: Option<u32>) -> Option<PathBuf> {
+        if program.notify.is_none() {
+            self.hearing.close(name);
+            return None;
+        }
+        let own = self.own.get()?;
+        match self.hearing.open(name, program.user, own) {
+            Ok(path) => {
+                let began = match found {
+                    None => Began::Started,
+                    Some(pid) if hearing::knows(pid, &path) => Began::Found,
+                    Some(_) => Began::Deaf,
+                };
+                self.hearing.begin(name, began);
+                Some(path)
+            }
+            Err(error) => {
+                tracing::error!(service = %name, %error, "it has no way to say that it is ready");
+                None
+            }
+        }
+    }
+
     /// Its time is before anybody hears of the new process: what they find out about it then comes after the act.
     fn start(&self, name: &str, managed: &mut Managed) -> Result<Restarted, HostError> {
         self.later.begins(name);
@@ -294,6 +348,16 @@ impl Commands {
             self.instance.display().to_string(),
         ));
         self.renew_cgroup(name, managed);
+        if let Some(socket) = self.listen_to(name, &program, None) {
+            let mut tell = |name: &str, value: String| {
+                program.environment.push((name.to_owned(), value));
+            };
+            tell("NOTIFY_SOCKET", socket.display().to_string());
+            let watchdog = managed.program.notify.and_then(|notify| notify.watchdog);
+            if let Some(time) = watchdog {
+                tell("WATCHDOG_USEC", time.as_micros().to_string());
+            }
+        }
         let output = self.output(name, &program);
         match exec::start(&program, managed.cgroup.as_ref(), output.as_ref()) {
             Ok(held) => {
@@ -383,6 +447,7 @@ impl Commands {
         for cgroup in cgroups.into_iter().flatten() {
             end_rest(name, &cgroup);
         }
+        self.hearing.close(name);
         self.adoption.note(name, None, None);
     }
 

@@ -53,6 +53,7 @@ impl Commands {
         for cgroup in cgroups.into_iter().flatten() {
             end_rest(name, &cgroup);
         }
+        self.hearing.close(name);
         self.adoption.note(name, None, None);
         Ok(acted)
     }
