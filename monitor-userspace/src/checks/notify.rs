@@ -1,4 +1,4 @@
-//! `notify = { watchdog = "10s" }`: the service says when it is ready, and then that it is alive, as sd_notify(3) has it.
+//! `notify = { watchdog = "10s" }`: the service says when it is ready, and then that it is alive, as `sd_notify(3)` has it.
 //!
 //! For services that the daemon starts: it gives each a socket, `NOTIFY_SOCKET` in its environment. Until `READY=1` has come the service
 //! is starting, and that it does not come within `start_within` is a failed start. It asks for more time by `EXTEND_TIMEOUT_USEC`: nothing
@@ -145,9 +145,7 @@ impl Notify {
             if age > limit {
                 let what = match notice.alive {
                     Some(_) => "its last sign of life (WATCHDOG=1) came",
-                    None => {
-                        "it has given no sign of life (WATCHDOG=1) since the daemon listens,"
-                    }
+                    None => "it has given no sign of life (WATCHDOG=1) since the daemon listens,",
                 };
                 return wrong(format!(
                     "{what} {} ago, and it was to give one every {}: it hangs",

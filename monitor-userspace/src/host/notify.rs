@@ -1,4 +1,4 @@
-//! What services say of themselves to the socket in their `NOTIFY_SOCKET`, as sd_notify(3) has it: the socket, and its words.
+//! What services say of themselves to the socket in their `NOTIFY_SOCKET`, as `sd_notify(3)` has it: the socket, and its words.
 //!
 //! A datagram is read as far as [`LONGEST`]; a longer one is refused as a whole. The kernel tells who has sent it
 //! (`SCM_CREDENTIALS`, unix(7)); whose word counts is decided by who asks. Files that come with a datagram are closed unseen: that is
@@ -165,6 +165,10 @@ fn sender(message: &libc::msghdr) -> Option<(u32, u32)> {
 
 /// What a datagram says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "each is a word that a datagram has or has not"
+)]
 pub struct Said {
     /// `READY=1`
     pub ready: bool,

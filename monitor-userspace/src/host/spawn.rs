@@ -43,6 +43,10 @@ struct Prepared {
     paths: Vec<CString>,
     folder: Option<CString>,
     user: Option<(u32, u32)>,
+    groups: Vec<u32>,
+    limits: Vec<(u32, u64)>,
+    nice: Option<i32>,
+    umask: Option<u32>,
     null: File,
     /// Where its output goes; where ours does when none.
     output: Option<RawFd>,
@@ -50,7 +54,7 @@ struct Prepared {
     pid: Option<*mut u8>,
 }
 
-/// Tells whose the watchdog is, so that what a service starts does not take it for its own (sd_watchdog_enabled(3)).
+/// Tells whose the watchdog is, so that what a service starts does not take it for its own (`sd_watchdog_enabled(3)`).
 const WATCHDOG_PID: &[u8] = b"WATCHDOG_PID=";
 /// Room for the digits of a process id, and the end of a string.
 const DIGITS: usize = 12;
@@ -80,6 +84,10 @@ pub(super) fn start(
             .map(|folder| text(folder.as_os_str()))
             .transpose()?,
         user: program.user,
+        groups: program.groups.clone(),
+        limits: program.limits.numbers(),
+        nice: program.limits.nice,
+        umask: program.umask,
         null: File::open("/dev/null")?,
         output: output.map(AsRawFd::as_raw_fd),
     };
@@ -249,13 +257,16 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
         {
             return Error::last_os_error();
         }
+        if let Err(error) = limit(&prepared.limits, prepared.nice, prepared.umask) {
+            return error;
+        }
         if let Some((user, group)) = prepared.user {
             // As Command does: without the right to, the groups stay.
             let groups = libc::getuid() != 0
                 || done(libc::syscall(
                     libc::SYS_setgroups,
-                    0,
-                    std::ptr::null::<u32>(),
+                    prepared.groups.len(),
+                    prepared.groups.as_ptr(),
                 ));
             let became = groups
                 && done(libc::syscall(libc::SYS_setgid, group))
@@ -310,6 +321,43 @@ pub(super) unsafe fn detach() {
         let close = libc::CLOSE_RANGE_CLOEXEC;
         libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, close);
     }
+}
+
+/// Sets limits (resource and value), niceness, and which permissions files do not get.
+///
+/// # Safety
+///
+/// To be called in a process that is to become another program.
+pub(super) unsafe fn limit(
+    limits: &[(u32, u64)],
+    nice: Option<i32>,
+    umask: Option<u32>,
+) -> Result<(), Error> {
+    for (resource, value) in limits {
+        let limit = libc::rlimit64 {
+            rlim_cur: *value,
+            rlim_max: *value,
+        };
+        let none = std::ptr::null_mut::<libc::rlimit64>();
+        // SAFETY: a system call that reads one structure; 0 is this very process.
+        let set =
+            unsafe { libc::syscall(libc::SYS_prlimit64, 0, *resource, &raw const limit, none) };
+        if set != 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    if let Some(nice) = nice {
+        // SAFETY: it takes numbers; 0 is this very process.
+        let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+        if set != 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    if let Some(umask) = umask {
+        // SAFETY: it takes a number, and cannot fail.
+        unsafe { libc::umask(umask) };
+    }
+    Ok(())
 }
 
 /// The digits of a number, with a null after them.

@@ -16,7 +16,8 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Notify, Spec};
-use crate::host::capture;
+use crate::host::capture::Captured;
+use crate::host::environment_file;
 use crate::host::exec::{self, Program};
 use crate::host::notify::notices::{Began, Notices};
 use crate::host::service_cgroup::{Cgroups, ServiceCgroup};
@@ -47,7 +48,7 @@ pub struct Commands {
     cgroups: Option<Cgroups>,
     limitation: Mutex<Option<String>>,
     /// Folder for the output of services; none when it goes where the daemon's goes.
-    logs: Option<PathBuf>,
+    logs: Option<Arc<Captured>>,
     /// Why output is not captured, though it should be.
     uncaptured: Mutex<Option<String>>,
     notify: Arc<dyn Notify>,
@@ -94,7 +95,7 @@ impl Commands {
             adoption,
             cgroups,
             limitation: Mutex::default(),
-            logs,
+            logs: logs.map(|folder| Arc::new(Captured::new(folder))),
             uncaptured: Mutex::default(),
             notify,
             services,
@@ -117,6 +118,12 @@ impl Commands {
 
     /// The folder of the files that services write to; none where they write to what the daemon does.
     pub fn logs(&self) -> Option<PathBuf> {
+        let logs = self.logs.as_ref();
+        logs.map(|captured| captured.folder().to_owned())
+    }
+
+    /// These files, and how long they may become.
+    pub fn captured(&self) -> Option<Arc<Captured>> {
         self.logs.clone()
     }
 
@@ -136,7 +143,7 @@ impl Commands {
 
     /// Where the output of a service that is about to start goes; none for where the daemon's goes.
     fn output(&self, name: &str, program: &Program) -> Option<File> {
-        let opened = capture::open(self.logs.as_ref()?, name, program.user);
+        let opened = self.logs.as_ref()?.open(name, program.user);
         let mut uncaptured = lock(&self.uncaptured);
         match opened {
             Ok(file) => {
@@ -176,6 +183,11 @@ impl Commands {
         may_start: impl Fn(&str, &Program) -> Result<(), NotNow>,
     ) -> Vec<String> {
         let mut changed = Vec::new();
+        if let Some(captured) = &self.logs {
+            let bounds = wanted.iter();
+            let bounds = bounds.map(|(name, program)| (name.clone(), program.log));
+            captured.bound(bounds.collect());
+        }
         let gone: Vec<String> = lock(&self.services)
             .keys()
             .filter(|name| !wanted.contains_key(*name))
@@ -347,6 +359,12 @@ impl Commands {
             adoption::INSTANCE.to_owned(),
             self.instance.display().to_string(),
         ));
+        if let Err(error) = add_environment(&mut program) {
+            let reason = error.to_string();
+            self.notify
+                .service(name, ServiceSignal::StartFailed { reason });
+            return Err(error);
+        }
         self.renew_cgroup(name, managed);
         if let Some(socket) = self.listen_to(name, &program, None) {
             let mut tell = |name: &str, value: String| {
@@ -407,7 +425,7 @@ impl Commands {
                     found,
                 });
             }
-            ended = end(name, held, managed.cgroup.as_ref(), term_grace)?;
+            ended = end(name, held, &managed, term_grace)?;
         }
         managed.held = None;
         let started = self.start(name, &mut managed)?;
@@ -438,7 +456,7 @@ impl Commands {
         self.notify.service(name, ServiceSignal::Stopped);
         let held = managed.held.take();
         if let Some(held) = &held
-            && let Err(error) = end(name, held, managed.cgroup.as_ref(), grace)
+            && let Err(error) = end(name, held, &managed, grace)
         {
             tracing::error!(service = %name, %error, "cannot stop the service");
             return;
@@ -462,19 +480,35 @@ impl Commands {
     }
 }
 
+/// Reads what a program's environment has from a file. What stands in the configuration comes after it, and so counts.
+fn add_environment(program: &mut Program) -> Result<(), HostError> {
+    let Some(path) = &program.environment_file else {
+        return Ok(());
+    };
+    let mut read = environment_file::read(path).map_err(|why| HostError::System {
+        what: "its environment".to_owned(),
+        source: std::io::Error::other(why),
+    })?;
+    read.append(&mut program.environment);
+    program.environment = read;
+    Ok(())
+}
+
 /// Ends a process of ours, waits until it is gone, and takes its exit status. Returns when it was told to end; none for one that
 /// had ended, or begun to, by itself.
 fn end(
     name: &str,
     held: &Held,
-    cgroup: Option<&ServiceCgroup>,
+    managed: &Managed,
     grace: Duration,
 ) -> Result<Option<Time>, HostError> {
     let process = held.process();
     let exiting = procfs::stat(process.pid).is_none_or(|stat| stat.key != process || stat.exiting);
     let told = (!exiting).then(clock::now);
+    let (program, cgroup) = (&managed.program, managed.cgroup.as_ref());
+    let grace = program.stop_timeout.unwrap_or(grace);
     if told.is_some() {
-        match held.terminate() {
+        match held.ask_to_end(program.stop_signal.unwrap_or_default()) {
             Ok(()) if !held.wait(grace)? => match held.kill() {
                 Ok(()) => held.release_memory(),
                 Err(HostError::Gone(_)) => {}

@@ -5,9 +5,14 @@ use rustix::process::Signal;
 use smart_monitor::host::procfs;
 use smart_monitor::model::ServiceState;
 use smart_monitor::model::incident::State;
-use smart_monitor_tests::{Daemon, Site, file_name, send};
+use smart_monitor_tests::{Daemon, Site, send};
 
 const RULES: &str = r#"
+# Tests run on hosts that are busy with other tests: that is no reason to wait here.
+[policy]
+busy_cpu = "100%"
+busy_io = "100%"
+
 [[remedy]]
 detector = "service_down"
 on = ["*"]
@@ -44,9 +49,7 @@ def note(name, text):
 }
 
 fn service(name: &str, command: &str, lines: &str) -> String {
-    format!(
-        "[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = {command}\n{lines}\n"
-    )
+    format!("[[service]]\nname = \"{name}\"\nkind = \"command\"\ncommand = {command}\n{lines}\n")
 }
 
 fn state(daemon: &Daemon, name: &str) -> Option<ServiceState> {
@@ -67,7 +70,7 @@ fn one_is_starting_until_it_says_that_it_is_ready() -> Result<()> {
         &site,
         "slow",
         r#"
-note("socket", os.environ["NOTIFY_SOCKET"])
+note("where", os.environ["NOTIFY_SOCKET"])
 say("STATUS=loading\nEXTEND_TIMEOUT_USEC=60000000")
 until("go")
 say("READY=1\nSTATUS=serving 5 users")
@@ -91,7 +94,7 @@ until("never")
     ensure!(state(&daemon, "slow") == Some(ServiceState::Starting));
     let process = daemon.service("slow").context("it runs")?;
     // A stranger's word is none of its own.
-    let socket = std::fs::read_to_string(site.path("socket"))?;
+    let socket = std::fs::read_to_string(site.path("where"))?;
     let stranger = std::os::unix::net::UnixDatagram::unbound()?;
     stranger.send_to(b"READY=1\nSTATUS=hijacked", &socket)?;
     daemon.says("is none of the service's")?;
@@ -194,5 +197,171 @@ until("end")
     daemon.incident("the end of the second is one", |it| {
         it.detector == "service_down"
     })?;
+    Ok(())
+}
+
+#[test]
+fn it_is_given_what_the_configuration_says_and_nothing_of_the_daemons() -> Result<()> {
+    let site = Site::new()?;
+    let command = program(
+        &site,
+        "given",
+        r#"
+import resource
+signal.signal(signal.SIGINT, lambda *_: (note("asked", "SIGINT"), sys.exit(0)))
+limits = [resource.getrlimit(which) for which in
+    (resource.RLIMIT_NOFILE, resource.RLIMIT_CORE, resource.RLIMIT_STACK, resource.RLIMIT_NPROC)]
+status = dict(line.split(":\t", 1) for line in open("/proc/self/status").read().splitlines() if ":\t" in line)
+own = say.__defaults__[0].fileno()
+files = sorted(name for name in os.listdir("/proc/self/fd") if int(name) != own)[:-1]
+open("made", "w").close()
+note("facts", "\n".join([
+    repr([soft for soft, hard in limits]), str(all(soft == hard for soft, hard in limits)), str(os.nice(0)),
+    open("/proc/self/oom_score_adj").read().strip(), os.environ["FROM_FILE"], os.environ["BOTH"],
+    os.environ.get("INVOCATION_ID", "none"), oct(os.stat("made").st_mode & 0o777), str(os.getsid(0) == os.getpid()),
+    status["SigBlk"].strip(), "%x" % (int(status["SigIgn"], 16) & 0x7fffffff), repr(files)]))
+for _ in range(3):
+    if os.fork() == 0:
+        os.setsid()
+        for number in range(1, 32):
+            if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_IGN)
+        until("never")
+until("never")
+"#,
+    )?;
+    let file = site.path("env");
+    std::fs::write(&file, "FROM_FILE='a secret'\nBOTH=file\n")?;
+    let lines = format!(
+        r#"
+environment = {{ BOTH = "configuration" }}
+environment_file = "{}"
+folder = "{}"
+umask = "027"
+limits = {{ open_files = 321, core = "0B", stack = "4MiB", processes = 5000, nice = 7, oom_score_adj = 200 }}
+stop_signal = "SIGINT"
+stop_timeout = "20s"
+"#,
+        file.display(),
+        site.path("").display()
+    );
+    site.configure(&service("given", &command, &lines))?;
+    let mut daemon = site.start_with(|command| {
+        command
+            .env("INVOCATION_ID", "the daemon")
+            .env("NOTIFY_SOCKET", "/nobody");
+    })?;
+    daemon.wait_for("it notes what it sees", |_| {
+        site.path("facts").exists().then_some(())
+    })?;
+    let facts = std::fs::read_to_string(site.path("facts"))?;
+    let facts: Vec<&str> = facts.lines().collect();
+    // Python itself ignores SIGPIPE (bit 12) and SIGXFSZ (bit 24); those over 31 are the C library's.
+    let expected = [
+        "[321, 0, 4194304, 5000]",
+        "True",
+        "7",
+        "200",
+        "a secret",
+        "configuration",
+        "none",
+        "0o640",
+        "True",
+        "0000000000000000",
+        "1001000",
+        "['0', '1', '2']",
+    ];
+    ensure!(facts == expected, "{facts:#?}");
+    let left = daemon.wait_for("its children run", |_| {
+        let running = site.running().ok()?.into_values().flatten();
+        let running: Vec<_> = running.collect();
+        (running.len() == 4).then_some(running)
+    })?;
+    ensure!(!daemon.log().contains("a secret"));
+    daemon.stop()?;
+    ensure!(std::fs::read_to_string(site.path("asked"))? == "SIGINT");
+    ensure!(
+        left.iter().all(|process| !procfs::runs(*process)),
+        "no orphan is left"
+    );
+
+    // A file with a mistake is a failed start, told by its line alone.
+    std::fs::write(&file, "FROM_FILE=x\nhunter2\n")?;
+    let mut daemon = site.start()?;
+    let failed = daemon.incident("it is not started", |it| it.detector == "service_down")?;
+    let evidence = format!("{:?}", failed.evidence);
+    ensure!(
+        evidence.contains("line 2: it is not NAME=VALUE") && !evidence.contains("hunter2"),
+        "{evidence}"
+    );
+    ensure!(!daemon.log().contains("hunter2"));
+    Ok(())
+}
+
+#[test]
+fn what_it_writes_is_kept_within_bounds_and_nothing_is_lost() -> Result<()> {
+    let site = Site::new()?;
+    let command = program(
+        &site,
+        "talks",
+        r#"
+for line in range(60000):
+    print("line %d" % line, file=sys.stderr if line % 2 else sys.stdout)
+    if line % 1000 == 0:
+        time.sleep(0.02)
+note("done", "yes")
+until("more")
+print("the very last", flush=True)
+until("never")
+"#,
+    )?;
+    let lines = "log = { max_size = \"128KiB\", keep = 20 }";
+    site.configure(&service("talks", &command, lines))?;
+    let mut daemon = site.start()?;
+    daemon.wait_for("it has written", |_| {
+        site.path("done").exists().then_some(())
+    })?;
+    let current = site.state().join("logs/talks.log");
+    let old = |number: u32| site.state().join(format!("logs/talks.log.{number}"));
+    daemon.wait_for("its file is short again", |_| {
+        let length = std::fs::metadata(&current).ok()?.len();
+        (length <= 128 << 10 && old(1).exists()).then_some(())
+    })?;
+    let logs = |arguments: &[&str]| {
+        let binary = smart_monitor_tests::binary()?;
+        let mut command = smart_monitor_tests::program(binary);
+        let state = site.state();
+        command.args(["logs", "talks", "--state-dir"]).arg(state);
+        command.args(arguments);
+        Ok::<_, anyhow::Error>(command)
+    };
+    // All lines, in their order, over all files.
+    let all = logs(&["-n", "100000"])?.output()?;
+    let all = String::from_utf8(all.stdout)?;
+    let mut wrong = all
+        .lines()
+        .zip(0..)
+        .filter(|(text, at)| *text != format!("line {at}"));
+    ensure!(wrong.next().is_none() && all.lines().count() == 60000);
+    ensure!(
+        (1..=20).any(|number| !old(number).exists()),
+        "within bounds"
+    );
+    let mut follows = logs(&["-n", "1", "--follow"])?;
+    follows.stdout(std::process::Stdio::piped());
+    let mut follows = follows.spawn()?;
+    let mut heard = std::io::BufReader::new(follows.stdout.take().context("it writes")?);
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut heard, &mut line)?;
+    std::fs::write(site.path("more"), "")?;
+    std::io::BufRead::read_line(&mut heard, &mut line)?;
+    follows.kill()?;
+    follows.wait()?;
+    ensure!(line == "line 59999\nthe very last\n", "{line}");
+    let none = smart_monitor_tests::program(smart_monitor_tests::binary()?)
+        .args(["logs", "nobody", "--state-dir"])
+        .arg(site.state())
+        .output()?;
+    ensure!(!none.status.success(), "there is no such service");
     Ok(())
 }

@@ -320,9 +320,8 @@ impl Commands {
         let said = Said::read(bytes)?;
         if let Some(main) = said.main.filter(|main| *main != whose.main.pid) {
             let stat = procfs::stat(main).filter(|_| whose.is(main));
-            let stat = stat.ok_or_else(|| {
-                format!("MAINPID={main} is no process of the service")
-            })?;
+            let stat =
+                stat.ok_or_else(|| format!("MAINPID={main} is no process of the service"))?;
             let until = clock::now().after(MOVES);
             let mut ears = self.hearing.lock();
             ears.moving.insert(name.to_owned(), (stat.key, until));
