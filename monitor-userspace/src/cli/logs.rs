@@ -213,7 +213,7 @@ fn same_beginning(old: &Path, path: &Path) -> io::Result<bool> {
         Ok::<_, io::Error>(bytes)
     };
     let begins = (begins(old)?, begins(path)?);
-    Ok(!begins.0.is_empty() && begins.0 == begins.1)
+    Ok(!begins.0.is_empty() && begins.1.starts_with(&begins.0))
 }
 
 fn from(path: &Path, at: u64, most: u64) -> io::Result<Vec<u8>> {
