@@ -36,6 +36,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
 use crate::config::units::Span;
+use crate::host::notify::Notify;
+use crate::host::notify::notices::Notices;
 use crate::model::{self, CheckFailure, Severity};
 pub use answer::Answer;
 pub use beats::Beats;
@@ -71,7 +73,7 @@ pub trait Check: Send + Sync + fmt::Debug {
     }
 
     /// Waits for its turn, where only so many may be under way at a time. That is no part of the time that an answer takes.
-    fn turn(&self) -> Turn<'_> {
+    fn turn<'a>(&'a self, _: &'a About) -> Turn<'a> {
         Box::pin(async {})
     }
 
@@ -83,6 +85,17 @@ pub trait Check: Send + Sync + fmt::Debug {
     /// Whether it waits for what a service sends of itself: see [`Beats`].
     fn takes_beats(&self) -> bool {
         false
+    }
+
+    /// How it has a service tell of itself through a socket; none where it does not. Such a check waits for its turn until there is
+    /// news of a service that starts, and is asked again at once.
+    fn notify(&self) -> Option<Notify> {
+        None
+    }
+
+    /// What stands in [`Common`] where nothing else is written.
+    fn usual(&self) -> toml::Table {
+        toml::Table::new()
     }
 }
 
@@ -114,6 +127,8 @@ pub struct Tools {
     pub logs: Option<std::path::PathBuf>,
     /// What services send of themselves.
     pub beats: Arc<Beats>,
+    /// What services that the daemon starts say to their sockets.
+    pub notices: Arc<Notices>,
     /// What the daemon exports.
     pub metrics: Box<dyn Metrics>,
 }
@@ -165,6 +180,7 @@ checks! {
     metric,
     mongodb,
     mysql,
+    notify,
     ping,
     postgres,
     process,
@@ -243,13 +259,16 @@ impl Config {
             return Err(format!("a check needs exactly one of: {}", names()));
         };
         let value = written.remove(spec.name);
-        let common = Common::deserialize(written).map_err(|error| error.message().to_owned())?;
         let what = match value {
             Some(toml::Value::Table(table)) => table,
             Some(short) => toml::Table::from_iter([(spec.short.to_owned(), short)]),
             None => toml::Table::new(),
         };
         let check = (spec.read)(what).map_err(|why| format!("`{}`: {why}", spec.name))?;
+        for (name, value) in check.usual() {
+            written.entry(name).or_insert(value);
+        }
+        let common = Common::deserialize(written).map_err(|error| error.message().to_owned())?;
         common.sensible()?;
         Ok(Self {
             spec,

@@ -16,6 +16,7 @@ mod generate_docs;
 mod heartbeat;
 mod held;
 mod incidents;
+mod logs;
 mod proposal;
 mod record;
 mod reject;
@@ -68,6 +69,8 @@ enum Command {
     Audit(audit::Args),
     /// Watch kernel events as they happen: programs, signals, connections, waits, lack of memory, cgroups.
     Events(events::Args),
+    /// What a service that the daemon starts has written.
+    Logs(logs::Args),
     /// The story of an incident, from kernel event to outcome.
     Explain(explain::Args),
     /// Allow what an incident proposes.
@@ -123,6 +126,7 @@ pub fn main() -> ExitCode {
         Command::Incidents(args) => incidents::run(args),
         Command::Audit(args) => audit::run(args),
         Command::Events(args) => events::run(args),
+        Command::Logs(args) => logs::run(&args),
         Command::Explain(args) => explain::run(args),
         Command::Approve(args) => approve::run(args),
         Command::Reject(args) => reject::run(args),

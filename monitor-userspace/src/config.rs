@@ -3,6 +3,7 @@
 //! Parse, don't validate: what stands in the file ([`raw::Root`]) becomes [`Config`], in which every name is known to exist. A
 //! mistake is reported with file, line, column and what to do, all of them at once where that is possible.
 
+pub mod child;
 pub mod error;
 pub mod folder;
 pub mod guard;

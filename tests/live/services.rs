@@ -2,6 +2,8 @@
 
 #[path = "services/certificate.rs"]
 mod certificate;
+#[path = "services/children.rs"]
+mod children;
 #[path = "services/container.rs"]
 mod container;
 #[path = "services/databases.rs"]

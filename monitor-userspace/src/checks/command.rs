@@ -154,7 +154,7 @@ impl Check for Command {
         Some(self.serving)
     }
 
-    fn turn(&self) -> Turn<'_> {
+    fn turn<'a>(&'a self, _: &'a About) -> Turn<'a> {
         Box::pin(async {
             // They are never closed.
             let own = Arc::clone(&self.own.0).acquire_owned().await.ok();

@@ -9,7 +9,7 @@ use toml::Spanned;
 
 use super::response::{RawCondition, RawGroup, RawHealer, RawRemedy};
 use super::units::{Bytes, Listen, Span};
-use crate::model::command::Reload;
+use crate::model::command::{Reload, StopSignal};
 use crate::policy::calendar;
 use crate::record::journal;
 use crate::{detectors, policy, samplers};
@@ -174,12 +174,29 @@ pub struct Service {
     /// Added to the daemon's environment.
     #[serde(default)]
     pub environment: BTreeMap<String, String>,
+    /// File of lines `NAME=VALUE`, read at every start; what `environment` says comes before it.
+    pub environment_file: Option<Spanned<PathBuf>>,
     /// Folder it starts in.
+    #[serde(alias = "working_directory")]
     pub folder: Option<PathBuf>,
+    /// User, by name: with the user's group, and all groups that the user is in.
+    pub user: Option<Spanned<String>>,
+    /// Group, by name, in place of the user's; needs `user`.
+    pub group: Option<Spanned<String>>,
     /// Numeric user id; needs `gid`.
     pub uid: Option<u32>,
     /// Numeric group id; needs `uid`.
     pub gid: Option<Spanned<u32>>,
+    /// Permissions that files it makes do not get, octal: "027".
+    pub umask: Option<Spanned<String>>,
+    /// How much it may use.
+    pub limits: Option<Spanned<super::child::Limits>>,
+    /// What it is asked to end with.
+    pub stop_signal: Option<Spanned<StopSignal>>,
+    /// How long it may take for that before it is killed.
+    pub stop_timeout: Option<Span>,
+    /// How much is kept of what it writes.
+    pub log: Option<Spanned<super::child::Log>>,
     /// Addresses it listens on: failed connections to them are its trouble.
     #[serde(default)]
     pub listen: Vec<SocketAddr>,

@@ -6,6 +6,7 @@ use super::resolve::Mistakes;
 use super::{Config, raw};
 use crate::checks;
 use crate::host::exec::Program;
+use crate::host::notify::Notify;
 use crate::model::Service;
 use crate::model::command::Reload;
 use crate::model::service::{COMMAND, NONE};
@@ -60,6 +61,22 @@ pub(super) fn service(mut raw: raw::Service, config: &mut Config, mistakes: &mut
             .iter()
             .map(|check| (check.name().to_owned(), check.rule()))
             .collect();
+        let said = checks.iter().filter_map(|check| check.check.notify());
+        let said = said.reduce(|one, other| Notify {
+            watchdog: [one.watchdog, other.watchdog].into_iter().flatten().min(),
+        });
+        match config.programs.get_mut(&name) {
+            Some(program) => program.notify = said,
+            None if said.is_some() && known_kind(&service.kind) => {
+                let message = format!(
+                    "a check `notify` is of kind = \"command\", not of \"{}\": the daemon gives a socket to what it starts itself",
+                    service.kind
+                );
+                let help = "who runs it listens to it: that it is not ready, or misses its watchdog, is told by them".to_owned();
+                mistakes.add(&check, message, Some(help));
+            }
+            None => {}
+        }
         service.checked = service.checks.values().any(|check| check.serving);
         config.checks.insert(name.clone(), checks);
     }
@@ -145,10 +162,24 @@ fn only_of_commands(raw: &raw::Service, kind: &str, mistakes: &mut Mistakes) {
     if raw.uid.is_some() || raw.gid.is_some() {
         given.push("uid and gid");
     }
+    let only = [
+        (raw.environment_file.is_some(), "environment_file"),
+        (raw.user.is_some() || raw.group.is_some(), "user and group"),
+        (raw.umask.is_some(), "umask"),
+        (raw.limits.is_some(), "limits"),
+        (raw.stop_signal.is_some(), "stop_signal"),
+        (raw.stop_timeout.is_some(), "stop_timeout"),
+        (raw.log.is_some(), "log"),
+    ];
+    given.extend(only.iter().filter(|(is, _)| *is).map(|(_, what)| *what));
     for what in given {
         let message = format!("`{what}`: only of kind = \"command\", not of \"{kind}\"");
         mistakes.add(&raw.name, message, help());
     }
+}
+
+fn known_kind(kind: &str) -> bool {
+    supervisors::KINDS.iter().any(|known| known.name == kind)
 }
 
 /// A program that the daemon starts.
@@ -170,6 +201,7 @@ fn program(
         mistakes.add(&raw.kind, message, help);
         Vec::new()
     };
+    let child = super::child::resolve(raw, mistakes);
     let user = match (raw.uid, &raw.gid) {
         (Some(uid), Some(gid)) => Some((uid, *gid.get_ref())),
         (None, None) => None,
@@ -187,7 +219,8 @@ fn program(
         command,
         environment: std::mem::take(&mut raw.environment).into_iter().collect(),
         folder: raw.folder.take(),
-        user,
+        user: user.or(child.user),
+        ..child
     };
     config.programs.insert(service.name.clone(), program);
 }

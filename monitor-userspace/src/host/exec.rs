@@ -16,13 +16,17 @@ use rustix::process::{
     Pid, Signal, WaitId, WaitIdOptions, kill_process_group, test_kill_process_group, waitid,
 };
 
+use super::capture::Bounds;
+use super::limits::Limits;
+use super::notify::Notify;
 use super::service_cgroup::ServiceCgroup;
 use super::signals::Held;
 use super::spawn::{self, Refused};
 use super::{HostError, own, procfs};
+use crate::model::command::StopSignal;
 
 /// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Program {
     /// Program and arguments. A first word of `smart-monitor` is this very binary.
     pub command: Vec<String>,
@@ -32,6 +36,22 @@ pub struct Program {
     pub folder: Option<std::path::PathBuf>,
     /// Numeric user and group; the daemon's own when none.
     pub user: Option<(u32, u32)>,
+    /// Groups that it is in beside that of its user; none but that one unless given.
+    pub groups: Vec<u32>,
+    /// How it tells of itself, where it does.
+    pub notify: Option<Notify>,
+    /// How much is kept of what it writes.
+    pub log: Bounds,
+    /// File with more of its environment: read at every start.
+    pub environment_file: Option<std::path::PathBuf>,
+    /// Permissions that files it makes do not get.
+    pub umask: Option<u32>,
+    /// How much it may use.
+    pub limits: Limits,
+    /// What it is asked to end with; SIGTERM when none.
+    pub stop_signal: Option<StopSignal>,
+    /// How long it may take for that; as long as whoever asks says when none.
+    pub stop_timeout: Option<Duration>,
 }
 
 /// Starts a program in a session of its own. Returns when its `exec` is done, with the process held by its pidfd. Its output goes
@@ -54,6 +74,7 @@ pub fn start(
         None
     };
     let folder = cgroup.and_then(ServiceCgroup::fresh);
+    program.limits.can_be(first)?;
     let path = path.as_deref();
     let spawned = match folder.map(|folder| spawn::start(program, path, folder, output)) {
         Some(Ok(pid)) => Ok(pid),
@@ -66,6 +87,7 @@ pub fn start(
         source,
     })?;
     own::expose(pid);
+    program.limits.mark(pid);
     let key = procfs::stat(pid)
         .map(|stat| stat.key)
         .ok_or_else(|| HostError::System {
@@ -90,6 +112,9 @@ fn spawn(
         reason = "this is the one place that spawns"
     )]
     let mut command = Command::new(path.unwrap_or(Path::new(first)));
+    for own in spawn::OWN {
+        command.env_remove(own);
+    }
     command
         .args(words)
         .envs(program.environment.iter().cloned())
@@ -108,8 +133,23 @@ fn spawn(
     if let Some((user, group)) = program.user {
         command.uid(user).gid(group);
     }
-    // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
-    command.process_group(0);
+    if let (Some(_), [_, ..]) = (program.user, &*program.groups) {
+        // The standard library can only have none.
+        return Err(std::io::Error::other(
+            "groups need a cgroup for services, which there is none of here: see `smart-monitor doctor`",
+        ));
+    }
+    let (limits, nice) = (program.limits.numbers(), program.limits.nice);
+    let umask = program.umask;
+    let detach = move || {
+        // SAFETY: this process is to become the service.
+        unsafe {
+            spawn::detach();
+            spawn::limit(&limits, nice, umask)
+        }
+    };
+    // SAFETY: see `detach`: it allocates nothing and takes no lock.
+    unsafe { command.pre_exec(detach) };
     if let Some(door) = cgroup.and_then(|cgroup| cgroup.door().ok()) {
         let enter = move || {
             // SAFETY: async-signal-safe: one system call on a file that is open, and one byte that lives for ever. The kernel asks for

@@ -12,7 +12,7 @@ use super::{
     Disposition, HostError, Opened, Reniced, io_priority, oom_score, priority, procfs, restrain,
 };
 use crate::model::ProcessKey;
-use crate::model::command::ReloadSignal;
+use crate::model::command::{ReloadSignal, StopSignal};
 
 /// A process that cannot be mistaken for another.
 #[derive(Debug)]
@@ -71,6 +71,20 @@ impl Held {
             ReloadSignal::Usr1 => Signal::USR1,
             ReloadSignal::Usr2 => Signal::USR2,
             ReloadSignal::Winch => Signal::WINCH,
+        })
+    }
+
+    /// Asks it to end, in its own way.
+    pub fn ask_to_end(&self, signal: StopSignal) -> Result<(), HostError> {
+        self.signal(match signal {
+            StopSignal::Term => Signal::TERM,
+            StopSignal::Int => Signal::INT,
+            StopSignal::Quit => Signal::QUIT,
+            StopSignal::Hup => Signal::HUP,
+            StopSignal::Usr1 => Signal::USR1,
+            StopSignal::Usr2 => Signal::USR2,
+            StopSignal::Winch => Signal::WINCH,
+            StopSignal::Kill => Signal::KILL,
         })
     }
 

@@ -43,10 +43,21 @@ struct Prepared {
     paths: Vec<CString>,
     folder: Option<CString>,
     user: Option<(u32, u32)>,
+    groups: Vec<u32>,
+    limits: Vec<(u32, u64)>,
+    nice: Option<i32>,
+    umask: Option<u32>,
     null: File,
     /// Where its output goes; where ours does when none.
     output: Option<RawFd>,
+    /// Where its process id goes in its environment, where that is to be told: room for its digits.
+    pid: Option<*mut u8>,
 }
+
+/// Tells whose the watchdog is, so that what a service starts does not take it for its own (`sd_watchdog_enabled(3)`).
+const WATCHDOG_PID: &[u8] = b"WATCHDOG_PID=";
+/// Room for the digits of a process id, and the end of a string.
+const DIGITS: usize = 12;
 
 /// Starts a program in this cgroup; its process id, once its `exec` is done. `path` is the program where it is not looked up.
 pub(super) fn start(
@@ -57,7 +68,12 @@ pub(super) fn start(
 ) -> Result<u32, Refused> {
     let first = program.command.first().map(OsStr::new).unwrap_or_default();
     let environment = environment(program);
+    let mut watchdog = WATCHDOG_PID.to_vec();
+    watchdog.resize(WATCHDOG_PID.len() + DIGITS, 0);
+    let tells_pid = program.notify.is_some_and(|it| it.watchdog.is_some());
+    let digits = watchdog.as_mut_ptr().wrapping_add(WATCHDOG_PID.len());
     let prepared = Prepared {
+        pid: tells_pid.then_some(digits),
         paths: match path {
             Some(path) => vec![text(path.as_os_str())?],
             None => look_up(first, environment.get(OsStr::new("PATH")))?,
@@ -68,6 +84,10 @@ pub(super) fn start(
             .map(|folder| text(folder.as_os_str()))
             .transpose()?,
         user: program.user,
+        groups: program.groups.clone(),
+        limits: program.limits.numbers(),
+        nice: program.limits.nice,
+        umask: program.umask,
         null: File::open("/dev/null")?,
         output: output.map(AsRawFd::as_raw_fd),
     };
@@ -80,7 +100,10 @@ pub(super) fn start(
         text(&pair)
     });
     let variables = variables.collect::<Result<Vec<_>, _>>()?;
-    let (argv, envp) = (pointers(&arguments), pointers(&variables));
+    let (argv, mut envp) = (pointers(&arguments), pointers(&variables));
+    if tells_pid {
+        envp.insert(0, watchdog.as_ptr().cast());
+    }
     let (said, say) = pipe_with(PipeFlags::CLOEXEC).map_err(Error::from)?;
 
     // SAFETY: all zeros is what clone3 takes for "not asked for".
@@ -234,13 +257,16 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
         {
             return Error::last_os_error();
         }
+        if let Err(error) = limit(&prepared.limits, prepared.nice, prepared.umask) {
+            return error;
+        }
         if let Some((user, group)) = prepared.user {
             // As Command does: without the right to, the groups stay.
             let groups = libc::getuid() != 0
                 || done(libc::syscall(
                     libc::SYS_setgroups,
-                    0,
-                    std::ptr::null::<u32>(),
+                    prepared.groups.len(),
+                    prepared.groups.as_ptr(),
                 ));
             let became = groups
                 && done(libc::syscall(libc::SYS_setgid, group))
@@ -254,12 +280,10 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
         {
             return Error::last_os_error();
         }
-        // A group of its own: a Ctrl-C at the daemon's terminal is not meant for it.
-        if !done(libc::setpgid(0, 0).into()) {
-            return Error::last_os_error();
+        if let Some(digits) = prepared.pid {
+            write_number(libc::getpid().unsigned_abs(), digits);
         }
-        // What Rust programs ignore, others do not expect to be ignored.
-        libc::signal(libc::SIGPIPE, libc::SIG_DFL);
+        detach();
         let mut none: libc::sigset_t = std::mem::zeroed();
         libc::sigemptyset(&raw mut none);
         libc::sigprocmask(libc::SIG_SETMASK, &raw const none, std::ptr::null_mut());
@@ -278,6 +302,84 @@ unsafe fn become_it(prepared: &Prepared, argv: &[*const c_char], envp: &[*const 
     }
 }
 
+/// A session of its own, signals as programs expect them, and no file of ours but what it is given.
+///
+/// # Safety
+///
+/// To be called in a process that is to become another program.
+pub(super) unsafe fn detach() {
+    // SAFETY: plain system calls, which allocate nothing.
+    unsafe {
+        // A Ctrl-C at the daemon's terminal is not meant for it. It fails only for one that leads a group already.
+        libc::setsid();
+        // What Rust programs ignore (SIGPIPE), and what who started us had us ignore, others do not expect to be ignored. It fails for
+        // those that cannot be.
+        for number in 1..=64 {
+            libc::signal(number, libc::SIG_DFL);
+        }
+        // All of ours are closed by exec; what we were given by who started us may not be. Before 5.11, it is as it was.
+        let close = libc::CLOSE_RANGE_CLOEXEC;
+        libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, close);
+    }
+}
+
+/// Sets limits (resource and value), niceness, and which permissions files do not get.
+///
+/// # Safety
+///
+/// To be called in a process that is to become another program.
+pub(super) unsafe fn limit(
+    limits: &[(u32, u64)],
+    nice: Option<i32>,
+    umask: Option<u32>,
+) -> Result<(), Error> {
+    for (resource, value) in limits {
+        let limit = libc::rlimit64 {
+            rlim_cur: *value,
+            rlim_max: *value,
+        };
+        let none = std::ptr::null_mut::<libc::rlimit64>();
+        // SAFETY: a system call that reads one structure; 0 is this very process.
+        let set =
+            unsafe { libc::syscall(libc::SYS_prlimit64, 0, *resource, &raw const limit, none) };
+        if set != 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    if let Some(nice) = nice {
+        // SAFETY: it takes numbers; 0 is this very process.
+        let set = unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, nice) };
+        if set != 0 {
+            return Err(Error::last_os_error());
+        }
+    }
+    if let Some(umask) = umask {
+        // SAFETY: it takes a number, and cannot fail.
+        unsafe { libc::umask(umask) };
+    }
+    Ok(())
+}
+
+/// The digits of a number, with a null after them.
+///
+/// # Safety
+///
+/// `to` leads to room for [`DIGITS`] bytes.
+unsafe fn write_number(mut number: u32, to: *mut u8) {
+    let mut length = 1;
+    while number / 10_u32.pow(length) > 0 && length < 9 {
+        length += 1;
+    }
+    for place in (0..length).rev() {
+        // SAFETY: a process id has at most 7 digits (PID_MAX_LIMIT).
+        unsafe {
+            let digit = u8::try_from(number % 10).unwrap_or(0);
+            to.add(place as usize).write(b'0' + digit);
+        }
+        number /= 10;
+    }
+}
+
 pub(super) fn text(word: &OsStr) -> Result<CString, Error> {
     CString::new(word.as_bytes()).map_err(Error::from)
 }
@@ -287,10 +389,24 @@ pub(super) fn pointers(strings: &[CString]) -> Vec<*const c_char> {
     pointers.chain([std::ptr::null()]).collect()
 }
 
+/// What is meant for the daemon itself, by who runs it: a service that believed it would speak in the daemon's name.
+pub(super) const OWN: [&str; 9] = [
+    "NOTIFY_SOCKET",
+    "WATCHDOG_USEC",
+    "WATCHDOG_PID",
+    "LISTEN_FDS",
+    "LISTEN_PID",
+    "LISTEN_FDNAMES",
+    "FDSTORE",
+    "INVOCATION_ID",
+    "CREDENTIALS_DIRECTORY",
+];
+
 /// Ours, and what the service adds.
 fn environment(program: &Program) -> BTreeMap<OsString, OsString> {
     let added = program.environment.iter();
     std::env::vars_os()
+        .filter(|(name, _)| !OWN.iter().any(|own| name == own))
         .chain(added.map(|(name, value)| (name.into(), value.into())))
         .collect()
 }

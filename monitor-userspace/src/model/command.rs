@@ -67,6 +67,36 @@ pub enum ReloadSignal {
     Winch,
 }
 
+/// Signals that programs take as a word to end.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StopSignal {
+    /// `SIGTERM`
+    #[default]
+    #[serde(rename = "SIGTERM")]
+    Term,
+    /// `SIGINT`
+    #[serde(rename = "SIGINT")]
+    Int,
+    /// `SIGQUIT`
+    #[serde(rename = "SIGQUIT")]
+    Quit,
+    /// `SIGHUP`
+    #[serde(rename = "SIGHUP")]
+    Hup,
+    /// `SIGUSR1`
+    #[serde(rename = "SIGUSR1")]
+    Usr1,
+    /// `SIGUSR2`
+    #[serde(rename = "SIGUSR2")]
+    Usr2,
+    /// `SIGWINCH`
+    #[serde(rename = "SIGWINCH")]
+    Winch,
+    /// `SIGKILL`
+    #[serde(rename = "SIGKILL")]
+    Kill,
+}
+
 impl ReloadSignal {
     /// As it is written.
     pub const fn name(self) -> &'static str {

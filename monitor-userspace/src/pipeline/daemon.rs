@@ -287,6 +287,7 @@ impl Daemon {
             runner: Arc::clone(&self.supervisors.runner),
             logs: self.supervisors.commands.logs(),
             beats: Arc::clone(&self.beats),
+            notices: self.supervisors.commands.notices(),
             metrics: Box::new(Arc::clone(&self.exported)),
         });
         let takes = |(_, checks): &(&String, &Vec<checks::Config>)| {

@@ -64,11 +64,12 @@ pub(super) fn supervisors(
 ) -> Arc<Supervisors> {
     let logs = config.daemon.capture_logs.then(|| capture::folder(folder));
     let notify: Arc<Teller> = Arc::clone(teller);
-    let commands = Commands::new(folder, logs, notify);
+    let sockets = config.daemon.socket.with_extension("notify");
+    let commands = Commands::new(folder, logs, sockets, notify);
     commands.expect(config.programs.keys());
     let runner = Arc::new(Runner::new(folder));
     let notify: Arc<Teller> = Arc::clone(teller);
-    Arc::new(Supervisors::new(Arc::new(commands), notify, runner))
+    Arc::new(Supervisors::new(commands, notify, runner))
 }
 
 /// The host, as acts see it.

@@ -4,7 +4,7 @@
 //! nothing, and so does not matter to a replay. The same thread keeps the files short that services write to.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread::Builder;
@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use super::inbox::{Inbox, Message};
 use super::knowing::Known;
+use crate::host::capture::Captured;
 use crate::host::logs::{Log, last_lines};
 use crate::host::{capture, clock};
 use crate::model::who::Runtime;
@@ -22,7 +23,7 @@ const CAPACITY: usize = 64;
 /// Most questions that are remembered as asked.
 const ASKED: usize = 1024;
 /// How often the length of the services' files is looked at.
-const LOOK: Duration = Duration::from_secs(5);
+const LOOK: Duration = Duration::from_secs(1);
 
 /// The log of an incident's subject is in one of these: in the first that there is.
 #[derive(Debug)]
@@ -37,7 +38,7 @@ pub(super) struct Logs {
     sender: SyncSender<Question>,
     known: Arc<Known>,
     /// Where services write to; none where they write to what the daemon does.
-    captured: Option<PathBuf>,
+    captured: Option<Arc<Captured>>,
     /// Asked before and after it was known whose process it is.
     asked: BTreeSet<(IncidentId, bool)>,
 }
@@ -47,14 +48,14 @@ impl Logs {
     pub(super) fn start(
         inbox: Inbox,
         known: Arc<Known>,
-        captured: Option<PathBuf>,
+        captured: Option<Arc<Captured>>,
     ) -> std::io::Result<Self> {
         let (sender, receiver) = sync_channel(CAPACITY);
-        let (folder, shown) = (captured.clone(), Arc::clone(&known));
+        let (cut, shown) = (captured.clone(), Arc::clone(&known));
         Builder::new()
             .name("logs".to_owned())
             .stack_size(512 << 10)
-            .spawn(move || run(&receiver, &inbox, folder.as_deref(), &shown))?;
+            .spawn(move || run(&receiver, &inbox, cut.as_deref(), &shown))?;
         Ok(Self {
             sender,
             known,
@@ -69,7 +70,7 @@ impl Logs {
         if frozen.is_none_or(|frozen| !frozen.log.is_empty()) {
             return;
         }
-        let places = places(incident, self.captured.as_deref());
+        let places = places(incident, self.captured.as_deref().map(Captured::folder));
         let known = incident.evidence.who.is_some();
         if places.is_empty() || !self.asked.insert((incident.id, known)) {
             return;
@@ -110,7 +111,7 @@ fn places(incident: &Incident, captured: Option<&Path>) -> Vec<Log> {
     places
 }
 
-fn run(receiver: &Receiver<Question>, inbox: &Inbox, captured: Option<&Path>, known: &Known) {
+fn run(receiver: &Receiver<Question>, inbox: &Inbox, captured: Option<&Captured>, known: &Known) {
     let mut looked = clock::now();
     loop {
         match receiver.recv_timeout(LOOK) {
@@ -119,9 +120,9 @@ fn run(receiver: &Receiver<Question>, inbox: &Inbox, captured: Option<&Path>, kn
             Err(RecvTimeoutError::Disconnected) => return,
         }
         let now = clock::now();
-        if let Some(folder) = captured.filter(|_| now.since(looked) >= LOOK) {
+        if let Some(captured) = captured.filter(|_| now.since(looked) >= LOOK) {
             looked = now;
-            for error in capture::keep_short(folder) {
+            for error in captured.keep_short() {
                 tracing::warn!("{error}");
             }
         }
@@ -216,7 +217,7 @@ mod tests {
         let mut logs = Logs {
             sender,
             known: Arc::clone(&known),
-            captured: Some("/l".into()),
+            captured: Some(Arc::new(Captured::new("/l".into()))),
             asked: BTreeSet::new(),
         };
         let shop = || Subject::service("shop");

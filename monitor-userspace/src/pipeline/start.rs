@@ -277,7 +277,7 @@ fn start_core(
     };
     let knowing = Knowing::start(inbox.clone(), Arc::clone(core.known));
     let knowing = knowing.map_err(system("start a thread"))?;
-    let logs = Logs::start(inbox.clone(), Arc::clone(core.known), commands.logs());
+    let logs = Logs::start(inbox.clone(), Arc::clone(core.known), commands.captured());
     let logs = logs.map_err(system("start a thread"))?;
     let (storms, to_end) = sync_channel(STORMS);
     let teller = Arc::clone(core.teller);

@@ -6,22 +6,26 @@
 
 mod adoption;
 mod asked;
+mod hearing;
 mod later;
 
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::Duration;
 
 use super::{Notify, Spec};
-use crate::host::capture;
+use crate::host::capture::Captured;
+use crate::host::environment_file;
 use crate::host::exec::{self, Program};
+use crate::host::notify::notices::{Began, Notices};
 use crate::host::service_cgroup::{Cgroups, ServiceCgroup};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Restarted, clock, procfs};
 use crate::model::{ProcessKey, ServiceSignal, Time};
 use adoption::Adoption;
+use hearing::Hearing;
 use later::Later;
 pub use later::NotNow;
 
@@ -45,12 +49,15 @@ pub struct Commands {
     cgroups: Option<Cgroups>,
     limitation: Mutex<Option<String>>,
     /// Folder for the output of services; none when it goes where the daemon's goes.
-    logs: Option<PathBuf>,
+    logs: Option<Arc<Captured>>,
     /// Why output is not captured, though it should be.
     uncaptured: Mutex<Option<String>>,
     notify: Arc<dyn Notify>,
     services: Mutex<BTreeMap<String, Arc<Mutex<Managed>>>>,
     later: Later,
+    hearing: Hearing,
+    /// Itself, for the thread that listens to services.
+    own: OnceLock<Weak<Self>>,
 }
 
 #[derive(Debug)]
@@ -70,8 +77,14 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Commands {
-    /// No services yet. `instance` is the daemon's state folder; what services write goes to files in `logs`, else where the daemon's goes.
-    pub fn new(instance: &Path, logs: Option<PathBuf>, notify: Arc<dyn Notify>) -> Self {
+    /// No services yet. `instance` is the daemon's state folder; what services write goes to files in `logs`, else where the daemon's
+    /// goes; sockets for what they say of themselves are made in `sockets`.
+    pub fn new(
+        instance: &Path,
+        logs: Option<PathBuf>,
+        sockets: PathBuf,
+        notify: Arc<dyn Notify>,
+    ) -> Arc<Self> {
         let services = Mutex::new(BTreeMap::new());
         let adoption = Adoption::new(instance);
         let (cgroups, without) = match Cgroups::find(instance) {
@@ -83,15 +96,19 @@ impl Commands {
             adoption,
             cgroups,
             limitation: Mutex::default(),
-            logs,
+            logs: logs.map(|folder| Arc::new(Captured::new(folder))),
             uncaptured: Mutex::default(),
             notify,
             services,
             later: Later::default(),
+            hearing: Hearing::new(sockets),
+            own: OnceLock::new(),
         };
         if let Some(error) = without {
             commands.limited(&error);
         }
+        let commands = Arc::new(commands);
+        let _only_once = commands.own.set(Arc::downgrade(&commands));
         commands
     }
 
@@ -102,7 +119,18 @@ impl Commands {
 
     /// The folder of the files that services write to; none where they write to what the daemon does.
     pub fn logs(&self) -> Option<PathBuf> {
+        let logs = self.logs.as_ref();
+        logs.map(|captured| captured.folder().to_owned())
+    }
+
+    /// These files, and how long they may become.
+    pub fn captured(&self) -> Option<Arc<Captured>> {
         self.logs.clone()
+    }
+
+    /// What services say of themselves.
+    pub fn notices(&self) -> Arc<Notices> {
+        self.hearing.notices()
     }
 
     /// What it cannot do on this host.
@@ -116,7 +144,7 @@ impl Commands {
 
     /// Where the output of a service that is about to start goes; none for where the daemon's goes.
     fn output(&self, name: &str, program: &Program) -> Option<File> {
-        let opened = capture::open(self.logs.as_ref()?, name, program.user);
+        let opened = self.logs.as_ref()?.open(name, program.user);
         let mut uncaptured = lock(&self.uncaptured);
         match opened {
             Ok(file) => {
@@ -156,6 +184,11 @@ impl Commands {
         may_start: impl Fn(&str, &Program) -> Result<(), NotNow>,
     ) -> Vec<String> {
         let mut changed = Vec::new();
+        if let Some(captured) = &self.logs {
+            let bounds = wanted.iter();
+            let bounds = bounds.map(|(name, program)| (name.clone(), program.log));
+            captured.bound(bounds.collect());
+        }
         let gone: Vec<String> = lock(&self.services)
             .keys()
             .filter(|name| !wanted.contains_key(*name))
@@ -175,6 +208,13 @@ impl Commands {
             if let Some(managed) = known {
                 let mut managed = lock(&managed);
                 if managed.program != *program {
+                    if managed.program.notify != program.notify
+                        && let Some(held) = &managed.held
+                    {
+                        let main = held.process();
+                        self.listen_to(name, program, Some(main.pid));
+                        self.hearing.runs(name, main, managed.cgroup.as_ref());
+                    }
                     managed.program.clone_from(program);
                     changed.push(name.clone());
                 }
@@ -209,6 +249,7 @@ impl Commands {
                     tracing::info!(service = %name, pid, "found running, taken over");
                     // Started without one, it stays without one until its next start.
                     managed.cgroup = managed.cgroup.take().filter(|cgroup| cgroup.holds(pid));
+                    self.listen_to(name, program, Some(pid));
                     self.hold(name, &mut managed, held, true);
                     self.adoption.keep_stopped(name, false);
                 }
@@ -260,6 +301,7 @@ impl Commands {
             }
         }
         managed.held = Some(held);
+        self.hearing.runs(name, process, managed.cgroup.as_ref());
         let place = managed.cgroup.as_ref().map(ServiceCgroup::place);
         self.adoption.note(name, Some(process), place);
     }
@@ -283,6 +325,30 @@ impl Commands {
         }
     }
 
+    /// Listens to a service that is about to be started, or was found running as this process; where to.
+    fn listen_to(&self, name: &str, program: &Program, found: Option<u32>) -> Option<PathBuf> {
+        if program.notify.is_none() {
+            self.hearing.close(name);
+            return None;
+        }
+        let own = self.own.get()?;
+        match self.hearing.open(name, program.user, own) {
+            Ok(path) => {
+                let began = match found {
+                    None => Began::Started,
+                    Some(pid) if hearing::knows(pid, &path) => Began::Found,
+                    Some(_) => Began::Deaf,
+                };
+                self.hearing.begin(name, began);
+                Some(path)
+            }
+            Err(error) => {
+                tracing::error!(service = %name, %error, "it has no way to say that it is ready");
+                None
+            }
+        }
+    }
+
     /// Its time is before anybody hears of the new process: what they find out about it then comes after the act.
     fn start(&self, name: &str, managed: &mut Managed) -> Result<Restarted, HostError> {
         self.later.begins(name);
@@ -294,7 +360,23 @@ impl Commands {
             adoption::INSTANCE.to_owned(),
             self.instance.display().to_string(),
         ));
+        if let Err(error) = add_environment(&mut program) {
+            let reason = error.to_string();
+            self.notify
+                .service(name, ServiceSignal::StartFailed { reason });
+            return Err(error);
+        }
         self.renew_cgroup(name, managed);
+        if let Some(socket) = self.listen_to(name, &program, None) {
+            let mut tell = |name: &str, value: String| {
+                program.environment.push((name.to_owned(), value));
+            };
+            tell("NOTIFY_SOCKET", socket.display().to_string());
+            let watchdog = managed.program.notify.and_then(|notify| notify.watchdog);
+            if let Some(time) = watchdog {
+                tell("WATCHDOG_USEC", time.as_micros().to_string());
+            }
+        }
         let output = self.output(name, &program);
         match exec::start(&program, managed.cgroup.as_ref(), output.as_ref()) {
             Ok(held) => {
@@ -344,7 +426,7 @@ impl Commands {
                     found,
                 });
             }
-            ended = end(name, held, managed.cgroup.as_ref(), term_grace)?;
+            ended = end(name, held, &managed, term_grace)?;
         }
         managed.held = None;
         let started = self.start(name, &mut managed)?;
@@ -375,7 +457,7 @@ impl Commands {
         self.notify.service(name, ServiceSignal::Stopped);
         let held = managed.held.take();
         if let Some(held) = &held
-            && let Err(error) = end(name, held, managed.cgroup.as_ref(), grace)
+            && let Err(error) = end(name, held, &managed, grace)
         {
             tracing::error!(service = %name, %error, "cannot stop the service");
             return;
@@ -384,6 +466,7 @@ impl Commands {
         for cgroup in cgroups.into_iter().flatten() {
             end_rest(name, &cgroup);
         }
+        self.hearing.close(name);
         self.adoption.note(name, None, None);
     }
 
@@ -398,19 +481,35 @@ impl Commands {
     }
 }
 
+/// Reads what a program's environment has from a file. What stands in the configuration comes after it, and so counts.
+fn add_environment(program: &mut Program) -> Result<(), HostError> {
+    let Some(path) = &program.environment_file else {
+        return Ok(());
+    };
+    let mut read = environment_file::read(path).map_err(|why| HostError::System {
+        what: "its environment".to_owned(),
+        source: std::io::Error::other(why),
+    })?;
+    read.append(&mut program.environment);
+    program.environment = read;
+    Ok(())
+}
+
 /// Ends a process of ours, waits until it is gone, and takes its exit status. Returns when it was told to end; none for one that
 /// had ended, or begun to, by itself.
 fn end(
     name: &str,
     held: &Held,
-    cgroup: Option<&ServiceCgroup>,
+    managed: &Managed,
     grace: Duration,
 ) -> Result<Option<Time>, HostError> {
     let process = held.process();
     let exiting = procfs::stat(process.pid).is_none_or(|stat| stat.key != process || stat.exiting);
     let told = (!exiting).then(clock::now);
+    let (program, cgroup) = (&managed.program, managed.cgroup.as_ref());
+    let grace = program.stop_timeout.unwrap_or(grace);
     if told.is_some() {
-        match held.terminate() {
+        match held.ask_to_end(program.stop_signal.unwrap_or_default()) {
             Ok(()) if !held.wait(grace)? => match held.kill() {
                 Ok(()) => held.release_memory(),
                 Err(HostError::Gone(_)) => {}

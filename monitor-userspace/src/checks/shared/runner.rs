@@ -80,7 +80,7 @@ impl Runner {
     pub async fn ask(&mut self) -> Asked {
         let mut tries = self.config.common.retries;
         loop {
-            self.config.check.turn().await;
+            self.config.check.turn(&self.about).await;
             let began = Instant::now();
             let asking = self.config.check.ask(&self.about);
             let result = match tokio::time::timeout(self.config.common.timeout.0, asking).await {
@@ -113,7 +113,9 @@ impl Runner {
         let interval = self.schedule.interval_at(now);
         match self.eager {
             Some(wait) if wait < interval => {
-                self.eager = Some(wait.saturating_mul(2));
+                // One that waits for news is asked for it at once.
+                let waits = self.config.check.notify().is_some();
+                self.eager = Some(if waits { wait } else { wait.saturating_mul(2) });
                 self.schedule.restart(now + wait);
             }
             _ => self.schedule.made(now),

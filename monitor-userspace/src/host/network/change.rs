@@ -1,7 +1,6 @@
 //! The changes: one step each. What it is done to is compared first; what is so already is left alone, and said to have been so.
 
 use std::io;
-use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::io::Errno;
@@ -280,9 +279,8 @@ const fn family(v4: bool) -> u8 {
 fn run(command: &[String]) -> Result<(), HostError> {
     let program = Program {
         command: command.to_vec(),
-        environment: Vec::new(),
-        folder: None::<PathBuf>.or_else(|| Some(Path::new("/").to_owned())),
-        user: None,
+        folder: Some("/".into()),
+        ..Program::default()
     };
     let held = exec::start(&program, None, None)?;
     let failed = |why: String| HostError::System {

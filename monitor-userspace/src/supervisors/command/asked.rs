@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Commands, Managed, end, end_rest, lock};
+use super::{Commands, Managed, add_environment, end, end_rest, lock};
 use crate::host::command::{Ended, Order, Runner};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Reloaded, Restarted, clock, procfs};
@@ -41,7 +41,7 @@ impl Commands {
         self.adoption.keep_stopped(name, true);
         self.notify.service(name, ServiceSignal::Stopped);
         if let Some(held) = managed.held.take()
-            && let Err(error) = end(name, &held, managed.cgroup.as_ref(), grace)
+            && let Err(error) = end(name, &held, &managed, grace)
         {
             // It still runs, and is watched as before.
             self.adoption.keep_stopped(name, false);
@@ -53,6 +53,7 @@ impl Commands {
         for cgroup in cgroups.into_iter().flatten() {
             end_rest(name, &cgroup);
         }
+        self.hearing.close(name);
         self.adoption.note(name, None, None);
         Ok(acted)
     }
@@ -74,7 +75,7 @@ impl Commands {
             });
         }
         if let Some(held) = managed.held.take() {
-            end(name, &held, managed.cgroup.as_ref(), Duration::ZERO)?;
+            end(name, &held, &managed, Duration::ZERO)?;
         }
         managed.stopped = false;
         self.adoption.keep_stopped(name, false);
@@ -104,7 +105,7 @@ impl Commands {
                 None => return Err(HostError::Gone(process)),
             }
             // Of its own: the service can be restarted meanwhile.
-            (Held::open(process)?, managed.order(name, how))
+            (Held::open(process)?, managed.order(name, how)?)
         };
         let acted = clock::now();
         let refused = match (how, order) {
@@ -153,20 +154,22 @@ impl Managed {
     }
 
     /// A command that has to do with the service: as its user, where it is.
-    fn order(&self, name: &str, how: &Reload) -> Order {
+    fn order(&self, name: &str, how: &Reload) -> Result<Order, HostError> {
         let command = match how {
             Reload::Signal(_) | Reload::Supervisor => Vec::new(),
             Reload::Command(command) => command.clone(),
         };
-        let mut environment = self.program.environment.clone();
+        let mut program = self.program.clone();
+        add_environment(&mut program)?;
+        let mut environment = program.environment;
         environment.push((super::adoption::SERVICE.to_owned(), name.to_owned()));
-        Order {
+        Ok(Order {
             command,
             timeout: RELOADS,
             user: self.program.user,
             environment,
             folder: self.program.folder.clone(),
             ..Order::default()
-        }
+        })
     }
 }

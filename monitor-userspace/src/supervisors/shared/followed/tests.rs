@@ -53,9 +53,7 @@ impl Scene {
 fn sleeper() -> (Held, ProcessKey) {
     let program = Program {
         command: vec!["sleep".to_owned(), "100".to_owned()],
-        environment: Vec::new(),
-        folder: None,
-        user: None,
+        ..Program::default()
     };
     let held = exec::start(&program, None, None).expect("it starts");
     let process = held.process();
