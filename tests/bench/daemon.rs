@@ -148,9 +148,7 @@ impl Daemon {
             let mut services = self.status()?.view.services;
             // It is shown a moment after the daemon is up.
             let view = services.remove(service);
-            let healthy = view
-                .as_ref()
-                .filter(|it| it.state == ServiceState::Healthy);
+            let healthy = view.as_ref().filter(|it| it.state == ServiceState::Healthy);
             match healthy.and_then(|it| it.service.process) {
                 Some(process) => return Ok(process),
                 None if begin.elapsed() > PATIENCE => {

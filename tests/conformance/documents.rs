@@ -79,11 +79,12 @@ fn whole(text: &str) -> Vec<String> {
         if name == "*" || name.contains(':') || text.contains(&format!("name = \"{name}\"")) {
             continue;
         }
-        text += &if text.contains("clean_folder") {
+        let more = if text.contains("clean_folder") {
             format!("[[folder]]\nname = \"{name}\"\npath = \"/srv/logs\"\nmatch = [\"*.1\"]\n")
         } else {
             service(&name)
         };
+        text += &more;
     }
     vec![text]
 }

@@ -8,16 +8,16 @@ mod children;
 mod container;
 #[path = "services/databases.rs"]
 mod databases;
-#[path = "services/examples.rs"]
-mod examples;
 #[path = "services/discover.rs"]
 mod discover;
+#[path = "services/examples.rs"]
+mod examples;
 #[path = "services/host_checks.rs"]
 mod host_checks;
-#[path = "services/mariadb.rs"]
-mod mariadb;
 #[path = "services/hostile.rs"]
 mod hostile;
+#[path = "services/mariadb.rs"]
+mod mariadb;
 #[path = "services/nginx.rs"]
 mod nginx;
 #[path = "services/pid_file.rs"]

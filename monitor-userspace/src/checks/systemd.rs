@@ -180,7 +180,10 @@ mod tests {
     fn a_unit_that_is_not_as_wanted_is_named_with_its_state() {
         let check = check("unit = \"backup.timer\"").expect("it is sensible");
         let well = check.judge(&unit("loaded", "active", "waiting"));
-        assert_eq!(well.expect("well").said.as_deref(), Some("active (waiting)"));
+        assert_eq!(
+            well.expect("well").said.as_deref(),
+            Some("active (waiting)")
+        );
         let failed = check.judge(&unit("loaded", "failed", "failed"));
         let why = failed.expect_err("it failed");
         assert!(

@@ -48,6 +48,7 @@ impl Trials {
             logs: None,
             beats: Arc::default(),
             metrics: Box::new(Nobody),
+            notices: Arc::default(),
         };
         Ok(Self {
             runtime: runtime.map_err(|error| format!("cannot wait for answers: {error}"))?,

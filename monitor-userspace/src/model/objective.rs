@@ -153,15 +153,13 @@ impl Window {
     pub fn add(&mut self, at: Time, all: u64, bad: u64) {
         let width = self.over / PARTS;
         let open = self.parts.back_mut();
-        match open.filter(|(began, ..)| *began > self.anew && at.since(*began) < width) {
-            Some((_, counted, of_them)) => {
-                *counted = counted.saturating_add(all);
-                *of_them = of_them.saturating_add(all.saturating_mul(bad.min(WHOLE)));
-            }
-            None => {
-                let parts = all.saturating_mul(bad.min(WHOLE));
-                self.parts.push_back((at, all, parts));
-            }
+        let open = open.filter(|(began, ..)| *began > self.anew && at.since(*began) < width);
+        let bad = all.saturating_mul(bad.min(WHOLE));
+        if let Some((_, counted, of_them)) = open {
+            *counted = counted.saturating_add(all);
+            *of_them = of_them.saturating_add(bad);
+        } else {
+            self.parts.push_back((at, all, bad));
         }
         let over = self.over;
         let stale = |part: &(Time, u64, u64)| at.since(part.0) > over;

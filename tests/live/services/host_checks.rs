@@ -104,6 +104,21 @@ fn a_heartbeat_that_stops_is_an_incident_until_it_comes_back() -> Result<()> {
     Ok(())
 }
 
+/// While four hang, another still starts as often as it is to.
+fn another_starts_in_time(site: &Site) -> Result<()> {
+    let count = || fs::read_to_string(site.path("runs")).map_or(0, |text| text.lines().count());
+    let (before, began) = (count(), Instant::now());
+    wait_until(Duration::from_secs(10), "ten more runs", || {
+        (count() >= before + 10).then_some(())
+    })?;
+    let took = began.elapsed();
+    ensure!(
+        took < Duration::from_secs(3),
+        "ten runs at 100 ms took {took:?}"
+    );
+    Ok(())
+}
+
 #[test]
 fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()> {
     let site = Site::new()?;
@@ -122,7 +137,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
     };
     let runs = path("runs");
     // Of this test alone.
-    let long = format!("97.{}", std::process::id());
+    let nap = format!("97.{}", std::process::id());
     let mut checks = vec![
         format!(
             "heartbeat = {{ every = \"1h\", file = \"{}\" }}",
@@ -156,7 +171,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
     ];
     for number in 0..4 {
         let script = format!(
-            "trap \"\" TERM; sleep {long} & setsid sleep {long} & while :; do sleep {long}; done"
+            "trap \"\" TERM; sleep {nap} & setsid sleep {nap} & while :; do sleep {nap}; done"
         );
         checks.push(shell(&format!("hangs-{number}"), &script, ""));
     }
@@ -184,17 +199,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
     log.write_all(b"ERROR of today\n")?;
     waits(&mut daemon, "log", false, "ERROR of today")?;
 
-    // While four hang, another still starts as often as it is to.
-    let count = || fs::read_to_string(site.path("runs")).map_or(0, |text| text.lines().count());
-    let (before, began) = (count(), Instant::now());
-    wait_until(Duration::from_secs(10), "ten more runs", || {
-        (count() >= before + 10).then_some(())
-    })?;
-    let took = began.elapsed();
-    ensure!(
-        took < Duration::from_secs(3),
-        "ten runs at 100 ms took {took:?}"
-    );
+    another_starts_in_time(&site)?;
     let resident = procfs::resident(daemon.process()?)?;
     ensure!(resident < 200 << 20, "{resident} bytes");
     ensure!(daemon.stop()?.success(), "{}", daemon.last_words());
@@ -202,7 +207,7 @@ fn hostile_files_and_programs_are_bounded_and_harm_no_other_check() -> Result<()
     site.configure("")?;
     let mut daemon = site.start()?;
     ensure!(daemon.stop()?.success(), "{}", daemon.last_words());
-    let sleeps = format!("sleep\0{long}\0").into_bytes();
+    let sleeps = format!("sleep\0{nap}\0").into_bytes();
     wait_until(Duration::from_secs(10), "no `sleep 97` is left", || {
         let all = procfs::processes().ok()?;
         let left = all

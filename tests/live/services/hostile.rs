@@ -61,7 +61,7 @@ impl Drop for Server {
 
 /// Writes until the other end has gone, or a GiB is written.
 fn flood(mut stream: TcpStream, head: &[u8]) {
-    let block = [b'x'; 64 << 10];
+    let block = vec![b'x'; 64 << 10];
     let mut good = stream.write_all(head).is_ok();
     for _ in 0..(1 << 30) / block.len() {
         good = good && stream.write_all(&block).is_ok();

@@ -82,9 +82,7 @@ fn a_mariadb_is_asked_with_a_password_and_told_full_and_repaired_when_it_crashed
     let maria = Maria::new(&site)?;
     site.configure(&(POLICY.to_owned() + RESTARTS + &maria.toml()))?;
     let mut daemon = site.start()?;
-    wait_until(PATIENCE, "it takes SQL", || {
-        maria.sql("select 1").ok()
-    })?;
+    wait_until(PATIENCE, "it takes SQL", || maria.sql("select 1").ok())?;
     daemon.incident("nobody is called monitor yet", |incident| {
         let mut facts = incident.evidence.facts.iter();
         incident.detector == "check_failing" && facts.any(|(_, said)| said.contains("monitor"))
@@ -101,7 +99,9 @@ fn a_mariadb_is_asked_with_a_password_and_told_full_and_repaired_when_it_crashed
     let mut sleepers = Sleepers(Vec::new());
     for _ in 0..7 {
         let mut client = maria.client();
-        client.args(["-e", "select sleep(60)"]).stdout(Stdio::null());
+        client
+            .args(["-e", "select sleep(60)"])
+            .stdout(Stdio::null());
         sleepers.0.push(client.stderr(Stdio::null()).spawn()?);
     }
     let full = daemon.incident("it has too few connections left", |incident| {

@@ -15,10 +15,9 @@ pub(super) fn nginx(site: &Site, servers: &str) -> Result<String> {
     let folder = site.path("nginx");
     fs::create_dir_all(&folder)?;
     let at = folder.display();
-    let temporary: String = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"]
-        .iter()
-        .map(|what| format!("  {what}_temp_path {at}/{what};\n"))
-        .collect();
+    let temporary = ["client_body", "proxy", "fastcgi", "scgi", "uwsgi"];
+    let temporary = temporary.map(|what| format!("  {what}_temp_path {at}/{what};\n"));
+    let temporary = temporary.concat();
     let text = format!(
         "user root;\nworker_processes 1;\ndaemon off;\npid {at}/pid;\nevents {{}}\n\
          http {{\n  access_log off;\n{temporary}{servers}\n}}\n"

@@ -29,7 +29,7 @@ pub(super) use connect::connect;
 const NAME: &str = "org.freedesktop.systemd1";
 /// Where its units are.
 const UNITS: &str = "/org/freedesktop/systemd1/unit";
-pub(super) pub(super) const MANAGER: &str = "/org/freedesktop/systemd1";
+pub(super) const MANAGER: &str = "/org/freedesktop/systemd1";
 pub(super) const INTERFACE: &str = "org.freedesktop.systemd1.Manager";
 const BUS: &str = "org.freedesktop.DBus";
 /// How long a connection may take to be made.

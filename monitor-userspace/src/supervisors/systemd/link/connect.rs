@@ -11,7 +11,9 @@ use super::{
 use crate::host::as_user::connect_as;
 
 /// Connects to it, and has itself told of changes.
-pub(super) async fn connect(manager: Manager) -> Result<(Connection, MessageStream), String> {
+pub(in crate::supervisors::systemd) async fn connect(
+    manager: Manager,
+) -> Result<(Connection, MessageStream), String> {
     let Manager::User(uid) = manager else {
         return attempt(Builder::system()).await.map_err(|why| {
             format!(
