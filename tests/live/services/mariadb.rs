@@ -45,7 +45,7 @@ impl Maria {
              command = [\"/usr/sbin/mariadbd\", \"--no-defaults\", \"--user=root\", \"--datadir={data}\", \"--socket={socket}\", \"--skip-networking\", \"--max-connections=10\", \"--innodb-flush-log-at-trx-commit=0\"]\n\
              [[service.check]]\nname = \"greets\"\nmysql = \"unix:{socket}\"\ninterval = \"200ms\"\nfailures = 2\n\
              [[service.check]]\nname = \"room\"\nmysql = {{ address = \"unix:{socket}\", user = \"monitor\", password_file = \"{password}\", connections_max = \"60%\" }}\n\
-             interval = \"200ms\"\nfailures = 2\nseverity = \"warning\"\n"
+             interval = \"200ms\"\nfailures = 2\nserving = false\n"
         )
     }
 
