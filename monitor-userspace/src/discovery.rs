@@ -1,4 +1,4 @@
-//! What runs on this host, and how it could be configured: what those who run services say ([`supervisors::Spec::discover`]), the
+//! What runs on this host, and how it could be configured: what those who run services say ([`crate::supervisors::Spec::discover`]), the
 //! ports that it listens on, and the checks that would show that it serves.
 //!
 //! Asks, and changes nothing. Everybody has a time limit, and what cannot be asked is told with why and what to do. What others call
@@ -61,7 +61,7 @@ pub struct Thing {
 /// What was found.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Listing {
-    /// In the order of kinds.
+    /// Those first that only root has run.
     pub services: Vec<Thing>,
     /// Found, and configured already: by these names.
     pub configured: Vec<String>,
@@ -106,6 +106,7 @@ pub fn look(kinds: &[String], known: &Known, most: usize) -> Listing {
     let mut rows: Vec<_> = owned.collect();
     let alone = std::mem::take(&mut ports.alone).into_iter();
     rows.extend(alone.map(|(found, own)| (LISTENER, found, own)));
+    rows.sort_by_key(|(kind, _, _)| place(kind));
     for (kind, found, own) in rows {
         if !wanted(kind) {
             continue;
@@ -212,6 +213,14 @@ fn everybody() -> Vec<(&'static str, Discovered)> {
         .collect()
 }
 
+/// Which kinds come first where not all are listed: any user can have as many applications of PM2 as they like, and listen on as many
+/// ports.
+fn place(kind: &str) -> usize {
+    let first = ["systemd", "supervisord", "container", "pm2"];
+    let known = first.iter().position(|name| *name == kind);
+    known.unwrap_or(first.len())
+}
+
 fn thing(
     kind: &'static str,
     found: Found,
@@ -239,5 +248,21 @@ fn thing(
         process: found.processes.first().copied(),
         program,
         ports: asked.into_values().collect(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_any_user_can_make_up_comes_last() {
+        let mut kinds = [LISTENER, "pm2", "container", "systemd", "supervisord"];
+        kinds.sort_by_key(|kind| place(kind));
+        let expected = ["systemd", "supervisord", "container", "pm2", LISTENER];
+        assert_eq!(kinds, expected);
+        for kind in &kinds {
+            assert!(KINDS.iter().any(|spec| spec.name == *kind), "{kind}");
+        }
     }
 }

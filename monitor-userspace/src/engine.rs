@@ -292,6 +292,12 @@ impl Engine {
             known.listen.clone_from(&service.listen);
             known.memory_max = service.memory_max;
             known.checked = service.checked;
+            if known.kind != service.kind {
+                // Said by those who ran it before.
+                known.healer = None;
+                known.gave_up = None;
+                known.unknown = None;
+            }
             known.kind.clone_from(&service.kind);
             known.observe_only = service.observe_only;
             known.start_within = service.start_within;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use smart_monitor::model::{Healer, Outcome, ServiceSignal, ServiceState, Signal, State};
+use smart_monitor::model::{Healer, Outcome, Sample, ServiceSignal, ServiceState, Signal, State};
 
 use super::{Scene, key};
 
@@ -161,4 +161,92 @@ fn nothing_can_be_done_to_what_nobody_runs_here() {
     scene.checked("shop", None);
     assert_eq!(scene.incident(1).state, State::Resolved);
     assert_ne!(scene.incident(1).outcome, Some(Outcome::Fixed), "not by us");
+}
+
+#[test]
+fn that_an_end_is_known_ends_that_nothing_is() {
+    let mut scene = Scene::new(CONFIG);
+    scene.runs(700);
+    let reason = "no such socket".to_owned();
+    says(&mut scene, ServiceSignal::Unknown { reason });
+    says(&mut scene, exited(700));
+    assert_eq!(state(&mut scene), ServiceState::Down);
+    assert_eq!(scene.permit().action(), "restart_service");
+}
+
+#[test]
+fn what_those_said_who_ran_it_before_does_not_outlast_them() {
+    let mut scene = Scene::new(CONFIG);
+    says(&mut scene, heals(30));
+    let reason = "no such socket".to_owned();
+    says(&mut scene, ServiceSignal::Unknown { reason });
+    let mut other = CONFIG.replace("kind = \"pid_file\"", "kind = \"systemd\"");
+    other = other.replace("with = {", "# with = {");
+    scene.reconfigure(&other);
+    assert_eq!(state(&mut scene), ServiceState::Starting);
+    scene.runs(700);
+    scene.exits(700, 9);
+    says(&mut scene, exited(700));
+    assert_eq!(
+        scene.permit().action(),
+        "restart_service",
+        "nobody else does"
+    );
+}
+
+#[test]
+fn how_long_it_is_theirs_says_nothing_of_its_memory() {
+    let mut scene = Scene::new(CONFIG);
+    scene.runs(700);
+    let sample = Sample::ServicePressure {
+        service: "shop".to_owned(),
+        some_avg10: 5_000,
+        full_avg10: 0,
+        alarm: true,
+    };
+    scene.signal(&Signal::Sample { sample });
+    assert_eq!(scene.engine.open_incidents().count(), 1);
+    says(&mut scene, heals(30));
+    assert_eq!(
+        scene.engine.open_incidents().count(),
+        1,
+        "it stalls all the same"
+    );
+    says(&mut scene, exited(700));
+    assert!(scene.incident(1).is_over());
+}
+
+#[test]
+fn they_have_their_time_from_the_end_on_however_old_the_incident_is() {
+    use smart_monitor::model::{CheckFailure, HostLoad};
+
+    let config = CONFIG.replace("service_down", "check_failing");
+    let mut scene = Scene::new(&config);
+    says(&mut scene, heals(30));
+    scene.runs(700);
+    let load = |memory_full| {
+        let load = HostLoad {
+            cpus: 2,
+            memory_full,
+            ..HostLoad::default()
+        };
+        let sample = Sample::Load { load };
+        Signal::Sample { sample }
+    };
+    // Nothing is started while the host itself is overloaded.
+    scene.signal(&load(9_000));
+    for _ in 0..10 {
+        let why = "connection reset".to_owned();
+        scene.checked("shop", Some(CheckFailure::Connect(why)));
+    }
+    assert_eq!(scene.incident(1).detector, "check_failing");
+    scene.pass(Duration::from_mins(5));
+    assert!(scene.permits.is_empty());
+    scene.exits(700, 9);
+    says(&mut scene, exited(700));
+    scene.signal(&load(0));
+    scene.pass(Duration::from_secs(29));
+    assert!(scene.permits.is_empty(), "it is theirs");
+    scene.pass(Duration::from_secs(10));
+    assert_eq!(scene.permit().action(), "restart_service");
 }

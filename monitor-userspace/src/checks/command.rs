@@ -37,6 +37,9 @@ pub const SPEC: Spec = Spec {
 pub const AT_ONCE: usize = 16;
 static TURNS: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_ONCE)));
 
+/// How long a check waits for its turn before it says so.
+const PATIENCE: Duration = Duration::from_mins(1);
+
 /// Far more than any check's own timeout, at which it is ended.
 const LONGEST: Duration = Duration::from_mins(10);
 /// Most words and variables, and bytes of all of them.
@@ -83,8 +86,8 @@ struct Command {
 /// Kept until the program has ended.
 #[derive(Debug)]
 struct Held {
-    _own: Option<OwnedSemaphorePermit>,
-    _turn: Option<OwnedSemaphorePermit>,
+    _own: OwnedSemaphorePermit,
+    _turn: OwnedSemaphorePermit,
 }
 
 /// One program at a time: while the one before is still being ended, there is no other of the same check, which would take others' turns.
@@ -156,9 +159,17 @@ impl Check for Command {
 
     fn turn<'a>(&'a self, _: &'a About) -> Turn<'a> {
         Box::pin(async {
+            let wait = |it: &Arc<Semaphore>| {
+                let turn = Arc::clone(it).acquire_owned();
+                tokio::time::timeout(PATIENCE, turn)
+            };
             // They are never closed.
-            let own = Arc::clone(&self.own.0).acquire_owned().await.ok();
-            let turn = Arc::clone(&TURNS).acquire_owned().await.ok();
+            let Ok(Ok(own)) = wait(&self.own.0).await else {
+                return;
+            };
+            let Ok(Ok(turn)) = wait(&TURNS).await else {
+                return;
+            };
             let held = Held {
                 _own: own,
                 _turn: turn,
@@ -173,6 +184,12 @@ impl Check for Command {
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .take();
+        let Some(turn) = turn else {
+            let why = format!(
+                "its turn did not come within {PATIENCE:?}: its program of the time before, or those of {AT_ONCE} others, have not ended; they hang, perhaps in a file system that does not answer"
+            );
+            return Box::pin(async { Err(CheckFailure::Answer(why)) });
+        };
         let (order, runner) = (self.order(about), Arc::clone(&about.tools.runner));
         let given_up = GivenUp::default();
         let asked = Arc::clone(&given_up.0);

@@ -198,7 +198,7 @@ impl Dns {
 }
 
 async fn first_resolver() -> Result<SocketAddr, String> {
-    let text = files::off_thread(|| {
+    let text = files::off_thread(Path::new(RESOLV_CONF), || {
         let text = files::read(Path::new(RESOLV_CONF), RESOLV_CONF_SIZE);
         text.map_err(|why| format!("{RESOLV_CONF}: {why}"))
     });

@@ -1,7 +1,7 @@
 //! `file = { newest = "/backup/*.tar", max_age = "26h" }`: a file is there, as old, as large and with what is in it as expected.
 //!
 //! Never waits for what is no file: a pipe or a device is seen, and not opened. Reads 64 KiB from the beginning and the end at most, and for
-//! `blake3` the whole file, at most [`HASHED`] bytes, anew only when it has changed.
+//! `blake3` the whole file, at most `HASHED` bytes, anew only when it has changed.
 
 mod inside;
 
@@ -177,6 +177,12 @@ impl File {
         if found.is_link() {
             return Err(format!(
                 "{name} is a symbolic link: write the path that it leads to, or `follow = true`"
+            ));
+        }
+        let judged = self.max_age.is_some() || self.grows_within.is_some();
+        if judged && !found.is_file() {
+            return Err(format!(
+                "{name} is no file, but a folder, a pipe or a device"
             ));
         }
         let age = self.age(&found).map_err(|why| format!("{name} {why}"))?;

@@ -34,7 +34,7 @@ use super::net::tls::{Tls, is_server_name};
 use super::tls::days_figure;
 use super::{About, Answer, Asking, Check, Settings, Spec, read};
 use crate::config::units::Span;
-use crate::model::CheckFailure;
+use crate::model::{CheckFailure, ProcessKey};
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -155,8 +155,9 @@ impl Settings for Http {
 }
 
 impl Check for Http {
-    fn ask<'a>(&'a self, _: &'a About) -> Asking<'a> {
-        Box::pin(self.follow())
+    fn ask<'a>(&'a self, about: &'a About) -> Asking<'a> {
+        let process = (self.keep_alive).then(|| about.tools.running.process(&about.service));
+        Box::pin(self.follow(process.flatten()))
     }
 
     fn doing(&self) -> Option<String> {
@@ -177,7 +178,8 @@ impl Http {
     /// A request, without the empty line at its end.
     fn write(&self, url: &Url, method: &str) -> String {
         let mut text = format!("{method} {} HTTP/1.1\r\n", url.path);
-        if !self.headers.has("host") {
+        let own = url.same_origin(&self.url);
+        if !own || !self.headers.has("host") {
             text.extend(["host: ", &url.authority, "\r\n"]);
         }
         if !self.headers.has("user-agent") {
@@ -197,14 +199,19 @@ impl Http {
             text += &self.send.len().to_string();
             text += "\r\n";
         }
-        text + &self.headers.plain()
+        text + &self.headers.plain(own)
     }
 
-    async fn follow(&self) -> Result<Answer, CheckFailure> {
+    async fn follow(&self, process: Option<ProcessKey>) -> Result<Answer, CheckFailure> {
         let began = Instant::now();
         let mut times = Times::default();
         let (got, certificate) = self
-            .once(&self.url, &self.request, &self.method, &mut times)
+            .once(
+                &self.url,
+                (&self.request, &self.method),
+                process,
+                &mut times,
+            )
             .await?;
         let (mut got, mut certificate) = (got, certificate);
         let mut at: Option<Url> = None;
@@ -229,11 +236,17 @@ impl Http {
                 )));
             }
             let asks_again = matches!(got.status, 307 | 308) || method == "HEAD";
+            if asks_again && !self.send.is_empty() && !next.same_origin(&self.url) {
+                return Err(CheckFailure::Answer(format!(
+                    "{here} redirects to {next}, another server, which `send` is not for"
+                )));
+            }
             if !asks_again && (got.status == 303 || method == "POST") {
                 method = "GET";
             }
             let request = self.write(&next, method);
-            (got, certificate) = self.once(&next, &request, method, &mut times).await?;
+            let request = (request.as_str(), method);
+            (got, certificate) = self.once(&next, request, process, &mut times).await?;
             at = Some(next);
         }
         self.judge(
@@ -248,8 +261,8 @@ impl Http {
     async fn once(
         &self,
         url: &Url,
-        request: &str,
-        method: &str,
+        (request, method): (&str, &str),
+        process: Option<ProcessKey>,
         times: &mut Times,
     ) -> Result<(Got, Option<Certificate>), CheckFailure> {
         let own = url.same_origin(&self.url);
@@ -274,7 +287,7 @@ impl Http {
             method == "HEAD",
         );
         let keep = self.keep_alive && own && !url.tls;
-        if keep && let Some(used) = self.kept.take() {
+        if keep && let Some(used) = self.kept.take(process) {
             let mut used = used.again();
             let began = Instant::now();
             // A server may have closed it just now: then a new one tells.
@@ -295,7 +308,7 @@ impl Http {
             let got = exchange(&mut stream, &whole, how, &self.doing).await?;
             times.first_byte += got.first_byte.saturating_duration_since(began);
             if keep && got.goes_on {
-                self.kept.put(Used::new(stream));
+                self.kept.put(Used::new(stream, process));
             }
             return Ok((got, None));
         }

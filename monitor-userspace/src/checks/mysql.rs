@@ -92,11 +92,22 @@ impl Mysql {
         let password = password.unwrap_or_default();
         login::login(&mut session, &greeting, user, &password, local).await?;
         let login = began.elapsed();
+        let judged = self.judge(&mut session, &version, login).await;
+        session.leave().await;
+        judged
+    }
+
+    async fn judge(
+        &self,
+        session: &mut Session,
+        version: &str,
+        login: Duration,
+    ) -> Result<Answer, CheckFailure> {
         let status = session.ask(STATUS).await?;
         let variables = session.ask(VARIABLES).await?;
         let standing = Standing::new(&status, &variables)?;
         let mut troubles = standing.troubles(self.connections_max);
-        let mut answer = standing.answer(&version, login);
+        let mut answer = standing.answer(version, login);
         if let Some(most) = self.replication_lag {
             match replication(&session.replicas().await?, most) {
                 Ok(Some(lag)) => answer = answer.with("replication_lag_seconds", lag),
@@ -177,32 +188,32 @@ impl Standing {
     }
 }
 
-/// How far a replica is behind, seconds; none where it is no replica.
+/// How far a replica is behind, seconds, in the channel that is furthest behind; none where it is no replica.
 fn replication(table: &Table, most: Span) -> Result<Option<f64>, String> {
-    if table.rows.is_empty() {
-        return Ok(None);
+    let mut furthest: Option<f64> = None;
+    for row in &table.rows {
+        let cell = |names: [&str; 2]| names.iter().find_map(|name| table.cell(row, name));
+        let lag = cell(["Seconds_Behind_Source", "Seconds_Behind_Master"]);
+        let Some(lag) = lag.and_then(|lag| lag.parse::<f64>().ok()) else {
+            let errors = ["Last_IO_Error", "Last_SQL_Error"];
+            let error = errors
+                .iter()
+                .find_map(|name| table.cell(row, name).filter(|error| !error.is_empty()));
+            let error = error.map_or_else(String::new, |error| {
+                format!(" ({})", shown(error.as_bytes()))
+            });
+            return Err(format!(
+                "its replication does not run: see SHOW REPLICA STATUS{error}"
+            ));
+        };
+        if lag > most.0.as_secs_f64() {
+            return Err(format!(
+                "replication is {lag} s behind, more than `replication_lag`, {most}"
+            ));
+        }
+        furthest = Some(furthest.map_or(lag, |before| before.max(lag)));
     }
-    let lag = ["Seconds_Behind_Source", "Seconds_Behind_Master"]
-        .iter()
-        .find_map(|name| table.column(name));
-    let Some(lag) = lag.and_then(|lag| lag.parse::<f64>().ok()) else {
-        let errors = ["Last_IO_Error", "Last_SQL_Error"];
-        let error = errors
-            .iter()
-            .find_map(|name| table.column(name).filter(|error| !error.is_empty()));
-        let error = error.map_or_else(String::new, |error| {
-            format!(" ({})", shown(error.as_bytes()))
-        });
-        return Err(format!(
-            "its replication does not run: see SHOW REPLICA STATUS{error}"
-        ));
-    };
-    if lag > most.0.as_secs_f64() {
-        return Err(format!(
-            "replication is {lag} s behind, more than `replication_lag`, {most}"
-        ));
-    }
-    Ok(Some(lag))
+    Ok(furthest)
 }
 
 #[cfg(test)]

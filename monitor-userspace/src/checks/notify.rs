@@ -12,7 +12,7 @@ use super::{About, Answer, Asking, Check, Settings, Spec, Turn, read};
 use crate::config::units::Span;
 use crate::host::clock;
 use crate::host::notify::Notify as How;
-use crate::host::notify::notices::{Began, Notice};
+use crate::host::notify::notices::{Began, Notice, Notices};
 use crate::model::{CheckFailure, Time};
 
 /// See the module.
@@ -29,6 +29,8 @@ pub const SPEC: Spec = Spec {
 const AT_IT: Duration = Duration::from_secs(90);
 /// How often a service that is not ready yet is said to be so.
 const LOOK: Duration = Duration::from_secs(1);
+/// A daemon that stood still has this long to read what was said meanwhile, before it says that a service hangs.
+const SECOND_LOOK: Duration = Duration::from_millis(200);
 
 /// `notify = { ... }`
 #[derive(Debug, Deserialize)]
@@ -89,16 +91,26 @@ impl Check for Notify {
     }
 
     fn ask<'a>(&'a self, about: &'a About) -> Asking<'a> {
-        Box::pin(async move {
-            let notice = about.tools.notices.of(&about.service).ok_or_else(|| {
-                CheckFailure::Answer("it has no socket to say anything to".to_owned())
-            })?;
-            self.judge(clock::now(), &notice.0)
-        })
+        Box::pin(self.look(&about.tools.notices, &about.service))
     }
 }
 
 impl Notify {
+    async fn look(&self, notices: &Notices, service: &str) -> Result<Answer, CheckFailure> {
+        let heard = || {
+            let notice = notices.of(service).map(|(notice, _)| notice);
+            let why = "it has no socket to say anything to";
+            notice.ok_or_else(|| CheckFailure::Answer(why.to_owned()))
+        };
+        let notice = heard()?;
+        let judged = self.judge(clock::now(), &notice);
+        if judged.is_ok() || notice.ready.is_none() {
+            return judged;
+        }
+        tokio::time::sleep(SECOND_LOOK).await;
+        self.judge(clock::now(), &heard()?)
+    }
+
     fn judge(&self, now: Time, notice: &Notice) -> Result<Answer, CheckFailure> {
         let wrong = |why: String| Err(CheckFailure::Answer(with_words(&why, notice)));
         if notice.began == Began::Deaf {
@@ -192,7 +204,6 @@ fn span(time: Duration) -> Span {
 mod tests {
     use super::*;
     use crate::host::notify::Said;
-    use crate::host::notify::notices::Notices;
 
     fn at(second: i64) -> Time {
         Time::from_nanos(second * 1_000_000_000)
@@ -261,6 +272,25 @@ mod tests {
         let failing = [(1, "READY=1"), (2, "WATCHDOG=trigger\nERRNO=5")];
         let why = judged(check, Began::Started, &failing, 3).expect_err("it says so");
         assert!(why.contains("Input/output error"), "{why}");
+    }
+
+    #[test]
+    fn what_a_stalled_daemon_has_not_read_yet_counts() {
+        let notices = Notices::default();
+        let long_ago = clock::now().before(Duration::from_secs(30));
+        let check = settings("watchdog = \"10s\"").expect("it makes sense");
+        let mut runtime = tokio::runtime::Builder::new_current_thread();
+        let runtime = runtime.enable_time().build().expect("it is made");
+        for (said, well) in [("WATCHDOG=1", true), ("STATUS=stuck", false)] {
+            notices.begin("shop", Began::Found, long_ago);
+            let said = Said::read(said.as_bytes()).expect("it reads");
+            // It is read after the first look, which is polled first.
+            let (judged, ()) = runtime.block_on(async {
+                let read = async { notices.take("shop", &said, clock::now()) };
+                tokio::join!(biased; check.look(&notices, "shop"), read)
+            });
+            assert_eq!(judged.is_ok(), well, "{judged:?}");
+        }
     }
 
     #[test]

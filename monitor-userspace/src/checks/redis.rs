@@ -106,6 +106,19 @@ impl Check for Redis {
     }
 }
 
+/// What a server says about a password must not hold it: one that knows no such command repeats its words.
+fn without(failure: CheckFailure, password: &[u8]) -> CheckFailure {
+    match failure {
+        CheckFailure::Answer(text)
+            if text.contains("args beginning")
+                || text.contains(&*String::from_utf8_lossy(password)) =>
+        {
+            wrong("it refuses AUTH, and its words are not told on: what was sent stands in them")
+        }
+        other => other,
+    }
+}
+
 impl Redis {
     async fn asked(&self) -> Result<Answer, CheckFailure> {
         let password =
@@ -117,7 +130,8 @@ impl Redis {
             let mut command: Vec<&[u8]> = vec![b"AUTH"];
             command.extend(self.user.as_deref().map(str::as_bytes));
             command.push(password);
-            talk::ask(&mut wire, &command).await?;
+            let said = talk::ask(&mut wire, &command).await;
+            said.map_err(|failure| without(failure, password))?;
         }
         if let Some(database) = self.database {
             let database = database.to_string();

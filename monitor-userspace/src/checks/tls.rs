@@ -125,7 +125,8 @@ impl Tls {
 
     async fn file(&self, file: PathBuf) -> Result<Answer, CheckFailure> {
         self.doing.now(format!("reading {}", file.display()));
-        let all = files::off_thread(move || {
+        let path = file.clone();
+        let all = files::off_thread(&path, move || {
             let all = files::read(&file, FILE).and_then(|text| Certificate::all(&text));
             all.map_err(|why| format!("{}: {why}", file.display()))
         });

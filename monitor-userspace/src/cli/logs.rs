@@ -44,6 +44,7 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
     let path = capture::file(&folder, &args.service);
     let mut out = Out {
         plain: !io::stdout().is_terminal(),
+        last: 0,
     };
     let mut place = match Place::of(&path) {
         Ok(place) => place,
@@ -76,6 +77,8 @@ pub(super) fn run(args: &Args) -> anyhow::Result<ExitCode> {
 struct Out {
     /// As they are: nobody's terminal is at the other end.
     plain: bool,
+    /// The last byte that went there.
+    last: u8,
 }
 
 impl Out {
@@ -84,19 +87,26 @@ impl Out {
         if self.plain {
             out.write_all(bytes)?;
         } else {
-            out.write_all(&shown(bytes))?;
+            out.write_all(&shown(self.last, bytes))?;
         }
+        self.last = bytes.last().copied().unwrap_or(self.last);
         out.flush()
     }
 }
 
-/// What a terminal takes for letters: a service's output could tell it anything.
-fn shown(bytes: &[u8]) -> Vec<u8> {
+/// What a terminal takes for letters: a service's output could tell it anything. `before` is the byte that it was shown before these.
+fn shown(before: u8, bytes: &[u8]) -> Vec<u8> {
     let control = |byte: u8| (byte < 0x20 && !matches!(byte, b'\n' | b'\t')) || byte == 0x7f;
-    let bytes = bytes.iter();
-    bytes
-        .map(|byte| if control(*byte) { b'?' } else { *byte })
-        .collect()
+    // U+0080 to U+009F in UTF-8: one of them begins a command as ESC [ does.
+    let long_control = |first: u8, second: u8| first == 0xc2 && (0x80..=0x9f).contains(&second);
+    let before = std::iter::once(before).chain(bytes.iter().copied());
+    let after = bytes.iter().copied().skip(1).chain([0]);
+    let around = before.zip(after).zip(bytes.iter().copied());
+    let shown = around.map(|((before, after), byte)| {
+        let is = control(byte) || long_control(before, byte) || long_control(byte, after);
+        if is { b'?' } else { byte }
+    });
+    shown.collect()
 }
 
 /// The last lines, over the files before as far as need be.
@@ -261,7 +271,19 @@ mod tests {
         ] {
             assert_eq!(last_of(text.into(), lines), expected.as_bytes(), "{text:?}");
         }
-        assert_eq!(shown(b"a\x1b[2Jb\tc\n"), b"a?[2Jb\tc\n");
+    }
+
+    #[test]
+    fn a_terminal_is_told_nothing_but_letters() {
+        assert_eq!(shown(0, b"a\x1b[2Jb\tc\n"), b"a?[2Jb\tc\n");
+        let text = "a\u{80}b\u{9b}2Jc\u{9f}";
+        assert_eq!(shown(0, text.as_bytes()), b"a??b??2Jc??");
+        let text = "\u{a0}©é€ü";
+        assert_eq!(shown(0, text.as_bytes()), text.as_bytes());
+        // Cut in two.
+        assert_eq!(shown(0xc2, b"\x9b2J"), b"?2J");
+        assert_eq!(shown(0, b"a\xc2"), b"a\xc2");
+        assert!(shown(0xc2, b"").is_empty());
     }
 
     #[test]

@@ -82,7 +82,9 @@ impl Detect {
                 if track.failing && track.successes >= check.successes {
                     track.failing = false;
                     let because = format!("its check {name} is well again");
-                    self.cleared(&result.service, at, because, out);
+                    // What was asked for before an act proves nothing of it.
+                    let asked = at.before(result.latency);
+                    self.cleared(&result.service, asked, because, out);
                 }
             }
             (Some(failure), _) if counts(service, check, failure, at.before(result.latency)) => {

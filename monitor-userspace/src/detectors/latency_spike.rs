@@ -62,15 +62,28 @@ impl Default for Config {
 
 #[derive(Debug, Default)]
 struct Track {
-    /// Slow checks in a row, and when the first of them was.
-    slow: u32,
-    slow_since: Option<Time>,
-    slow_raised: bool,
+    /// By check.
+    checks: BTreeMap<String, Slow>,
     /// Outliers in the window that began then, and the longest wait among them.
     outliers: u32,
     window_start: Option<Time>,
     longest: Option<Box<RunQueueLatency>>,
     starved_raised: bool,
+}
+
+/// One check of a service.
+#[derive(Debug, Default)]
+struct Slow {
+    /// Slow ones in a row, and when the first of them was.
+    count: u32,
+    since: Option<Time>,
+    raised: bool,
+}
+
+impl Track {
+    fn is_slow(&self) -> bool {
+        self.checks.values().any(|check| check.raised)
+    }
 }
 
 /// The detector.
@@ -95,10 +108,16 @@ impl Detect {
         let Some(service) = service.filter(|service| service.is_serving(&result.check)) else {
             return;
         };
+        let name = service.meant(&result.check);
         let track = self.tracks.entry(result.service.clone()).or_default();
+        let waits = track.starved_raised;
+        // Of those that are configured no more, nothing will be heard.
+        let configured = |check: &str| check == name || service.checks.contains_key(check);
+        track.checks.retain(|check, _| configured(check));
+        let check = track.checks.entry(name.to_owned()).or_default();
         let (Some(process), Some(started)) = (service.process, service.started) else {
             // It does not run: that is service_down's.
-            track.slow = 0;
+            check.count = 0;
             return;
         };
         let timed_out = result
@@ -106,16 +125,15 @@ impl Detect {
             .as_ref()
             .is_some_and(CheckFailure::is_timeout);
         if !timed_out && result.latency <= self.config.threshold.0 {
-            track.slow = 0;
-            if result.failure.is_none()
-                && std::mem::take(&mut track.slow_raised)
-                && !track.starved_raised
-            {
+            check.count = 0;
+            let was = result.failure.is_none() && std::mem::take(&mut check.raised);
+            if was && !track.is_slow() && !waits {
                 let subject = Subject::service(&result.service);
                 let because = format!("its check answers in {:.1?}", result.latency);
                 out.push(Finding::Cleared {
                     subject,
-                    seen: at,
+                    // What was asked for before an act proves nothing of it.
+                    seen: at.before(result.latency),
                     because,
                 });
             }
@@ -126,17 +144,17 @@ impl Detect {
             return;
         }
         // The first slow check began to be slow when it was sent.
-        if track.slow == 0 {
-            track.slow_since = Some(at.before(result.latency));
+        if check.count == 0 {
+            check.since = Some(at.before(result.latency));
         }
-        track.slow += 1;
-        if track.slow >= self.config.checks {
-            track.slow_raised = true;
-            track.slow = 0;
+        check.count += 1;
+        if check.count >= self.config.checks {
+            check.raised = true;
+            check.count = 0;
             let answer = result.why();
             let answer = answer.unwrap_or_else(|| format!("answered after {:.1?}", result.latency));
             let evidence = Evidence::at(at)
-                .since(track.slow_since.unwrap_or(at))
+                .since(check.since.unwrap_or(at))
                 .about(process, &service.name)
                 .fact("last check", answer)
                 .fact("slow checks in a row", self.config.checks)
@@ -215,7 +233,7 @@ impl Detector for Detect {
             if still && track.starved_raised {
                 // One more window must pass without a spike before it is over.
                 track.window_start = Some(at);
-            } else if std::mem::take(&mut track.starved_raised) && !track.slow_raised {
+            } else if std::mem::take(&mut track.starved_raised) && !track.is_slow() {
                 let subject = Subject::service(name);
                 let because = format!(
                     "few long waits for a CPU in the last {}",

@@ -225,6 +225,13 @@ impl Detect {
 
     /// What held for the process before holds no longer.
     fn changed(&mut self, service: &str, change: &ServiceSignal, at: Time, out: &mut Vec<Finding>) {
+        // They say nothing of its process.
+        if matches!(
+            change,
+            ServiceSignal::Heals { .. } | ServiceSignal::Unknown { .. }
+        ) {
+            return;
+        }
         let stalled = self.stalls.forget(service);
         let crossed = self.crossings.forget(service);
         // Reaped: unlike at the kernel's exit event, its memory is free by now.

@@ -66,6 +66,15 @@ impl Detect {
                 });
             }
             None if self.missing.remove(&service.name) => {
+                if service.objectives.iter().all(|one| one.kept.is_none()) {
+                    let because = "nothing is asked of it any more".to_owned();
+                    out.push(Finding::Cleared {
+                        subject: subject(),
+                        seen: at,
+                        because,
+                    });
+                    return;
+                }
                 let kept = service.objectives.iter().map(|one| one.promise.to_string());
                 let kept = kept.collect::<Vec<_>>().join(", ");
                 out.push(Finding::Cleared {
@@ -102,6 +111,7 @@ impl Detector for Detect {
     fn observe(&mut self, signal: &Signal, at: Time, world: &World, out: &mut Vec<Finding>) {
         let service = match signal {
             Signal::Check { result } => world.services.get(&result.service),
+            Signal::Service { service, .. } => world.services.get(service),
             Signal::Sample {
                 sample: Sample::ServiceLatency { cgroup_id, .. },
             } => world.service_of_cgroup(*cgroup_id),

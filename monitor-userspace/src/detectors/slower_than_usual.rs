@@ -1,8 +1,8 @@
 //! A service answers its checks much slower than it usually does.
 //!
 //! What is usual is learned of each check that shows that a service serves, from its good answers: the median of the first
-//! [`FIRST`] since the first good one, and a mean that follows slowly while nothing is amiss. The smaller of the two counts, so that
-//! neither a slow first minute nor a creeping decline is taken for usual. Raised when the median of the last [`LAST`] answers is over
+//! `FIRST` since the first good one, and a mean that follows slowly while nothing is amiss. The smaller of the two counts, so that
+//! neither a slow first minute nor a creeping decline is taken for usual. Raised when the median of the last `LAST` answers is over
 //! `factor` times that, and over `least`; cleared when it is at most half as far above. Answers that fail or time out are others'
 //! trouble. It is learned anew when the daemon starts, and when the service is no longer configured so.
 
@@ -31,6 +31,8 @@ pub const SPEC: Spec = Spec {
 const FIRST: usize = 20;
 /// Answers that are compared with it.
 const LAST: usize = 10;
+/// Answers of a process that has just been started which show that it is not slow.
+const ANEW: usize = 2;
 /// So slowly what is usual follows: after as many answers, a lasting change has come through by two thirds.
 const FOLLOWS: f64 = 500.0;
 
@@ -114,7 +116,8 @@ impl Detect {
         if track.took.len() > LAST {
             track.took.pop_front();
         }
-        if track.took.len() < LAST {
+        // One that was started meanwhile shows soon whether that helped.
+        if track.took.len() < if track.slow { ANEW } else { LAST } {
             return;
         }
         let now = median(&track.took);
@@ -144,7 +147,7 @@ impl Detect {
             track.slow = false;
             self.cleared(
                 &service.name,
-                at,
+                at.before(result.latency),
                 format!("its check {name} is about as fast as usual"),
                 out,
             );
@@ -166,19 +169,26 @@ impl Detect {
         });
     }
 
-    /// Forgets the last answers of a service, of one check or of all of them, and that they were slow.
-    fn forget(&mut self, service: &str, (at, because): (Time, &str), out: &mut Vec<Finding>) {
-        let Some(tracks) = self.tracks.get_mut(service) else {
-            return;
-        };
-        let mut slow = false;
-        for track in tracks.values_mut() {
-            slow |= std::mem::take(&mut track.slow);
-            // What is learned at first is learned from one process.
+    /// Forgets the last answers of a service: they were of another process. Whether the new one is slow, its own answers will show.
+    fn begin_anew(&mut self, service: &str) {
+        for track in self
+            .tracks
+            .get_mut(service)
+            .into_iter()
+            .flat_map(BTreeMap::values_mut)
+        {
             track.took.clear();
         }
-        if slow {
-            self.cleared(service, at, because.to_owned(), out);
+    }
+
+    /// It was stopped: it is not slow any more.
+    fn forget(&mut self, service: &str, at: Time, out: &mut Vec<Finding>) {
+        self.begin_anew(service);
+        let tracks = self.tracks.get_mut(service);
+        let tracks = tracks.into_iter().flat_map(BTreeMap::values_mut);
+        let slow = tracks.filter_map(|track| std::mem::take(&mut track.slow).then_some(()));
+        if slow.count() > 0 {
+            self.cleared(service, at, "the service was stopped".to_owned(), out);
         }
     }
 }
@@ -200,14 +210,11 @@ impl Detector for Detect {
                     self.check(service, result, at, out);
                 }
             }
-            Signal::Service { service, change } => {
-                let because = match change {
-                    ServiceSignal::Started { .. } => "it was started anew",
-                    ServiceSignal::Stopped => "the service was stopped",
-                    _ => return,
-                };
-                self.forget(service, (at, because), out);
-            }
+            Signal::Service { service, change } => match change {
+                ServiceSignal::Started { .. } => self.begin_anew(service),
+                ServiceSignal::Stopped => self.forget(service, at, out),
+                _ => {}
+            },
             _ => {}
         }
     }

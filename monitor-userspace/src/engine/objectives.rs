@@ -1,6 +1,7 @@
 //! Whether services keep what they are meant to: counted over a window, from what the kernel saw of requests and what health checks say.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::Engine;
 use crate::model::objective::{WHOLE, Window};
@@ -12,6 +13,8 @@ use crate::model::{
 /// What counts for one objective: what users asked, and what checks asked.
 #[derive(Debug)]
 pub(super) struct Windows {
+    promise: Promise,
+    over: Duration,
     requests: Window,
     checks: Window,
 }
@@ -19,6 +22,8 @@ pub(super) struct Windows {
 impl Windows {
     fn new(objective: &Objective) -> Self {
         Self {
+            promise: objective.promise,
+            over: objective.over,
             requests: Window::new(objective.over),
             checks: Window::new(objective.over),
         }
@@ -34,14 +39,14 @@ pub(super) fn apply(known: &mut Vec<Objective>, wanted: &[Objective]) {
     }));
 }
 
-/// Windows for what is configured now. Counting begins anew where nothing is known of how it was kept.
+/// Windows for what is configured now; what was counted for an objective that stays the same still counts.
 pub(super) fn windows(windows: &mut BTreeMap<String, Vec<Windows>>, services: &Services) {
     let mut before = std::mem::take(windows);
     for service in services.values().filter(|it| !it.objectives.is_empty()) {
-        let kept = before.remove(&service.name).unwrap_or_default();
-        let mut kept = kept.into_iter();
+        let mut kept = before.remove(&service.name).unwrap_or_default();
         let fresh = service.objectives.iter().map(|objective| {
-            let known = kept.next().filter(|_| objective.kept.is_some());
+            let same = |it: &Windows| it.promise == objective.promise && it.over == objective.over;
+            let known = kept.iter().position(same).map(|at| kept.swap_remove(at));
             known.unwrap_or_else(|| Windows::new(objective))
         });
         windows.insert(service.name.clone(), fresh.collect());
@@ -69,8 +74,23 @@ impl Engine {
                 change: ServiceSignal::Started { .. },
             } => {
                 for windows in self.windows.get_mut(service).into_iter().flatten() {
+                    // The kernel says nothing of the new one before somebody asks it.
+                    windows.requests.clear();
                     windows.requests.begin_anew(at);
                     windows.checks.begin_anew(at);
+                }
+            }
+            Signal::Service {
+                service,
+                change: ServiceSignal::Stopped,
+            } => {
+                for windows in self.windows.get_mut(service).into_iter().flatten() {
+                    windows.requests.clear();
+                    windows.checks.clear();
+                }
+                if self.windows.contains_key(service) {
+                    let service = service.clone();
+                    self.judge_objectives(&service, at);
                 }
             }
             _ => {}
@@ -124,12 +144,14 @@ impl Engine {
 
     fn judge_objectives(&mut self, name: &str, at: Time) {
         let (Some(windows), Some(service)) =
-            (self.windows.get(name), self.world.services.get(name))
+            (self.windows.get_mut(name), self.world.services.get(name))
         else {
             return;
         };
-        let judged = windows.iter().zip(&service.objectives);
+        let judged = windows.iter_mut().zip(&service.objectives);
         let judged = judged.map(|(windows, objective)| {
+            windows.requests.pass(at);
+            windows.checks.pass(at);
             let missed = objective.kept.is_some_and(|kept| kept.missed);
             let by_checks = windows.requests.counted() == 0;
             let window = if by_checks {

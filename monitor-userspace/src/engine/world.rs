@@ -88,7 +88,7 @@ impl Engine {
                 event: Event::ProcessExit(exit),
             } => {
                 let process = ProcessKey::from_task(&exit.task);
-                self.process_ended(process);
+                self.process_ended(process, at);
                 self.target_ended(process, at);
             }
             Signal::Kernel { event } => {
@@ -261,16 +261,19 @@ impl Engine {
         });
     }
 
-    fn process_ended(&mut self, process: ProcessKey) {
+    fn process_ended(&mut self, process: ProcessKey, at: Time) {
         let service = self.world.service_of(process);
         if let Some(name) = service.map(|service| service.name.clone()) {
-            self.change_service(&name, not_running);
+            self.change_service(&name, |service| not_running(service, at));
         }
     }
 
     fn supervisor_says(&mut self, name: &str, change: &ServiceSignal, at: Time) {
         match change {
-            ServiceSignal::Exited { process, .. } => self.process_ended(*process),
+            ServiceSignal::Exited { process, .. } => {
+                self.process_ended(*process, at);
+                self.change_service(name, |service| service.unknown = None);
+            }
             ServiceSignal::Started {
                 process,
                 cgroup_id,
@@ -284,6 +287,7 @@ impl Engine {
                     service.last_process = Some(*process);
                     service.cgroup_id = *cgroup_id;
                     service.started = Some(started);
+                    service.ended = None;
                     service.answers = None;
                     service.latency = None;
                     service.starts += u64::from(!*adopted);
@@ -297,7 +301,7 @@ impl Engine {
             }
             ServiceSignal::StartFailed { .. } | ServiceSignal::Stopped => {
                 self.change_service(name, |service| {
-                    not_running(service);
+                    not_running(service, at);
                     service.cgroup_id = 0;
                     service.stopped = *change == ServiceSignal::Stopped;
                     service.unknown = None;
@@ -308,7 +312,7 @@ impl Engine {
             }
             ServiceSignal::GaveUp { reason } => {
                 self.change_service(name, |service| {
-                    not_running(service);
+                    not_running(service, at);
                     service.gave_up = Some(reason.clone());
                     service.unknown = None;
                 });
@@ -360,8 +364,10 @@ pub(super) fn checks(known: &mut BTreeMap<String, Check>, wanted: &BTreeMap<Stri
     *known = fresh.collect();
 }
 
-fn not_running(service: &mut Service) {
-    service.process = None;
+fn not_running(service: &mut Service, at: Time) {
+    if service.process.take().is_some() {
+        service.ended = Some(at);
+    }
     service.started = None;
     service.answers = None;
     service.latency = None;

@@ -6,15 +6,21 @@
 
 use std::fs::File;
 use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
+
+use rustix::fs::OFlags;
 
 /// Most bytes of a file.
 const LONGEST: usize = 256 << 10;
 
-/// Reads a file; an error says what is wrong with it, in words.
+/// Reads a file; an error says what is wrong with it, in words. Waits for nobody, whatever is at the path.
 pub fn read(path: &Path) -> Result<Vec<(String, String)>, String> {
     let wrong = |why: String| format!("environment_file {}: {why}", path.display());
-    let file = File::open(path).map_err(|error| wrong(error.to_string()))?;
+    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
+    let mut options = File::options();
+    let file = options.read(true).custom_flags(nonblock).open(path);
+    let file = file.map_err(|error| wrong(error.to_string()))?;
     let about = file.metadata().map_err(|error| wrong(error.to_string()))?;
     if !about.is_file() {
         return Err(wrong("it is no file".to_owned()));
@@ -108,6 +114,21 @@ mod tests {
             .map(|(name, value)| (name.to_owned(), value.to_owned()))
             .into();
         assert_eq!(read, expected);
+    }
+
+    #[test]
+    fn what_is_no_file_is_not_waited_for() {
+        let name = format!("smart-monitor-environment-{}.pipe", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        let mode = rustix::fs::Mode::RUSR;
+        rustix::fs::mkfifoat(rustix::fs::CWD, &path, mode).expect("it is made");
+        let (say, said) = std::sync::mpsc::channel();
+        let pipe = path.clone();
+        std::thread::spawn(move || say.send(read(&pipe)));
+        let read = said.recv_timeout(std::time::Duration::from_secs(5));
+        std::fs::remove_file(path).expect("it goes");
+        let why = read.expect("nobody is waited for").expect_err("a pipe");
+        assert!(why.ends_with("it is no file"), "{why}");
     }
 
     #[test]

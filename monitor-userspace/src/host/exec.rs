@@ -5,6 +5,7 @@
     reason = "the child of a service may have to enter its cgroup by itself"
 )]
 
+use std::ffi::CStr;
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::process::CommandExt;
@@ -127,25 +128,22 @@ fn spawn(
     if path.is_some() {
         command.arg0(first);
     }
-    if let Some(folder) = &program.folder {
-        command.current_dir(folder);
-    }
-    if let Some((user, group)) = program.user {
-        command.uid(user).gid(group);
-    }
+    let folder = program.folder.as_ref();
+    let folder = folder.map(|folder| spawn::text(folder.as_os_str()));
+    let folder = folder.transpose()?;
     if let (Some(_), [_, ..]) = (program.user, &*program.groups) {
-        // The standard library can only have none.
         return Err(std::io::Error::other(
             "groups need a cgroup for services, which there is none of here: see `smart-monitor doctor`",
         ));
     }
     let (limits, nice) = (program.limits.numbers(), program.limits.nice);
-    let umask = program.umask;
+    let (umask, user) = (program.umask, program.user);
     let detach = move || {
         // SAFETY: this process is to become the service.
         unsafe {
             spawn::detach();
-            spawn::limit(&limits, nice, umask)
+            spawn::limit(&limits, nice, umask)?;
+            settle(user, folder.as_deref())
         }
     };
     // SAFETY: see `detach`: it allocates nothing and takes no lock.
@@ -161,6 +159,31 @@ fn spawn(
         unsafe { command.pre_exec(enter) };
     }
     Ok(command.spawn()?.id())
+}
+
+/// Becomes this user, in no group but that of it, and goes to this folder as such. The standard library would do that first, and a user
+/// cannot raise limits.
+///
+/// # Safety
+///
+/// To be called in a process that is to become another program.
+unsafe fn settle(user: Option<(u32, u32)>, folder: Option<&CStr>) -> std::io::Result<()> {
+    // SAFETY: plain system calls, by their numbers since libc's would wait for threads; they allocate nothing, and read one string.
+    let done = unsafe {
+        let became = user.is_none_or(|(user, group)| {
+            let none = std::ptr::null::<libc::gid_t>();
+            // As the standard library does: without the right to, the groups stay.
+            (libc::getuid() != 0 || libc::syscall(libc::SYS_setgroups, 0_usize, none) == 0)
+                && libc::syscall(libc::SYS_setgid, group) == 0
+                && libc::syscall(libc::SYS_setuid, user) == 0
+        });
+        became && folder.is_none_or(|folder| libc::chdir(folder.as_ptr()) == 0)
+    };
+    if done {
+        Ok(())
+    } else {
+        Err(std::io::Error::last_os_error())
+    }
 }
 
 impl Held {
@@ -211,4 +234,54 @@ fn wait_status(pidfd: &OwnedFd, how: WaitIdOptions) -> Option<u32> {
     let number = |status: i32| u32::try_from(status).unwrap_or(0);
     let code = ended.exit_status().map(|status| number(status) << 8);
     code.or_else(|| ended.terminating_signal().map(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::host::Opened as _;
+
+    #[test]
+    fn without_a_cgroup_a_user_gets_what_only_root_can_give() {
+        let program = Program {
+            command: vec!["sleep".to_owned(), "100".to_owned()],
+            folder: Some("/".into()),
+            user: Some((65534, 65534)),
+            limits: Limits {
+                nice: Some(-3),
+                ..Limits::default()
+            },
+            ..Program::default()
+        };
+        let end = |held: &Held| {
+            held.kill().expect("it is ours");
+            assert!(held.wait(Duration::from_secs(10)).expect("it is ours"));
+            held.bury();
+        };
+        let ours = Program {
+            user: None,
+            ..program.clone()
+        };
+        let Ok(held) = start(&ours, None, None) else {
+            // Nobody here may: it is refused as well.
+            assert!(start(&program, None, None).is_err());
+            return;
+        };
+        end(&held);
+        let held = start(&program, None, None).expect("it starts");
+        let pid = held.process().pid;
+        let read = |name: &str| std::fs::read_to_string(format!("/proc/{pid}/{name}"));
+        let (status, stat) = (read("status"), read("stat"));
+        let folder = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        end(&held);
+        let status = status.expect("it is read");
+        let line = |name: &str| status.lines().find_map(|line| line.strip_prefix(name));
+        let all = "\t65534\t65534\t65534\t65534";
+        assert_eq!((line("Uid:"), line("Gid:")), (Some(all), Some(all)));
+        assert_eq!(line("Groups:").map(str::trim), Some(""));
+        let stat = stat.expect("it is read");
+        // The 19th field of proc(5); the second is the name, in parentheses.
+        assert_eq!(stat.split(' ').nth(18), Some("-3"), "{stat}");
+        assert_eq!(folder.expect("it is read"), Path::new("/"));
+    }
 }

@@ -15,12 +15,13 @@ use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt, chown};
+use std::os::unix::fs::{DirBuilderExt, FileTypeExt, MetadataExt, PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use rustix::net::sockopt::set_socket_passcred;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, bind, socket_with};
+use rustix::process::{getegid, geteuid};
 
 use super::HostError;
 
@@ -43,6 +44,14 @@ pub struct Notify {
 pub struct Socket {
     fd: OwnedFd,
     path: PathBuf,
+    /// What was made there: another one may have taken the path when this one is given up.
+    made: Option<(u64, u64)>,
+}
+
+/// What is at a path: device and inode.
+fn at(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
 }
 
 /// A datagram that has come.
@@ -91,15 +100,28 @@ impl Socket {
         let fd = fd.map_err(|error| failed(error.into()))?;
         set_socket_passcred(&fd, true).map_err(|error| failed(error.into()))?;
         bind(&fd, &address).map_err(|error| failed(error.into()))?;
-        let mode = if owner.is_some() { 0o600 } else { 0o666 };
-        std::fs::set_permissions(path, Permissions::from_mode(mode)).map_err(&failed)?;
-        if let Some((user, group)) = owner {
-            chown(path, Some(user), Some(group)).map_err(&failed)?;
-        }
-        Ok(Self {
+        let socket = Self {
             fd,
             path: path.to_owned(),
-        })
+            made: at(path),
+        };
+        socket.give(owner)?;
+        Ok(socket)
+    }
+
+    /// Changes whose it is, as [`Socket::bind`] has it.
+    pub fn give(&self, owner: Option<(u32, u32)>) -> Result<(), HostError> {
+        let own = || (geteuid().as_raw(), getegid().as_raw());
+        let (user, group) = owner.unwrap_or_else(own);
+        let mode = if owner.is_some() { 0o600 } else { 0o666 };
+        // In this order nobody can write to it in between who could neither before nor after.
+        std::fs::set_permissions(&self.path, Permissions::from_mode(0o600))
+            .and_then(|()| chown(&self.path, Some(user), Some(group)))
+            .and_then(|()| std::fs::set_permissions(&self.path, Permissions::from_mode(mode)))
+            .map_err(|source| HostError::System {
+                what: format!("give {} to user {user}", self.path.display()),
+                source,
+            })
     }
 
     /// Where it is: what stands in `NOTIFY_SOCKET`.
@@ -140,7 +162,9 @@ impl Socket {
 
 impl Drop for Socket {
     fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.path);
+        if self.made == at(&self.path) {
+            let _gone = std::fs::remove_file(&self.path);
+        }
     }
 }
 

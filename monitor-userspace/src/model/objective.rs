@@ -161,11 +161,21 @@ impl Window {
         } else {
             self.parts.push_back((at, all, bad));
         }
+        self.pass(at);
+    }
+
+    /// Forgets what is older than the window.
+    pub fn pass(&mut self, at: Time) {
         let over = self.over;
         let stale = |part: &(Time, u64, u64)| at.since(part.0) > over;
         while self.parts.front().is_some_and(stale) || self.parts.len() > PARTS as usize + 1 {
             self.parts.pop_front();
         }
+    }
+
+    /// Forgets everything.
+    pub fn clear(&mut self) {
+        self.parts.clear();
     }
 
     /// It runs anew: what it did before does not tell how it is now.

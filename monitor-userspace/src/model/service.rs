@@ -88,6 +88,9 @@ pub struct Service {
     pub cgroup_id: u64,
     /// When that process started.
     pub started: Option<Time>,
+    /// When its last process ended; none while one runs, and where none was seen to end.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Time>,
     /// Whether an action is under way that ends or starts it, so that its exit is no surprise.
     pub in_action: bool,
     /// It was stopped, and is to stay so until it is started.
@@ -151,6 +154,7 @@ impl Service {
             last_process: None,
             cgroup_id: 0,
             started: None,
+            ended: None,
             in_action: false,
             stopped: false,
             answers: None,

@@ -21,6 +21,9 @@ use crate::model::{CheckResult, ProcessKey, Service, Signal};
 /// How long news that nobody waits for may wait for more of it.
 const TOGETHER: Duration = Duration::from_millis(100);
 
+/// Checks that are made as often as this are not hurried after an act.
+const SOON: Duration = Duration::from_secs(2);
+
 /// What tasks of checks share.
 #[derive(Clone, Debug)]
 struct Shared {
@@ -66,6 +69,7 @@ pub(super) fn start(
                 // What nobody here runs is asked from the beginning.
                 starts: (!elsewhere && config.serving()).then(|| teller.starts(service)),
                 releases: teller.releases(service),
+                acts: (config.common.interval.0 > SOON).then(|| teller.acts()),
             };
             tasks.spawn(repeat(about, runner, marks, shared.clone()));
         }
@@ -82,6 +86,8 @@ struct Marks {
     starts: Option<watch::Receiver<u64>>,
     /// Releases of the service that were put in place.
     releases: watch::Receiver<u64>,
+    /// Acts on anything; none where the next check comes soon anyway.
+    acts: Option<watch::Receiver<u64>>,
 }
 
 async fn hand_over(shared: Shared) {
@@ -95,10 +101,10 @@ async fn hand_over(shared: Shared) {
     }
 }
 
-/// Waits for the next start; none when there will be no more.
-async fn next_start(starts: &mut Option<watch::Receiver<u64>>) -> Option<()> {
-    match starts {
-        Some(starts) => starts.changed().await.ok(),
+/// Waits for the next of what is counted; none when there will be no more.
+async fn next_of(counted: &mut Option<watch::Receiver<u64>>) -> Option<()> {
+    match counted {
+        Some(counted) => counted.changed().await.ok(),
         None => std::future::pending().await,
     }
 }
@@ -114,19 +120,27 @@ async fn repeat(about: About, mut runner: Runner, mut marks: Marks, shared: Shar
             return;
         }
     }
+    // When a failure was told last. Those of a check that is hurried are no more than one that is not would have had: "three in a row" are
+    // not to be had in three milliseconds.
+    let mut failed: Option<Instant> = None;
     loop {
         let next = runner.next();
         tokio::select! {
             () = tokio::time::sleep_until(next) => {}
-            started = next_start(&mut marks.starts) => {
+            started = next_of(&mut marks.starts) => {
                 if started.is_none() {
                     return;
                 }
                 runner.started(Instant::now());
+                failed = None;
                 continue;
             }
             Ok(()) = marks.releases.changed() => {
                 runner.released(Instant::now());
+                continue;
+            }
+            Some(()) = next_of(&mut marks.acts) => {
+                runner.acted(Instant::now());
                 continue;
             }
         }
@@ -135,15 +149,23 @@ async fn repeat(about: About, mut runner: Runner, mut marks: Marks, shared: Shar
         let asked = tokio::select! {
             asked = runner.ask() => asked,
             // What was asked of the process before says nothing about this one.
-            started = next_start(&mut marks.starts) => {
+            started = next_of(&mut marks.starts) => {
                 if started.is_none() {
                     return;
                 }
                 runner.started(Instant::now());
+                failed = None;
                 continue;
             }
         };
         shared.pace.missed(runner.missed() - missed);
+        if asked.result.is_ok() {
+            failed = None;
+        } else if failed.is_some_and(|at| at.elapsed() < runner.interval() / 2) {
+            continue;
+        } else {
+            failed = Some(Instant::now());
+        }
         tell(&about, asked, &shared);
     }
 }

@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{Builder, JoinHandle};
 
 use super::inbox::Inbox;
+use super::teller::Teller;
 use crate::actions::{self, Struck};
 use crate::host::Host;
 use crate::model::Signal;
@@ -28,16 +29,21 @@ pub(super) struct Hands {
 }
 
 impl Hands {
-    pub(super) fn start(host: &Arc<dyn Host>, inbox: &Inbox) -> std::io::Result<Self> {
+    pub(super) fn start(
+        host: &Arc<dyn Host>,
+        inbox: &Inbox,
+        teller: &Arc<Teller>,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = sync_channel(HANDS);
         let queue = Arc::new(Mutex::new(queue));
         let threads = (0..HANDS)
             .map(|number| {
                 let (queue, host, inbox) = (Arc::clone(&queue), Arc::clone(host), inbox.clone());
+                let teller = Arc::clone(teller);
                 Builder::new()
                     .name(format!("hand-{number}"))
                     .stack_size(256 << 10)
-                    .spawn(move || work(&queue, host.as_ref(), &inbox))
+                    .spawn(move || work(&queue, host.as_ref(), &inbox, &teller))
             })
             .collect::<Result<_, _>>()?;
         Ok(Self { jobs, threads })
@@ -61,7 +67,7 @@ impl Hands {
     }
 }
 
-fn work(queue: &Mutex<Receiver<Job>>, host: &dyn Host, inbox: &Inbox) {
+fn work(queue: &Mutex<Receiver<Job>>, host: &dyn Host, inbox: &Inbox, teller: &Teller) {
     loop {
         let job = queue.lock().unwrap_or_else(PoisonError::into_inner).recv();
         let Ok(Job { permit, struck }) = job else {
@@ -69,5 +75,6 @@ fn work(queue: &Mutex<Receiver<Job>>, host: &dyn Host, inbox: &Inbox) {
         };
         let effect = actions::execute(permit, struck, host);
         inbox.signal(effect.finished, Signal::Effect { effect });
+        teller.acted();
     }
 }

@@ -153,7 +153,7 @@ pub fn run(options: Options) -> Result<(), DaemonError> {
         releases: JoinSet::new(),
         checks: JoinSet::new(),
     };
-    let served = runtime()?.block_on(serve(daemon, sources, socket, http, log));
+    let served = on_a_runtime(serve(daemon, sources, socket, http, log));
     sampling.end();
     inbox.send(Message::Stop);
     end(threads, &recordings, &journal, &socket_path);
@@ -220,13 +220,16 @@ fn ways(folder: &Path, config: &Config) -> Result<Arc<Ways>, DaemonError> {
 /// Most threads for what blocks: an act on each of some services, and checks that run a program.
 const BLOCKING: usize = 32;
 
-/// What the slow side runs on: the calling thread, and a few others for what blocks.
-fn runtime() -> Result<tokio::runtime::Runtime, DaemonError> {
-    tokio::runtime::Builder::new_current_thread()
+/// Runs the slow side to its end, on the calling thread and a few others for what blocks. What blocks still at the end is not waited for.
+fn on_a_runtime(served: impl Future<Output = Result<(), DaemonError>>) -> Result<(), DaemonError> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .max_blocking_threads(BLOCKING)
         .build()
-        .map_err(system("start the runtime"))
+        .map_err(system("start the runtime"))?;
+    let served = runtime.block_on(served);
+    runtime.shutdown_background();
+    served
 }
 
 /// What records, begun where the command line asks for it, and the core's end of it.
@@ -295,7 +298,7 @@ fn start_core(
         guards: kernel.as_ref().ok().map(Kernel::guards),
         storms,
         inbox: core.delivered,
-        hands: Hands::start(&core.host, inbox).map_err(system("start a thread"))?,
+        hands: Hands::start(&core.host, inbox, core.teller).map_err(system("start a thread"))?,
         host: core.host,
         called_off: core.called_off,
         journal: Arc::clone(core.journal),

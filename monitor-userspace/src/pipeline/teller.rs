@@ -24,6 +24,8 @@ pub(super) struct Teller {
     ceilings: Ceilings,
     pressures: Pressures,
     guarding: Guarding,
+    /// Acts that have come to their end.
+    acts: watch::Sender<u64>,
     state: Mutex<State>,
 }
 
@@ -60,6 +62,7 @@ impl Teller {
             ceilings,
             pressures,
             guarding,
+            acts: watch::channel(0).0,
             state: Mutex::new(state),
         }
     }
@@ -76,6 +79,16 @@ impl Teller {
             .entry(service.to_owned())
             .or_insert_with(|| watch::channel(0).0)
             .subscribe()
+    }
+
+    /// Counts acts that have come to their end, whatever they were on.
+    pub(super) fn acts(&self) -> watch::Receiver<u64> {
+        self.acts.subscribe()
+    }
+
+    /// An act has come to its end.
+    pub(super) fn acted(&self) {
+        self.acts.send_modify(|count| *count += 1);
     }
 
     /// Counts the releases of a service that were put in place while the daemon ran.
@@ -105,6 +118,14 @@ impl Teller {
         &self.guarding
     }
 
+    fn tell(&self, service: &str, change: ServiceSignal) {
+        let signal = Signal::Service {
+            service: service.to_owned(),
+            change,
+        };
+        self.inbox.signal(clock::now(), signal);
+    }
+
     /// Ceilings, and services that somebody else runs, as configured.
     pub(super) fn configure(&self, memory_max: BTreeMap<String, u64>, others: BTreeSet<String>) {
         let mut state = self.lock();
@@ -121,6 +142,10 @@ impl Teller {
 
 impl Notify for Teller {
     fn service(&self, service: &str, change: ServiceSignal) {
+        // Told alone of one that runs: its process stays the same.
+        if matches!(change, ServiceSignal::Heals { .. }) {
+            return self.tell(service, change);
+        }
         let mut state = self.lock();
         if let Some(process) = state.running.remove(service)
             && let Some(list) = &mut state.watch_list
@@ -151,11 +176,7 @@ impl Notify for Teller {
             }
         }
         let started = matches!(change, ServiceSignal::Started { .. });
-        let signal = Signal::Service {
-            service: service.to_owned(),
-            change,
-        };
-        self.inbox.signal(clock::now(), signal);
+        self.tell(service, change);
         if started && let Some(starts) = state.starts.get(service) {
             starts.send_modify(|count| *count += 1);
         }
@@ -171,5 +192,47 @@ impl Notify for Teller {
 
     fn pressure(&self, service: &str, file: File) {
         self.pressures.set(service, file);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::inbox::inbox;
+    use super::*;
+    use crate::record::Journal;
+    use crate::record::journal::Config;
+
+    #[test]
+    fn who_starts_it_anew_is_passed_on_and_says_nothing_of_its_process() {
+        let name = format!("smart-monitor-teller-{}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let journal = Journal::open(&folder, Config::default()).expect("it opens");
+        let (inbox, delivered) = inbox().expect("it is made");
+        let teller = Teller::new(
+            inbox,
+            Ceilings::new().expect("it is made"),
+            Pressures::new().expect("it is made"),
+            Guarding::new(None, None, Arc::new(journal)),
+            None,
+        );
+        let process = ProcessKey {
+            pid: 7,
+            start_ticks: 7,
+        };
+        let started = ServiceSignal::Started {
+            process,
+            adopted: false,
+            cgroup_id: 0,
+        };
+        teller.service("shop", started);
+        teller.service("shop", ServiceSignal::Heals { healer: None });
+        assert_eq!(teller.running("shop"), Some(process));
+        teller.service("shop", ServiceSignal::Stopped);
+        assert_eq!(teller.running("shop"), None);
+        let passed_on = std::iter::from_fn(|| delivered.next()).count();
+        assert_eq!(passed_on, 3);
+        std::fs::remove_dir_all(&folder).expect("it is ours");
     }
 }

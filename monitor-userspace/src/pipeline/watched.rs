@@ -40,7 +40,12 @@ impl Watching {
         self.epoll.as_fd()
     }
 
+    /// Nothing where this process of the service is there already.
     pub(super) fn add(&mut self, watched: Watched) {
+        let same = |it: &Watched| it.process == watched.process && it.service == watched.service;
+        if self.all.values().any(same) {
+            return;
+        }
         let data = epoll::EventData::new_u64(self.next);
         if let Err(error) = epoll::add(&self.epoll, &watched.pidfd, data, epoll::EventFlags::IN) {
             // The kernel's own event still tells of its end.
@@ -66,5 +71,30 @@ impl Watching {
             Some(watched)
         });
         ended.collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustix::process::{PidfdFlags, getpid, pidfd_open};
+
+    use super::*;
+    use crate::host::procfs;
+
+    #[test]
+    fn a_process_costs_one_file_however_often_it_is_told() {
+        let stat = procfs::stat(std::process::id()).expect("it is read");
+        let watched = |service: &str| Watched {
+            service: service.to_owned(),
+            process: stat.key,
+            pidfd: pidfd_open(getpid(), PidfdFlags::empty()).expect("it is opened"),
+        };
+        let mut watching = Watching::new().expect("it is made");
+        for service in ["web", "web", "shop", "web"] {
+            watching.add(watched(service));
+        }
+        let services = watching.all.values().map(|it| it.service.as_str());
+        assert_eq!(services.collect::<Vec<_>>(), ["web", "shop"]);
+        assert!(watching.ended().is_empty());
     }
 }

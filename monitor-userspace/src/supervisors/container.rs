@@ -1,7 +1,7 @@
 //! `kind = "container"`: containers of Docker or podman, asked and told over the engine's socket.
 //!
-//! Ends are seen at once (pidfd) and then explained by the engine: its events say who was told to end ([`events`]), its description how it
-//! ended ([`meaning`]). What it starts anew by itself (its restart policy) is left to it for as long as that may take.
+//! Ends are seen at once (pidfd) and then explained by the engine: its events say who was told to end (`events`), its description how it
+//! ended (`meaning`). What it starts anew by itself (its restart policy) is left to it for as long as that may take.
 
 mod discover;
 mod events;
@@ -246,8 +246,15 @@ impl Source for Containers {
     }
 
     fn restart(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
+        let one = self.one(service)?;
         let what = format!("restart?t={}", seconds(term_grace));
-        self.tell(service, &what, term_grace + ACT)
+        let told = self.tell(service, &what, term_grace + ACT);
+        let why = match &told {
+            Err(HostError::Supervisor { why, .. }) => Some(why.clone()),
+            _ => None,
+        };
+        one.stream.refused(&one.name, why);
+        told
     }
 
     fn stop(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {

@@ -1,25 +1,26 @@
 //! `kind = "pid_file"`: programs that put themselves into the background and write their PID to a file, started and stopped by commands.
 //!
-//! A file that is there while its process is not means that it ended by itself; no file means that it was stopped. A process that began
-//! after the file was written is another one that has its number.
+//! A file that stays there while its process is not means that it ended by itself; no file means that it was stopped, unless it was ended
+//! here to be started anew (`memory`). A process that began after the file was written is another one that has its number (`file`).
+
+mod file;
+mod memory;
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read as _;
-use std::os::unix::fs::OpenOptionsExt as _;
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use rustix::fs::OFlags;
 use serde::Deserialize;
 
-use super::{Phase, Seen, Source, Spec, Tools};
+use super::{Seen, Source, Spec, Tools};
 use crate::config::units::Span;
 use crate::host::command::{Ended, Order, Runner};
 use crate::host::signals::Held;
-use crate::host::{HostError, Opened, clock, procfs};
+use crate::host::{HostError, Opened};
 use crate::model::ProcessKey;
+use file::Found;
+use memory::Memory;
 
 /// See the module.
 pub const SPEC: Spec = Spec {
@@ -32,10 +33,6 @@ pub const SPEC: Spec = Spec {
 
 /// How often the files are read.
 const EVERY: Duration = Duration::from_millis(500);
-/// A file may be dated so much before its process began: both clocks are coarse.
-const SLACK: Duration = Duration::from_secs(1);
-/// Most of a file that is read, bytes.
-const LONGEST: u64 = 64;
 /// How long a process may take to die of SIGKILL.
 const DYING: Duration = Duration::from_secs(10);
 
@@ -96,14 +93,41 @@ fn source(tools: Tools) -> Arc<dyn Source> {
 #[derive(Debug)]
 struct PidFiles {
     runner: Arc<Runner>,
-    services: Mutex<BTreeMap<String, With>>,
+    services: Mutex<BTreeMap<String, Known>>,
+}
+
+/// A service, and what was seen of it.
+#[derive(Clone, Debug)]
+struct Known {
+    with: With,
+    memory: Memory,
 }
 
 impl PidFiles {
-    fn with(&self, service: &str) -> Result<With, HostError> {
-        let services = self.services.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = services.get(service).cloned();
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Known>> {
+        self.services.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn known(&self, service: &str) -> Result<Known, HostError> {
+        let known = self.lock().get(service).cloned();
         known.ok_or_else(|| HostError::NoService(service.to_owned()))
+    }
+
+    fn with(&self, service: &str) -> Result<With, HostError> {
+        Ok(self.known(service)?.with)
+    }
+
+    fn remember(&self, service: &str, change: impl FnOnce(&mut Memory)) {
+        if let Some(known) = self.lock().get_mut(service) {
+            change(&mut known.memory);
+        }
+    }
+
+    /// What its file says.
+    fn find(&self, service: &str) -> Result<Found, HostError> {
+        let known = self.known(service)?;
+        let found = file::find(&known.with.file, known.memory.ran.as_ref());
+        found.map_err(|why| failed(service, why))
     }
 
     fn run(&self, service: &str, with: &With, command: &[String]) -> Result<(), HostError> {
@@ -154,98 +178,17 @@ impl PidFiles {
         let within = DYING;
         Err(HostError::Undying { process, within })
     }
-}
 
-fn failed(service: &str, why: String) -> HostError {
-    HostError::Supervisor {
-        by: SPEC.name,
-        service: service.to_owned(),
-        why,
-    }
-}
-
-/// What stands in a file, its first bytes at most, and when it was written. Waits for nobody, whatever is at the path.
-fn text(file: &Path) -> std::io::Result<(String, Option<SystemTime>)> {
-    let mut options = File::options();
-    let nonblock = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or(0);
-    let file = options.read(true).custom_flags(nonblock).open(file)?;
-    let about = file.metadata()?;
-    if !about.is_file() {
-        return Err(std::io::Error::other("it is no regular file"));
-    }
-    let mut text = Vec::new();
-    file.take(LONGEST).read_to_end(&mut text)?;
-    let text = String::from_utf8_lossy(&text).into_owned();
-    Ok((text, about.modified().ok()))
-}
-
-/// The process that a file names, and whether there is such a file.
-fn process(file: &Path) -> Result<(Option<ProcessKey>, bool), String> {
-    let (text, written) = match text(file) {
-        Ok(read) => read,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((None, false)),
-        Err(error) => return Err(format!("cannot read {}: {error}", file.display())),
-    };
-    let pid = text.trim().parse::<u32>().ok().filter(|pid| *pid > 0);
-    let pid = pid.ok_or_else(|| {
-        let start: String = text.trim().chars().take(40).collect();
-        format!("{} has no PID in it, but {start:?}", file.display())
-    })?;
-    let age = written.and_then(|written| SystemTime::now().duration_since(written).ok());
-    let stat = procfs::stat(pid).filter(|stat| !stat.exiting);
-    let own = stat.filter(|stat| {
-        let ran =
-            clock::since_boot().saturating_sub(Duration::from_nanos(stat.key.start_time_ns()));
-        age.is_none_or(|age| ran + SLACK >= age)
-    });
-    Ok((own.map(|stat| stat.key), true))
-}
-
-impl Source for PidFiles {
-    fn configure(&self, services: &BTreeMap<String, toml::Table>) {
-        let read = services
-            .iter()
-            .filter_map(|(name, with)| Some((name.clone(), parse(with).ok()?)));
-        *self.services.lock().unwrap_or_else(PoisonError::into_inner) = read.collect();
-    }
-
-    fn look(&self, service: &str) -> Result<Seen, HostError> {
-        let with = self.with(service)?;
-        let (process, there) = process(&with.file).map_err(|why| failed(service, why))?;
-        let phase = match process {
-            Some(_) => Phase::Running,
-            None if there => Phase::Failed {
-                why: format!("{} is there, its process is not", with.file.display()),
-                gave_up: false,
-            },
-            None => Phase::Stopped,
-        };
-        Ok(Seen {
-            phase,
-            process,
-            cgroup_id: 0,
-            healer: None,
-        })
-    }
-
-    fn every(&self) -> Option<Duration> {
-        Some(EVERY)
-    }
-
-    fn restart(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
-        let with = self.with(service)?;
-        if let Some(restart) = &with.restart {
-            return self.run(service, &with, restart);
-        }
-        self.stop(service, term_grace)?;
-        self.start(service)
-    }
-
-    fn stop(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
-        let with = self.with(service)?;
-        let (process, _) = process(&with.file).map_err(|why| failed(service, why))?;
+    /// Ends it where it runs, and takes its file away.
+    fn take_down(
+        &self,
+        service: &str,
+        with: &With,
+        process: Option<ProcessKey>,
+        term_grace: Duration,
+    ) -> Result<(), HostError> {
         if let Some(process) = process {
-            self.end(service, &with, process, term_grace)?;
+            self.end(service, with, process, term_grace)?;
         }
         // One that was ended leaves its file, which would say that it ended by itself.
         match std::fs::remove_file(&with.file) {
@@ -258,15 +201,91 @@ impl Source for PidFiles {
         }
     }
 
-    fn start(&self, service: &str) -> Result<(), HostError> {
-        let with = self.with(service)?;
+    fn bring_up(&self, service: &str, with: &With) -> Result<(), HostError> {
         let start = with.start.as_ref().ok_or_else(|| {
             failed(
                 service,
                 "its `with` names no `start`, so it cannot be started".to_owned(),
             )
         })?;
-        self.run(service, &with, start)
+        self.run(service, with, start)
+    }
+}
+
+fn failed(service: &str, why: String) -> HostError {
+    HostError::Supervisor {
+        by: SPEC.name,
+        service: service.to_owned(),
+        why,
+    }
+}
+
+/// What went wrong, without who says so.
+fn reason(done: &Result<(), HostError>) -> Option<String> {
+    match done.as_ref().err()? {
+        HostError::Supervisor { why, .. } => Some(why.clone()),
+        other => Some(other.to_string()),
+    }
+}
+
+impl Source for PidFiles {
+    fn configure(&self, services: &BTreeMap<String, toml::Table>) {
+        let mut known = self.lock();
+        let mut before = std::mem::take(&mut *known);
+        let read = services.iter().filter_map(|(name, with)| {
+            let with = parse(with).ok()?;
+            let same = before.remove(name).filter(|it| it.with.file == with.file);
+            let memory = same.map(|it| it.memory).unwrap_or_default();
+            Some((name.clone(), Known { with, memory }))
+        });
+        *known = read.collect();
+    }
+
+    fn look(&self, service: &str) -> Result<Seen, HostError> {
+        let found = self.find(service)?;
+        let mut services = self.lock();
+        let known = services.get_mut(service);
+        let known = known.ok_or_else(|| HostError::NoService(service.to_owned()))?;
+        let phase = known.memory.judge(&known.with.file, &found, Instant::now());
+        Ok(Seen {
+            phase,
+            process: found.process,
+            cgroup_id: 0,
+            healer: None,
+        })
+    }
+
+    fn every(&self) -> Option<Duration> {
+        Some(EVERY)
+    }
+
+    fn restart(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
+        let with = self.with(service)?;
+        let done = if let Some(restart) = &with.restart {
+            self.run(service, &with, restart)
+        } else {
+            let process = self.find(service)?.process;
+            self.take_down(service, &with, process, term_grace)
+                .and_then(|()| self.bring_up(service, &with))
+        };
+        self.remember(service, |it| it.awaits(reason(&done), Instant::now()));
+        done
+    }
+
+    fn stop(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
+        let with = self.with(service)?;
+        let process = self.find(service)?.process;
+        self.remember(service, Memory::is_unwanted);
+        self.take_down(service, &with, process, term_grace)
+    }
+
+    fn start(&self, service: &str) -> Result<(), HostError> {
+        let with = self.with(service)?;
+        let done = self.bring_up(service, &with);
+        self.remember(service, |it| {
+            it.awaits_still(reason(&done), Instant::now());
+        });
+        done
     }
 
     fn reload(&self, service: &str) -> Result<Option<String>, HostError> {

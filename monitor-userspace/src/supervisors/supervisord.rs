@@ -2,7 +2,8 @@
 //!
 //! Supervisor says `STOPPED` only of what it was told to stop (or never started), `FATAL` of what it has given up, and `EXITED` of what
 //! ended by itself. What it does about the last it does in the same pass of its loop in which it says so: one that is still `EXITED`
-//! when asked again is left so. That holds in all versions, while most do not tell of `autorestart`.
+//! when asked again is left so. That holds in all versions, while most do not tell of `autorestart`. Who told it to stop a program may have
+//! been us, to start it anew: when that fails, it was not stopped, but is down.
 
 mod discover;
 mod rpc;
@@ -123,6 +124,8 @@ struct Known {
     settings: Option<(Instant, Settings)>,
     /// It ended with a code that they do not expect, and they left it so: they do not start it anew.
     left: bool,
+    /// We had it stopped to start it anew, and it has not been started since: why not.
+    unstarted: Option<String>,
 }
 
 /// What they say of a program.
@@ -218,11 +221,21 @@ impl Known {
             })
         };
         let mut heals = healer(settings.restarts.unwrap_or(!self.left));
+        if !matches!(info.state.as_str(), "STOPPED" | "STOPPING") {
+            self.unstarted = None;
+        }
         let phase = match info.state.as_str() {
             "STARTING" | "BACKOFF" => Phase::Starting,
             "RUNNING" => Phase::Running,
             "STOPPING" => Phase::Stopping,
-            "STOPPED" => Phase::Stopped,
+            "STOPPED" => match self.unstarted.clone() {
+                Some(why) => {
+                    heals = None;
+                    let gave_up = false;
+                    Phase::Failed { why, gave_up }
+                }
+                None => Phase::Stopped,
+            },
             "FATAL" => Phase::Failed {
                 why: format!(
                     "FATAL: given up after {} retries: {}",
@@ -357,6 +370,13 @@ impl Supervisord {
         let known = self.lock().get(service).cloned();
         known.ok_or_else(|| HostError::NoService(service.to_owned()))
     }
+
+    /// See [`Known::unstarted`].
+    fn unstarted(&self, service: &str, why: Option<String>) {
+        if let Some(known) = self.lock().get_mut(service) {
+            known.unstarted = why;
+        }
+    }
 }
 
 #[expect(clippy::needless_pass_by_value, reason = "errors are handed over")]
@@ -373,12 +393,18 @@ impl Source for Supervisord {
         let mut before = std::mem::take(&mut *self.lock());
         let known = services.iter().filter_map(|(name, with)| {
             let with = parse(name, with).ok()?;
-            let same = before.remove(name).filter(|it| it.with == with);
-            let fresh = || Known {
-                with,
-                ..Known::default()
+            let same = before
+                .remove(name)
+                .filter(|it| it.with.program == with.program && it.with.socket == with.socket);
+            let known = match same {
+                Some(same) if same.with == with => same,
+                same => Known {
+                    with,
+                    unstarted: same.and_then(|it| it.unstarted),
+                    ..Known::default()
+                },
             };
-            Some((name.clone(), same.unwrap_or_else(fresh)))
+            Some((name.clone(), known))
         });
         let known = known.collect();
         *self.lock() = known;
@@ -417,13 +443,18 @@ impl Source for Supervisord {
 
     fn restart(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
         let with = self.known(service)?.with;
-        let stopped = with.stop(term_grace);
-        let started = stopped.and_then(|()| with.start());
+        with.stop(term_grace)
+            .map_err(|error| failed(service, error))?;
+        let started = with.start();
+        let why = started.as_ref().err().map(ToString::to_string);
+        self.unstarted(service, why);
         started.map_err(|error| failed(service, error))
     }
 
     fn stop(&self, service: &str, term_grace: Duration) -> Result<(), HostError> {
-        let stopped = self.known(service)?.with.stop(term_grace);
+        let with = self.known(service)?.with;
+        self.unstarted(service, None);
+        let stopped = with.stop(term_grace);
         stopped.map_err(|error| failed(service, error))
     }
 

@@ -57,8 +57,11 @@ impl<'a> Authority<'a> {
     }
 }
 
+const OFTEN: &str = "interval = \"100ms\"\nfailures = 2";
+
 /// A site with a good certificate, an expired one beside it, and a rule that renews it by `script`.
-fn configure(site: &Site, script: &str, steps: &str) -> Result<()> {
+/// The certificate is looked at as `often` says.
+fn configure(site: &Site, often: &str, script: &str, steps: &str) -> Result<()> {
     let folder = site.path("certificates");
     let authority = Authority::new(&folder)?;
     authority.sign("old.pem", 2021)?;
@@ -88,8 +91,7 @@ interval = "100ms"
 [[service.check]]
 name = "certificate"
 tls = {{ address = "{secure}", server_name = "shop.test", ca_file = "{at}/ca.pem", days = 14 }}
-interval = "100ms"
-failures = 2
+{often}
 
 [[remedy]]
 name = "certificate"
@@ -138,7 +140,7 @@ fn an_expired_certificate_is_renewed_and_the_new_one_is_the_proof() -> Result<()
     let site = Site::new()?;
     // As `certbot renew --deploy-hook` does it.
     let renew = "cp new.pem site.pem && kill -HUP $(cat ../nginx/pid)";
-    configure(&site, renew, "")?;
+    configure(&site, OFTEN, renew, "")?;
     let mut daemon = site.start()?;
     let nginx = expires(&site, &mut daemon)?;
     let incident = daemon.incident("it is renewed", |it| front(it) && it.is_over())?;
@@ -170,7 +172,7 @@ fn an_expired_certificate_is_renewed_and_the_new_one_is_the_proof() -> Result<()
 fn a_renewal_that_nginx_has_not_read_is_followed_by_a_reload() -> Result<()> {
     let site = Site::new()?;
     let reload = "[[remedy.step]]\naction = \"reload_service\"";
-    configure(&site, "cp new.pem site.pem", reload)?;
+    configure(&site, OFTEN, "cp new.pem site.pem", reload)?;
     let mut daemon = site.start()?;
     let nginx = expires(&site, &mut daemon)?;
     let incident = daemon.incident("it is renewed", |it| front(it) && it.is_over())?;
@@ -179,5 +181,20 @@ fn a_renewal_that_nginx_has_not_read_is_followed_by_a_reload() -> Result<()> {
     let ladder = ["run_command", "reload_service"].map(|it| format!("{it} (rule certificate)"));
     ensure!(decided(&incident) == ladder, "{incident:#?}");
     ensure!(procfs::runs(nginx), "nginx was not restarted");
+    Ok(())
+}
+
+#[test]
+fn what_is_looked_at_every_hour_is_proven_as_soon_as_it_is_done() -> Result<()> {
+    let site = Site::new()?;
+    let hourly = "interval = \"1h\"\nfailures = 1";
+    let renew = "cp new.pem site.pem && kill -HUP $(cat ../nginx/pid)";
+    configure(&site, hourly, renew, "")?;
+    let folder = site.path("certificates");
+    fs::copy(folder.join("old.pem"), folder.join("site.pem"))?;
+    let mut daemon = site.start()?;
+    let incident = daemon.incident("it is renewed", |it| front(it) && it.is_over())?;
+    ensure!(incident.outcome == Some(Outcome::Fixed), "{incident:#?}");
+    ensure!(incident.actions == 1, "{incident:#?}");
     Ok(())
 }

@@ -124,3 +124,59 @@ with = {{ file = "{file}", start = ["{begin}"], timeout = "1s" }}
     send(second, Signal::KILL)?;
     Ok(())
 }
+
+/// A program in the background, started by a script; the script's text, and what stands in `with`.
+fn in_background(site: &Site, more: &str) -> Result<(std::path::PathBuf, String, String)> {
+    let file = site.path("pid").display().to_string();
+    let background = format!("setsid sleep 1000 >/dev/null 2>&1 & echo $! >{file}");
+    let script = site.script("begin", &background)?;
+    ensure!(program(&script).status()?.success(), "it starts by hand");
+    let with = format!(
+        "file = \"{file}\", start = [\"{}\"]{more}",
+        script.display()
+    );
+    Ok((script, background, with))
+}
+
+#[test]
+fn one_that_is_ended_and_whose_file_is_taken_away_after_is_stopped() -> Result<()> {
+    let site = Site::new()?;
+    let (_, _, with) = in_background(&site, "")?;
+    let config = format!("[[service]]\nname = \"web\"\nkind = \"pid_file\"\nwith = {{ {with} }}\n");
+    site.configure(&(config + RULES))?;
+    let mut daemon = site.start()?;
+    let first = daemon.healthy("web")?;
+    // As `start-stop-daemon --stop --remove-pidfile` has it: the end first, then the file.
+    send(first, Signal::TERM)?;
+    daemon.wait_for("it has ended", |_| (!procfs::runs(first)).then_some(()))?;
+    std::fs::remove_file(site.path("pid"))?;
+    stopped(&mut daemon, "web")?;
+    ensure!(daemon.incidents()?.is_empty(), "{}", daemon.log());
+    Ok(())
+}
+
+#[test]
+fn one_that_a_restart_of_ours_leaves_down_is_repaired_when_it_can_be() -> Result<()> {
+    let site = Site::new()?;
+    let (script, background, with) = in_background(&site, "")?;
+    let config = format!("[[service]]\nname = \"web\"\nkind = \"pid_file\"\nwith = {{ {with} }}\n");
+    let rules = RULES.replace("action =", "attempts = 20\naction =");
+    site.configure(&(config + &rules))?;
+    let mut daemon = site.start()?;
+    let first = daemon.healthy("web")?;
+    site.script("begin", "echo no >&2; exit 3")?;
+    send(first, Signal::KILL)?;
+    daemon.incident("its start fails", |it| {
+        let mut steps = it.steps.iter();
+        steps.any(|step| step.detail.contains("failed (wait status 0x300)"))
+    })?;
+    ensure!(!script.with_file_name("pid").exists(), "its file is gone");
+    let down = daemon.status()?.view.services;
+    let down = down.get("web").map(|it| it.state);
+    ensure!(down == Some(ServiceState::Down), "{down:?}");
+    site.script("begin", &background)?;
+    daemon.incident("it is repaired", |it| it.state == State::Resolved)?;
+    let second = daemon.healthy("web")?;
+    send(second, Signal::KILL)?;
+    Ok(())
+}

@@ -18,6 +18,9 @@ const OWN: [&str; 4] = [
     "upgrade",
 ];
 
+/// What is not sent to another server, where a redirect leads to one.
+const OWN_SERVER: [&str; 4] = ["authorization", "cookie", "host", "proxy-authorization"];
+
 /// See the module.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Headers(BTreeMap<String, Header>);
@@ -104,11 +107,13 @@ impl Headers {
             .any(|header| !matches!(header, Header::Plain(_)))
     }
 
-    /// Those that everybody may see, as they are sent.
-    pub(super) fn plain(&self) -> String {
+    /// Those that everybody may see, as they are sent; to another server without those that are for this one alone.
+    pub(super) fn plain(&self, own: bool) -> String {
         let mut text = String::new();
         for (name, header) in &self.0 {
-            if let Header::Plain(value) = header {
+            if let Header::Plain(value) = header
+                && (own || !OWN_SERVER.contains(&name.as_str()))
+            {
                 text.extend([name, ": ", value, "\r\n"]);
             }
         }
@@ -139,7 +144,8 @@ impl Headers {
 }
 
 async fn from_file(file: PathBuf) -> Result<String, String> {
-    files::off_thread(move || {
+    let path = file.clone();
+    files::off_thread(&path, move || {
         let failed = |why: String| format!("the secret in {}: {why}", file.display());
         let bytes = files::read(&file, LONGEST).map_err(failed)?;
         String::from_utf8(bytes).map_err(|_| failed("it is no text".to_owned()))

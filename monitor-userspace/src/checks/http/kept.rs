@@ -4,6 +4,8 @@ use std::sync::{Mutex, PoisonError};
 
 use tokio::net::TcpStream;
 
+use crate::model::ProcessKey;
+
 /// After so many requests a new one is made, so that a listener that is gone is noticed all the same.
 const REQUESTS: u32 = 60;
 
@@ -16,16 +18,19 @@ pub(super) struct Kept(Mutex<Option<Used>>);
 pub(super) struct Used {
     pub(super) stream: TcpStream,
     requests: u32,
+    /// The service's main process when it was made: the next one is to be asked over a connection of its own.
+    process: Option<ProcessKey>,
 }
 
 impl Kept {
-    /// Takes it, if it is still open and silent; with what is left undone, nobody uses it again.
-    pub(super) fn take(&self) -> Option<Used> {
+    /// Takes it, if it is still open and silent, and was made to this process; nobody uses it again before it is put back.
+    pub(super) fn take(&self, process: Option<ProcessKey>) -> Option<Used> {
         let used = self
             .0
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take()?;
+            .take()
+            .filter(|used| used.process == process)?;
         let silent = match used.stream.try_read(&mut [0]) {
             Err(error) => error.kind() == std::io::ErrorKind::WouldBlock,
             Ok(_) => false,
@@ -43,10 +48,11 @@ impl Kept {
 
 impl Used {
     /// A new one, for its first request.
-    pub(super) const fn new(stream: TcpStream) -> Self {
+    pub(super) const fn new(stream: TcpStream, process: Option<ProcessKey>) -> Self {
         Self {
             stream,
             requests: 1,
+            process,
         }
     }
 

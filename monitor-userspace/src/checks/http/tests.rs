@@ -54,7 +54,7 @@ fn check(text: &str) -> Result<Http, String> {
 }
 
 fn ask(text: &str) -> Result<Answer, String> {
-    run(check(text).expect(text).follow()).map_err(|failure| failure.to_string())
+    run(check(text).expect(text).follow(None)).map_err(|failure| failure.to_string())
 }
 
 fn well(text: &str) -> String {
@@ -213,8 +213,9 @@ fn what_does_not_end_takes_little_memory_and_a_clear_reason() {
 fn a_check_that_is_over_says_where_it_was() {
     let stuck = |text: &str, within: u64| {
         let http = check(text).expect(text);
-        let asked =
-            run(async { tokio::time::timeout(Duration::from_millis(within), http.follow()).await });
+        let asked = run(async {
+            tokio::time::timeout(Duration::from_millis(within), http.follow(None)).await
+        });
         assert!(asked.is_err(), "{text}: {asked:?}");
         http.doing().expect("it says so")
     };
@@ -404,7 +405,7 @@ fn a_connection_is_used_again_and_made_anew_when_the_server_has_closed_it() {
     let check = check(&text).expect("it is sensible");
     run(async {
         for request in 0..6 {
-            check.follow().await.expect("an answer");
+            check.follow(None).await.expect("an answer");
             assert_eq!(connections.load(Ordering::SeqCst), request / 3 + 1);
         }
     });
@@ -417,7 +418,7 @@ fn a_connection_is_made_anew_after_some_requests() {
     let check = check.expect("it is sensible");
     run(async {
         for _ in 0..61 {
-            check.follow().await.expect("an answer");
+            check.follow(None).await.expect("an answer");
         }
     });
     assert_eq!(connections.load(Ordering::SeqCst), 2);

@@ -9,6 +9,16 @@ use crate::checks::net::place::Place;
 /// The longest that is followed.
 const LONGEST: usize = 8192;
 
+/// What may stand in a failure: no query, no user, no password, and not without end.
+fn shown(text: &str) -> String {
+    let text = text.split(['?', '#']).next().unwrap_or_default();
+    let text = match text.rsplit_once('@') {
+        Some((_, host)) => format!("…@{host}"),
+        None => text.to_owned(),
+    };
+    text.chars().take(200).collect()
+}
+
 /// See the module.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Url {
@@ -24,6 +34,7 @@ impl Url {
     /// From what is configured.
     pub(super) fn parse(text: &str) -> Result<Self, String> {
         let wrong = |why: &str| {
+            let text = shown(text);
             format!(
                 "`{text}` cannot be asked for: {why}; write it as \"http://127.0.0.1:8080/health\" or \"https://example.org/\""
             )

@@ -45,10 +45,10 @@ impl Table {
         row?.get(1)?.as_deref()
     }
 
-    /// Of the first row, the value in this column.
-    pub(super) fn column(&self, name: &str) -> Option<&str> {
+    /// Of a row, the value in this column.
+    pub(super) fn cell<'a>(&self, row: &'a [Option<String>], name: &str) -> Option<&'a str> {
         let at = self.columns.iter().position(|column| column == name)?;
-        self.rows.first()?.get(at)?.as_deref()
+        row.get(at)?.as_deref()
     }
 }
 
@@ -78,6 +78,12 @@ impl Session {
         packet.push(self.number);
         packet.extend_from_slice(said);
         self.wire.send(&packet).await
+    }
+
+    /// Says goodbye, without which a server counts and logs an aborted connection. That it has gone already is no failure.
+    pub(super) async fn leave(&mut self) {
+        self.number = 0;
+        let _gone = self.send(b"\x01").await;
     }
 
     pub(super) async fn greeting(&mut self) -> Result<Greeting, CheckFailure> {

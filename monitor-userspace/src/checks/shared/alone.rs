@@ -1,7 +1,8 @@
 //! What a check keeps from one time to the next, and work for it that may block.
 
+use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, Weak};
 
 use tokio::sync::{Mutex, Semaphore, oneshot};
 
@@ -32,6 +33,34 @@ impl<S: Send + 'static> Alone<S> {
         let mut kept = Arc::clone(&self.0).lock_owned().await;
         block(move || work(&mut kept)).await
     }
+}
+
+/// Does this on a thread that may block, after what was begun under the same name has ended: a file of a file system that does not
+/// answer, or a name that no resolver knows, never holds more than one thread, however many checks ask for it.
+pub(super) async fn one_of<T: Send + 'static>(
+    name: String,
+    work: impl FnOnce() -> Result<T, CheckFailure> + Send + 'static,
+) -> Result<T, CheckFailure> {
+    /// As many as are waited for or under way: those whose checks are.
+    static NAMES: std::sync::Mutex<BTreeMap<String, Weak<Semaphore>>> =
+        std::sync::Mutex::new(BTreeMap::new());
+    let one = {
+        let mut names = NAMES.lock().unwrap_or_else(PoisonError::into_inner);
+        names.retain(|_, one| one.strong_count() > 0);
+        names.get(&name).and_then(Weak::upgrade).unwrap_or_else(|| {
+            let one = Arc::new(Semaphore::new(1));
+            names.insert(name, Arc::downgrade(&one));
+            one
+        })
+    };
+    // With its permit goes the semaphore: the name stays known until the work has ended.
+    let own = one.acquire_owned().await.map_err(|error| broken(&error))?;
+    block(move || {
+        let done = work();
+        drop(own);
+        done
+    })
+    .await
 }
 
 /// Threads of the runtime's own that checks may have at a time: the daemon needs the others.

@@ -1,27 +1,25 @@
-//! Reads files for checks: bounded, off the thread that everything waits for, and never more than a few at a time.
+//! Reads files for checks: bounded, off the thread that everything waits for, and never the same one twice at a time.
 
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
-use std::sync::{Arc, LazyLock};
 
-use tokio::sync::Semaphore;
+use super::alone::one_of;
+use crate::model::CheckFailure;
 
-/// Most readings at a time, of all checks: one of a dead network file system takes for ever, also after its check gave up.
-const AT_A_TIME: usize = 8;
-
-/// Runs something that may wait for a file system.
+/// Runs something that may wait for the file system that this is on: one of a dead network file system takes for ever, also after its
+/// check gave up.
 pub(super) async fn off_thread<T: Send + 'static>(
+    path: &Path,
     call: impl FnOnce() -> Result<T, String> + Send + 'static,
 ) -> Result<T, String> {
-    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(AT_A_TIME)));
-    let permit = Arc::clone(&ROOM).acquire_owned().await;
-    let called = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
-        call()
-    });
-    called.await.unwrap_or_else(|error| Err(error.to_string()))
+    let name = path.display().to_string();
+    let called = one_of(name, move || call().map_err(CheckFailure::Answer)).await;
+    called.map_err(|failure| match failure {
+        CheckFailure::Answer(why) | CheckFailure::Connect(why) => why,
+        CheckFailure::Timeout => "its time is up".to_owned(),
+    })
 }
 
 /// A whole file of at most so many bytes. Pipes and devices are refused and not waited for.

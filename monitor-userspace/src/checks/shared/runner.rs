@@ -9,6 +9,8 @@ use crate::model::CheckFailure;
 
 /// First wait between checks of a service that has just started; doubles up to the interval.
 const EAGER: Duration = Duration::from_millis(1);
+/// First wait before a check that failed is made again after an act; doubles up to the interval.
+const PROOF: Duration = Duration::from_millis(100);
 
 /// See the module.
 #[derive(Debug)]
@@ -16,9 +18,11 @@ pub struct Runner {
     config: Config,
     about: About,
     schedule: Schedule,
-    /// Wait before the next check of a service that has just started.
+    /// Wait before the next check of a service that has just started, or about which something was done.
     eager: Option<Duration>,
     well: bool,
+    /// The last one failed.
+    failing: bool,
 }
 
 /// What came of a check.
@@ -51,6 +55,7 @@ impl Runner {
             // Nothing has started: a failure is one as any other.
             eager: None,
             well: false,
+            failing: false,
         }
     }
 
@@ -58,7 +63,16 @@ impl Runner {
     pub fn started(&mut self, now: Instant) {
         self.eager = Some(EAGER);
         self.well = false;
+        self.failing = false;
         self.schedule.restart(now);
+    }
+
+    /// Something was done, perhaps about what this check says: one that failed is asked anew, however long its interval is.
+    pub fn acted(&mut self, now: Instant) {
+        if self.failing && self.eager.is_none() {
+            self.eager = Some(PROOF);
+            self.schedule.restart(now + PROOF);
+        }
     }
 
     /// A release was put in place just now.
@@ -69,6 +83,11 @@ impl Runner {
     /// When to ask next.
     pub fn next(&self) -> Instant {
         self.schedule.next()
+    }
+
+    /// Time between two that are not hurried.
+    pub fn interval(&self) -> Duration {
+        self.schedule.interval_at(Instant::now())
     }
 
     /// Starts that were missed since the beginning.
@@ -94,6 +113,7 @@ impl Runner {
             }
             let as_before = result.is_ok() && self.well;
             self.well = result.is_ok();
+            self.failing = result.is_err();
             self.plan(result.is_ok(), Instant::now());
             let timed_out = matches!(&result, Err(failure) if failure.is_timeout());
             return Asked {

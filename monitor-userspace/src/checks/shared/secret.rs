@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::files;
 use crate::host::secret::first_line;
 use crate::model::CheckFailure;
 
@@ -37,7 +38,7 @@ pub(super) async fn read(
     let Some(file) = file.cloned() else {
         return Ok(None);
     };
-    let read = tokio::task::spawn_blocking(move || first_line(&file)).await;
-    let read = read.map_err(|error| CheckFailure::Answer(error.to_string()))?;
+    let path = file.clone();
+    let read = files::off_thread(&path, move || first_line(&file)).await;
     read.map(Some).map_err(CheckFailure::Answer)
 }

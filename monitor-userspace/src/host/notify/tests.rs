@@ -85,6 +85,12 @@ fn a_socket_tells_who_has_sent_what() {
     assert_eq!(socket.receive(&mut buffer), Some(expected));
     assert_eq!(buffer.get(..7), Some(b"READY=1".as_slice()));
     assert!(socket.receive(&mut buffer).is_some_and(|long| long.cut));
+    let own = (own.1, getegid().as_raw());
+    for (owner, expected) in [(Some(own), 0o600), (None, 0o666)] {
+        socket.give(owner).expect("it is given");
+        let mode = path.metadata().expect("it is there").permissions().mode();
+        assert_eq!(mode & 0o777, expected, "{owner:?}");
+    }
     // What an earlier daemon has left is replaced, what is something else is not.
     let again = Socket::bind(&path, None).expect("it is made anew");
     std::mem::forget(socket);

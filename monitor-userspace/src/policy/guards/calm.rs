@@ -37,7 +37,12 @@ pub(super) fn other_healer(asked: &Asked<'_>, now: Time) -> Result<(), Refused> 
     let healer = named.and_then(|named| named.healer.as_ref());
     let healer = healer.or_else(|| runs_it?.healer.as_ref());
     if let Some(healer) = healer.filter(|_| !gave_up) {
-        let until = ask.incident.opened.after(healer.patience);
+        // An incident may be older than the end that they are to repair.
+        let opened = ask.incident.opened;
+        let ended = service.and_then(|service| service.ended);
+        let until = ended
+            .map_or(opened, |ended| ended.max(opened))
+            .after(healer.patience);
         if now < until {
             return refuse(
                 format!(

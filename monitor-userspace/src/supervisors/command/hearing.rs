@@ -1,7 +1,10 @@
 //! What services say to their sockets (`NOTIFY_SOCKET`): a thread of its own, from the first service on that is to say something.
 //!
 //! Only the service's own processes are listened to: those in its cgroup, or where it has none those of its process group. Of one
-//! service, [`TURN`] datagrams are read in [`REST`] at most: what comes faster waits in the socket, and with it who sends it.
+//! service, [`TURN`] datagrams are read in [`REST`] at most: what comes faster waits in the socket, and with it who sends it. A socket that
+//! anybody can write to is closed to others once a stranger has done so, and it is known which user the service speaks as.
+
+mod ear;
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -18,11 +21,10 @@ use crate::host::service_cgroup::ServiceCgroup;
 use crate::host::signals::Held;
 use crate::host::{HostError, clock, procfs};
 use crate::model::{ProcessKey, Time};
+use ear::{Ear, REST, TURN, Whose};
 
-/// Most datagrams of one service that are read without a rest.
-const TURN: usize = 64;
-/// How long a service that has said so much is not listened to then.
-const REST: Duration = Duration::from_millis(100);
+/// Between two changes of a service's main process, at least.
+const SETTLES: Duration = Duration::from_secs(1);
 /// Most processes that were main ones, and have not ended yet.
 const LEAVING: usize = 256;
 /// How long a new main process is tried to be taken over while the service is being started or stopped.
@@ -43,35 +45,20 @@ struct Ears {
     sockets: BTreeMap<String, Ear>,
     /// Children of ours that were main processes, until they end.
     leaving: Vec<Held>,
-    /// Processes that are to be the main ones, and until when that is tried; one a service.
-    moving: BTreeMap<String, (ProcessKey, Time)>,
+    /// Processes that are to be the main ones; one a service.
+    moving: BTreeMap<String, Move>,
     /// Wakes the thread; none before there is one.
     wake: Option<OwnedFd>,
 }
 
-#[derive(Debug)]
-struct Ear {
-    socket: Arc<Socket>,
-    /// Its processes; nothing is read before they are known.
-    whose: Option<Arc<Whose>>,
-    /// It has said a lot.
-    rests_until: Option<Time>,
-}
-
-/// Who may speak for a service.
-#[derive(Debug)]
-struct Whose {
-    main: ProcessKey,
-    cgroup: Option<ServiceCgroup>,
-}
-
-impl Whose {
-    fn is(&self, pid: u32) -> bool {
-        match &self.cgroup {
-            Some(cgroup) => cgroup.holds(pid),
-            None => procfs::stat(pid).is_some_and(|stat| stat.group == self.main.pid),
-        }
-    }
+/// A process that is to be the main one of a service.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Move {
+    process: ProcessKey,
+    /// Not before.
+    from: Time,
+    /// It is tried until then.
+    until: Time,
 }
 
 impl Hearing {
@@ -103,23 +90,13 @@ impl Hearing {
         if ears.wake.is_none() {
             ears.wake = Some(start(commands.clone())?);
         }
+        ears.moving.remove(service);
         if let Some(ear) = ears.sockets.get_mut(service) {
-            ear.whose = None;
-            // What the process before has said is not what this one says.
-            let mut buffer = [0; 1];
-            for _ in 0..LONGEST {
-                if ear.socket.receive(&mut buffer).is_none() {
-                    break;
-                }
-            }
+            ear.begin(user)?;
             return Ok(ear.socket.path().to_owned());
         }
         let path = self.folder.join(service);
-        let ear = Ear {
-            socket: Arc::new(Socket::bind(&path, user)?),
-            whose: None,
-            rests_until: None,
-        };
+        let ear = Ear::new(Socket::bind(&path, user)?, user);
         ears.sockets.insert(service.to_owned(), ear);
         Ok(path)
     }
@@ -132,11 +109,20 @@ impl Hearing {
     /// A service runs as this process from now on. Nothing where it has no socket.
     pub(super) fn runs(&self, service: &str, main: ProcessKey, cgroup: Option<&ServiceCgroup>) {
         let mut ears = self.lock();
+        // It is waited for as the main one again.
+        ears.leaving.retain(|held| held.process() != main);
         let Some(ear) = ears.sockets.get_mut(service) else {
             return;
         };
         let cgroup = cgroup.and_then(|cgroup| ServiceCgroup::at(&cgroup.place()));
-        ear.whose = Some(Arc::new(Whose { main, cgroup }));
+        let stat = procfs::stat(main.pid).filter(|stat| stat.key == main);
+        // One that has ended led the group that it was started with.
+        let group = stat.map_or(main.pid, |stat| stat.group);
+        ear.whose = Some(Arc::new(Whose {
+            main,
+            group,
+            cgroup,
+        }));
         ears.wake();
     }
 
@@ -151,7 +137,9 @@ impl Hearing {
     /// A main process whose service has another one by now: it is a child of ours until it ends.
     pub(super) fn leaves(&self, held: Held) {
         let mut ears = self.lock();
-        if ears.leaving.len() < LEAVING {
+        let process = held.process();
+        let known = ears.leaving.iter().any(|held| held.process() == process);
+        if !known && ears.leaving.len() < LEAVING {
             ears.leaving.push(held);
         }
         ears.wake();
@@ -164,6 +152,19 @@ impl Ears {
             // Fails only when the counter is full, and then the thread is awake anyway.
             let _ = rustix::io::write(wake, &1_u64.to_ne_bytes());
         }
+    }
+
+    /// A process of a service is to be its main one: at once, or when the one before has been that for a while.
+    fn moves(&mut self, name: &str, process: ProcessKey, now: Time) {
+        let moved = self.sockets.get(name).and_then(|ear| ear.moved);
+        let from = moved.map_or(now, |moved| moved.after(SETTLES).max(now));
+        let until = from.after(MOVES);
+        let to = Move {
+            process,
+            from,
+            until,
+        };
+        self.moving.insert(name.to_owned(), to);
     }
 }
 
@@ -213,17 +214,18 @@ struct Round {
     until: Option<Time>,
 }
 
-/// Sockets with something in them.
-type Heard = Vec<(String, Arc<Socket>, Arc<Whose>)>;
+/// Services that have said something, and who may speak for them.
+type Heard = Vec<(String, Arc<Whose>)>;
 
 impl Round {
     fn of(hearing: &Hearing) -> Self {
         let now = clock::now();
-        let mut ears = hearing.lock();
-        let mut until = (!ears.moving.is_empty()).then(|| now.after(AGAIN));
+        let ears = hearing.lock();
+        let moving = ears.moving.values();
+        let mut until = moving.map(|it| it.from.max(now.after(AGAIN))).min();
         let mut sockets = Vec::new();
-        for (name, ear) in &mut ears.sockets {
-            if let Some(rests) = ear.rests_until.filter(|rests| *rests > now) {
+        for (name, ear) in &ears.sockets {
+            if let Some(rests) = ear.rests_until(now) {
                 until = Some(until.map_or(rests, |until| until.min(rests)));
                 continue;
             }
@@ -259,7 +261,8 @@ impl Round {
         let _ = rustix::io::read(wake, &mut counter);
         let sockets = self.sockets.into_iter().zip(ready.into_iter().skip(1));
         let heard = sockets.filter(|(_, ready)| *ready);
-        heard.map(|(socket, _)| socket).collect()
+        let heard = heard.map(|((name, _, whose), _)| (name, whose));
+        heard.collect()
     }
 }
 
@@ -267,12 +270,15 @@ impl Commands {
     /// Takes what services have said, the ends of those that were their main processes, and new main processes.
     fn hear(&self, heard: Heard) {
         let mut buffer = [0; LONGEST];
-        for (name, socket, whose) in heard {
-            let mut taken = 0;
-            while taken < TURN
-                && let Some(datagram) = socket.receive(&mut buffer)
-            {
-                taken += 1;
+        for (name, whose) in heard {
+            // Others are to be heard, too, however long one takes.
+            for _ in 0..TURN {
+                let now = clock::now();
+                let mut ears = self.hearing.lock();
+                let ear = ears.sockets.get_mut(&name);
+                let received = ear.and_then(|ear| ear.next(&whose, now, &mut buffer));
+                drop(ears);
+                let Some(datagram) = received else { break };
                 let bytes = buffer.get(..datagram.length).unwrap_or_default();
                 if let Err(why) = self.take(&name, &whose, datagram, bytes)
                     && self.hearing.notices.refuse(&name) == 1
@@ -280,21 +286,22 @@ impl Commands {
                     tracing::warn!(service = %name, "what was sent to its NOTIFY_SOCKET is not taken: {why}; more of that is counted");
                 }
             }
-            if taken == TURN
-                && let Some(ear) = self.hearing.lock().sockets.get_mut(&name)
-            {
-                ear.rests_until = Some(clock::now().after(REST));
-            }
         }
         self.hearing
             .lock()
             .leaving
             .retain(|held| held.reap().is_none() && procfs::runs(held.process()));
         let moving = std::mem::take(&mut self.hearing.lock().moving);
-        for (name, (process, until)) in moving {
-            if !self.new_main(&name, process) && clock::now() < until {
-                let mut ears = self.hearing.lock();
-                ears.moving.entry(name).or_insert((process, until));
+        for (name, to) in moving {
+            let settled = clock::now() >= to.from && self.new_main(&name, to.process);
+            let now = clock::now();
+            let mut ears = self.hearing.lock();
+            if !settled {
+                if now < to.until {
+                    ears.moving.entry(name).or_insert(to);
+                }
+            } else if let Some(ear) = ears.sockets.get_mut(&name) {
+                ear.moved = Some(now);
             }
         }
     }
@@ -302,7 +309,7 @@ impl Commands {
     fn take(
         &self,
         name: &str,
-        whose: &Whose,
+        whose: &Arc<Whose>,
         datagram: Datagram,
         bytes: &[u8],
     ) -> Result<(), String> {
@@ -310,6 +317,12 @@ impl Commands {
             .sender
             .ok_or("the kernel does not say who has sent it")?;
         if !whose.is(pid) {
+            if procfs::real_uid(whose.main.pid) != Some(uid)
+                && let Some(ear) = self.hearing.lock().sockets.get_mut(name)
+                && ear.is_of(whose)
+            {
+                ear.close_to(uid, name);
+            }
             return Err(format!(
                 "process {pid} of user {uid} sent it, which is none of the service's, or ended before it was read"
             ));
@@ -318,15 +331,31 @@ impl Commands {
             return Err(format!("it is longer than {LONGEST} bytes"));
         }
         let said = Said::read(bytes)?;
-        if let Some(main) = said.main.filter(|main| *main != whose.main.pid) {
+        let other = said.main.filter(|main| *main != whose.main.pid);
+        let other = other.map(|main| {
             let stat = procfs::stat(main).filter(|_| whose.is(main));
-            let stat =
-                stat.ok_or_else(|| format!("MAINPID={main} is no process of the service"))?;
-            let until = clock::now().after(MOVES);
-            let mut ears = self.hearing.lock();
-            ears.moving.insert(name.to_owned(), (stat.key, until));
+            stat.ok_or_else(|| format!("MAINPID={main} is no process of the service"))
+        });
+        let other = other.transpose()?;
+        let now = clock::now();
+        // Held until all of it is taken: a start that begins meanwhile would have it counted as said by the next process.
+        let mut ears = self.hearing.lock();
+        if !ears.sockets.get(name).is_some_and(|ear| ear.is_of(whose)) {
+            return Ok(());
         }
-        self.hearing.notices.take(name, &said, clock::now());
+        match other {
+            Some(stat) => ears.moves(name, stat.key, now),
+            None if said.main.is_some() => {
+                ears.moving.remove(name);
+            }
+            None => {}
+        }
+        self.hearing.notices.take(name, &said, now);
+        let ready = self.hearing.notices.of(name);
+        let ready = ready.is_some_and(|(notice, _)| notice.ready.is_some());
+        if let Some(ear) = ears.sockets.get_mut(name).filter(|_| ready) {
+            ear.spoke_as(uid);
+        }
         Ok(())
     }
 
@@ -357,3 +386,6 @@ impl Commands {
         true
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -35,6 +35,8 @@ pub(super) struct Word {
     pub(super) stopped: i64,
     /// When its end was told.
     pub(super) died: i64,
+    /// When an order of ours to start it anew had failed, and why.
+    pub(super) refused: Option<(i64, String)>,
 }
 
 /// The events of an engine.
@@ -130,6 +132,14 @@ impl Stream {
     /// We had it stopped.
     pub(super) fn stopped(&self, container: &str) {
         self.found(container, true);
+        self.refused(container, None);
+    }
+
+    /// We had it started anew, and that failed: why; none when it did not.
+    pub(super) fn refused(&self, container: &str, why: Option<String>) {
+        if let Some(word) = lock(&self.heard).words.get_mut(container) {
+            word.refused = why.map(|why| (clock::unix_nanos(), why));
+        }
     }
 
     /// Notes an event; the services that it is about.

@@ -3,7 +3,8 @@
 //! The question is always whether an end was meant. Docker tells of every signal that it is asked to send before it tells of the end; podman
 //! since 4.7 says so of a container that was stopped. Where neither is to be had (podman before, or what happened before an engine's memory
 //! begins), an end that looks like that of a stop (exit code 0, or that of SIGTERM, SIGKILL or the stop signal, and no lack of memory) counts as
-//! one: what somebody stopped must never be started again, and a wrong guess the other way only leaves it stopped.
+//! one: what somebody stopped must never be started again, and a wrong guess the other way only leaves it stopped. An end that came of an
+//! order of ours to start it anew, which then failed, was not meant to last.
 
 use std::time::Duration;
 
@@ -96,6 +97,18 @@ impl Facts<'_> {
     pub(super) fn phase(&self) -> Result<Phase, String> {
         let none = State::default();
         let state = self.container.state.as_ref().unwrap_or(&none);
+        let ready = matches!(
+            status(self.container),
+            "created" | "configured" | "initialized"
+        );
+        if (ready || is_over(self.container))
+            && let Some(why) = self.unstarted(state)
+        {
+            let why = why.to_owned();
+            // They do nothing about it, whatever its restart policy.
+            let gave_up = !matches!(self.policy(), Policy::No);
+            return Ok(Phase::Failed { why, gave_up });
+        }
         Ok(match status(self.container) {
             "running" | "paused" if self.runs => Phase::Running,
             // The engine has not noticed yet that it ended.
@@ -116,6 +129,16 @@ impl Facts<'_> {
                 ));
             }
         })
+    }
+
+    /// Why an order of ours to start it anew failed, where it has neither been started since, nor ended only later.
+    fn unstarted(&self, state: &State) -> Option<&str> {
+        let (at, why) = self.word.refused.as_ref()?;
+        let (started, finished) = (
+            nanos(state.started_at.as_ref()),
+            nanos(state.finished_at.as_ref()),
+        );
+        (started < *at && finished <= *at).then_some(why.as_str())
     }
 
     fn over(&self, state: &State) -> Phase {

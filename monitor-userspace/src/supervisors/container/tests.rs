@@ -74,6 +74,49 @@ fn an_end_is_a_fault_unless_the_engine_was_asked_for_it() {
 }
 
 #[test]
+fn an_end_that_came_of_an_order_of_ours_to_start_it_anew_was_not_meant_to_last() {
+    let killed = container(r#""Status":"exited","ExitCode":137"#, "");
+    let mut word = died();
+    word.signals.insert(15, 1999 * SECOND);
+    word.stopped = 2000 * SECOND;
+    let refused = |word: &mut Word, at| word.refused = Some((at * SECOND, "no port".to_owned()));
+    refused(&mut word, 2001);
+    fails(&facts(&killed, &word).phase(), "no port", false);
+    let always = policy("always", 0, 0, 137);
+    fails(&facts(&always, &word).phase(), "no port", true);
+    // It ran on, and somebody stopped it later; or it was started since.
+    for earlier in [1500, 999] {
+        refused(&mut word, earlier);
+        let phase = facts(&killed, &word).phase();
+        assert_eq!(phase, Ok(Phase::Stopped), "{earlier}");
+    }
+}
+
+#[test]
+fn a_restart_that_fails_is_remembered_until_it_is_to_stop() {
+    let engine = Engine::new("anew", |request, stream| match request {
+        "GET /containers/web/json HTTP/1.1" => {
+            let state = r#"{"State":{"Status":"exited","ExitCode":0,"StartedAt":"1970-01-01T00:16:40Z","FinishedAt":"1970-01-01T00:33:20Z"}}"#;
+            send(stream, "200 OK", state)
+        }
+        "POST /containers/web/restart?t=3 HTTP/1.1" => {
+            send(stream, "500 Oh", r#"{"message":"no port"}"#)
+        }
+        "POST /containers/web/stop?t=3 HTTP/1.1" => send(stream, "304 Not Modified", ""),
+        _ => send(stream, "404 Not Found", "{}"),
+    });
+    let source = engine.source();
+    let phase = || source.look("web").map_err(|error| error.to_string());
+    let phase = || phase().map(|seen| seen.phase);
+    let grace = Duration::from_secs(3);
+    assert_eq!(phase(), Ok(Phase::Stopped));
+    source.restart("web", grace).expect_err("it cannot");
+    fails(&phase(), "no port", false);
+    source.stop("web", grace).expect("it is told");
+    assert_eq!(phase(), Ok(Phase::Stopped));
+}
+
+#[test]
 fn what_nobody_told_of_is_judged_by_how_it_ended() {
     let word = Word::default();
     for (code, failed) in [

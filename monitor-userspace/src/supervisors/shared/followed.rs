@@ -2,7 +2,7 @@
 //!
 //! One thread for each kind. It sees the end of a process through its pidfd, at once, and then asks whoever runs it what that means: a
 //! stop that was asked for is none of the core's business, an end that they will repair themselves is told together with that, one that
-//! they do nothing about is a fault. Until they have noticed it themselves, they are asked again, for at most [`NOTICE`]. Every look is
+//! they do nothing about is a fault. Until they have noticed it themselves, they are asked again, for at most `NOTICE`. Every look is
 //! compared with the one before, so that nothing is told twice, whoever looked.
 
 #[path = "followed/acts.rs"]
@@ -13,7 +13,7 @@ mod thread;
 mod track;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::time::Duration;
 
 use super::{Notify, Nudge, Outside, Source};
@@ -33,11 +33,23 @@ pub struct Followed {
     nudge: Nudge,
     notify: Arc<dyn Notify>,
     runner: Arc<Runner>,
+    /// What is acted on, as it stands in plans. Not in the tracks: whoever configures waits for no act.
+    words: Mutex<BTreeMap<String, Vec<String>>>,
+    /// Whoever acts on one has its track until the act is over, which may take minutes.
     tracks: Mutex<BTreeMap<String, Arc<Mutex<Track>>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// None while somebody else has it.
+fn try_lock<T>(mutex: &Mutex<T>) -> Option<MutexGuard<'_, T>> {
+    match mutex.try_lock() {
+        Ok(guard) => Some(guard),
+        Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+        Err(TryLockError::WouldBlock) => None,
+    }
 }
 
 impl Followed {
@@ -55,23 +67,25 @@ impl Followed {
             nudge,
             notify,
             runner,
+            words: Mutex::default(),
             tracks: Mutex::default(),
         });
         thread::start(&followed)?;
         Ok(followed)
     }
 
-    /// These are followed from now on, and no others; those that are no longer are left as they are.
+    /// These are followed from now on, and no others; those that are no longer are left as they are. Waits for no act.
     pub fn configure(&self, services: BTreeMap<String, Outside>) {
         let with = services.iter();
         let with = with.map(|(name, it)| (name.clone(), it.with.clone()));
         self.source.configure(&with.collect());
         let mut tracks = lock(&self.tracks);
         tracks.retain(|name, _| services.contains_key(name));
-        for (name, outside) in services {
-            let track = tracks.entry(name).or_default();
-            lock(track).words = outside.words;
+        for name in services.keys() {
+            tracks.entry(name.clone()).or_default();
         }
+        let words = services.into_iter();
+        *lock(&self.words) = words.map(|(name, it)| (name, it.words)).collect();
         self.nudge.all();
     }
 

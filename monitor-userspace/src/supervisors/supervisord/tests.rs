@@ -72,6 +72,39 @@ fn only_what_ended_by_itself_is_a_fault() {
 }
 
 #[test]
+fn what_we_stopped_and_could_not_start_was_not_stopped_by_anybody() {
+    let mut known = Known {
+        unstarted: Some("supervisord refuses: NO_FILE".to_owned()),
+        ..Known::default()
+    };
+    let seen = judged(&mut known, &info("STOPPED", 0, 0));
+    let Phase::Failed { why, gave_up } = seen.phase else {
+        panic!("{seen:?}")
+    };
+    assert!(why.contains("NO_FILE") && !gave_up, "{why}");
+    assert_eq!(seen.healer, None, "they do nothing about it");
+    // One that has run since and is stopped then is meant to be.
+    judged(&mut known, &info("RUNNING", std::process::id(), 0));
+    let seen = judged(&mut known, &info("STOPPED", 0, 0));
+    assert_eq!(seen.phase, Phase::Stopped);
+}
+
+#[test]
+fn what_is_configured_anew_is_not_forgotten() {
+    let source = Supervisord::default();
+    let with = |text: &str| {
+        source.configure(&BTreeMap::from([("web".to_owned(), table(text))]));
+    };
+    with("");
+    source.unstarted("web", Some("why".to_owned()));
+    let unstarted = || source.known("web").expect("it is there").unstarted;
+    with("username = \"u\"\npassword_env = \"P\"");
+    assert_eq!(unstarted().as_deref(), Some("why"));
+    with("program = \"other\"");
+    assert_eq!(unstarted(), None);
+}
+
+#[test]
 fn who_leaves_an_end_so_is_not_waited_for_again() {
     let mut known = Known::default();
     let pid = std::process::id();

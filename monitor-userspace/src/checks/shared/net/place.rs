@@ -2,16 +2,12 @@
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, LazyLock};
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Deserializer};
-use tokio::sync::Semaphore;
-
+use crate::checks::alone::one_of;
 use crate::model::CheckFailure;
+use serde::{Deserialize, Deserializer};
 
-/// Most look-ups of names at a time, of all checks: each has a thread for as long as the resolver takes, also after the check gave up.
-const LOOKUPS: usize = 8;
 /// Most addresses of a name that are tried.
 const ADDRESSES: usize = 8;
 /// The longest name there can be (RFC 1035).
@@ -42,6 +38,14 @@ impl Place {
     /// From `127.0.0.1:80`, `[::1]:80`, `localhost:80`.
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if let Ok(address) = text.parse::<SocketAddr>() {
+            if address.port() == 0 {
+                return Err(format!("`{text}` names no port"));
+            }
+            if matches!(address, SocketAddr::V6(six) if six.scope_id() != 0) {
+                return Err(format!(
+                    "`{text}`: an address with a zone is not taken here"
+                ));
+            }
             return Self::new(&address.ip().to_string(), address.port());
         }
         let wrong = || {
@@ -101,23 +105,17 @@ pub(crate) fn is_name(text: &str) -> Result<(), String> {
 }
 
 async fn look_up(host: String, port: u16) -> Result<Vec<SocketAddr>, CheckFailure> {
-    static ROOM: LazyLock<Arc<Semaphore>> = LazyLock::new(|| Arc::new(Semaphore::new(LOOKUPS)));
     let why = |host: &str, why: String| {
         CheckFailure::Connect(format!("the name {host} cannot be looked up: {why}"))
     };
-    let permit = Arc::clone(&ROOM).acquire_owned().await;
     let asked = host.clone();
-    // Goes on when the check has given up, and keeps its place among the few until the resolver has answered.
-    let looked = tokio::task::spawn_blocking(move || {
-        let _permit = permit;
+    // Goes on when the check has given up, until the resolver has answered; meanwhile nobody asks for this name once more.
+    let found = one_of(format!("name {host}"), move || {
         let found = std::net::ToSocketAddrs::to_socket_addrs(&(asked.as_str(), port));
-        found.map(|all| all.take(ADDRESSES).collect::<Vec<_>>())
-    });
-    let found = match looked.await {
-        Ok(Ok(found)) => found,
-        Ok(Err(error)) => return Err(why(&host, error.to_string())),
-        Err(error) => return Err(why(&host, error.to_string())),
-    };
+        let found = found.map(|all| all.take(ADDRESSES).collect::<Vec<_>>());
+        found.map_err(|error| why(&asked, error.to_string()))
+    })
+    .await?;
     if found.is_empty() {
         return Err(why(&host, "it has no address".to_owned()));
     }
@@ -143,6 +141,8 @@ mod tests {
         for text in [
             "localhost",
             "localhost:0",
+            "127.0.0.1:0",
+            "[fe80::1%2]:80",
             "a b:1",
             ":80",
             "::1",

@@ -38,7 +38,8 @@ pub(super) async fn of(
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<WebPkiServerVerifier>, String> {
     let (file, provider) = (file.map(Path::to_owned), Arc::clone(provider));
-    files::off_thread(move || load(file, provider)).await
+    let name = file.clone().unwrap_or_default();
+    files::off_thread(&name, move || load(file, provider)).await
 }
 
 fn load(
@@ -55,11 +56,10 @@ fn load(
     let failed = |why: String| format!("{}: {why}", path.display());
     let meta = std::fs::metadata(&path).map_err(|error| failed(error.to_string()))?;
     let changed = stamp(&meta);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(same) = known
-        .iter()
-        .find(|it| it.path == path && it.changed == changed)
-    {
+    // Not held while the file is read: that may take for ever.
+    let known = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let same = |it: &&Known| it.path == path && it.changed == changed;
+    if let Some(same) = known().iter().find(same) {
         return Ok(Arc::clone(&same.verifier));
     }
     let text = files::read(&path, SIZE).map_err(failed)?;
@@ -76,6 +76,7 @@ fn load(
     }
     let building = WebPkiServerVerifier::builder_with_provider(Arc::new(roots), provider);
     let verifier = building.build().map_err(|why| failed(why.to_string()))?;
+    let mut known = known();
     known.retain(|it| it.path != path);
     if known.len() >= FILES {
         known.remove(0);

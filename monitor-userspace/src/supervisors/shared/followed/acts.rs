@@ -8,7 +8,7 @@ use crate::host::command::{Ended, Order};
 use crate::host::signals::Held;
 use crate::host::{HostError, Opened, Reloaded, Restarted, clock};
 use crate::model::command::Reload;
-use crate::model::{ProcessKey, Time};
+use crate::model::{ProcessKey, ServiceSignal, Time};
 
 /// How long a process that does not take a signal as a word to reload may take to end of it.
 const SETTLES: Duration = Duration::from_millis(500);
@@ -40,9 +40,26 @@ impl Followed {
                 found,
             });
         }
+        let ran = track.running().is_some();
         let acted = clock::now();
-        self.source.restart(service, term_grace)?;
-        self.appears(service, &mut track, acted)
+        let restarted = self.source.restart(service, term_grace);
+        let restarted = restarted.and_then(|()| self.appears(service, &mut track, acted));
+        if let Err(error) = &restarted
+            && ran
+        {
+            self.left_down(service, &mut track, error);
+        }
+        restarted
+    }
+
+    /// A restart of one that ran has failed: that it is down is news if so, for its end was ours, and no fault to those who heard of it.
+    fn left_down(&self, service: &str, track: &mut Track, error: &HostError) {
+        self.refresh(service, track);
+        if track.running().is_none() && !track.stopped() {
+            let reason = error.to_string();
+            self.notify
+                .service(service, ServiceSignal::StartFailed { reason });
+        }
     }
 
     /// Has it stopped, to stay so. When this began.
@@ -141,7 +158,7 @@ impl Followed {
 
     /// Refuses what is not what was allowed.
     fn same(&self, service: &str, track: &mut Track, words: &[String]) -> Result<(), HostError> {
-        if track.words != words {
+        if lock(&self.words).get(service).map(Vec::as_slice) != Some(words) {
             return Err(HostError::OtherCommand(service.to_owned()));
         }
         self.refresh(service, track);

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use super::{Followed, lock};
+use super::{Followed, lock, try_lock};
 use crate::host::signals::Held;
 
 /// Longest sleep: then it is looked whether there is still somebody to follow for.
@@ -27,7 +27,12 @@ pub(super) fn start(followed: &Arc<Followed>) -> std::io::Result<()> {
 fn run(followed: &Weak<Followed>) {
     let mut due: BTreeMap<String, Instant> = BTreeMap::new();
     while let Some(followed) = followed.upgrade() {
-        let (names, pidfds) = followed.watched();
+        let (names, pidfds, busy) = followed.watched();
+        // An act may leave another process to watch.
+        let soon = Instant::now() + BUSY;
+        for name in busy {
+            due.entry(name).and_modify(|due| *due = soon.min(*due));
+        }
         // Who was added while we looked at others is looked at now: the word of that may be taken already.
         let known = names.iter().all(|name| due.contains_key(name));
         let until = due.values().min().copied().filter(|_| known);
@@ -73,25 +78,30 @@ fn wait(followed: &Followed, pidfds: &[(String, OwnedFd)], due: Option<Instant>)
 }
 
 impl Followed {
-    /// All that are followed, and the pidfds of those whose process is not yet told to have ended.
-    fn watched(&self) -> (Vec<String>, Vec<(String, OwnedFd)>) {
+    /// All that are followed, the pidfds of those whose process is not yet told to have ended, and those that something is being done to,
+    /// which nobody waits for here: the others are watched meanwhile.
+    fn watched(&self) -> (Vec<String>, Vec<(String, OwnedFd)>, Vec<String>) {
         let tracks = lock(&self.tracks).clone();
+        let mut busy = Vec::new();
         let pidfds = tracks.iter().filter_map(|(name, track)| {
-            let track = lock(track);
+            let Some(track) = try_lock(track) else {
+                busy.push(name.clone());
+                return None;
+            };
             // One that has ended wakes for ever: it is looked at when it is due.
             track.running()?;
             let fd = track.held.as_ref().map(Held::try_clone_fd)?.ok()?;
             Some((name.clone(), fd))
         });
         let pidfds = pidfds.collect();
-        (tracks.into_keys().collect(), pidfds)
+        (tracks.into_keys().collect(), pidfds, busy)
     }
 
     /// How long an end is left to those who will repair it; none where it is looked at right away.
     fn head_start(&self, service: &str) -> Option<Duration> {
         let head_start = self.source.head_start();
         let track = self.track(service).ok()?;
-        let heals = track.try_lock().is_ok_and(|track| track.heals());
+        let heals = try_lock(&track).is_some_and(|track| track.heals());
         (heals && !head_start.is_zero()).then_some(head_start)
     }
 
@@ -101,7 +111,7 @@ impl Followed {
             return SLEEP;
         };
         // Something is being done to it: that looks, too, and then we do.
-        let Ok(mut track) = track.try_lock() else {
+        let Some(mut track) = try_lock(&track) else {
             return BUSY;
         };
         let next = self.refresh(service, &mut track);

@@ -17,8 +17,6 @@ const LATER: Duration = Duration::from_millis(100);
 /// See the module.
 #[derive(Debug, Default)]
 pub(super) struct Track {
-    /// What is acted on, as it stands in plans.
-    pub(super) words: Vec<String>,
     /// The process that was told of last, while it is not told that it ended.
     pub(super) held: Option<Held>,
     /// Something was told of it before.
