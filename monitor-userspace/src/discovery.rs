@@ -1,4 +1,4 @@
-//! What runs on this host, and how it could be configured: what those who run services say ([`supervisors::Spec::discover`]), the
+//! What runs on this host, and how it could be configured: what those who run services say ([`crate::supervisors::Spec::discover`]), the
 //! ports that it listens on, and the checks that would show that it serves.
 //!
 //! Asks, and changes nothing. Everybody has a time limit, and what cannot be asked is told with why and what to do. What others call

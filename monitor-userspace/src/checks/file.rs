@@ -1,7 +1,7 @@
 //! `file = { newest = "/backup/*.tar", max_age = "26h" }`: a file is there, as old, as large and with what is in it as expected.
 //!
 //! Never waits for what is no file: a pipe or a device is seen, and not opened. Reads 64 KiB from the beginning and the end at most, and for
-//! `blake3` the whole file, at most [`HASHED`] bytes, anew only when it has changed.
+//! `blake3` the whole file, at most `HASHED` bytes, anew only when it has changed.
 
 mod inside;
 

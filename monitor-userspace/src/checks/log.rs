@@ -1,6 +1,6 @@
 //! `log = { pattern = "ERROR|FATAL" }`: what was appended to a log since the check before does not match, or not often.
 //!
-//! Reads what is new, at most [`AT_A_TIME`] bytes a time; what is more than that is skipped, and said. A file that was moved away is read to its
+//! Reads what is new, at most `AT_A_TIME` bytes a time; what is more than that is skipped, and said. A file that was moved away is read to its
 //! end, and then the one in its place from its beginning; one that was cut is read from its beginning. What stood there before the
 //! daemon began is not looked at.
 

@@ -1,7 +1,7 @@
 //! `process = { memory = "512MiB" }`: what the kernel says of a service's processes: how many, how large, how busy, in which state.
 //!
 //! Those are the main process of the service and all that came of it, or all of one name (`comm`). Reads `/proc`, with a table of all
-//! processes that checks share for a moment; details of at most [`DETAILS`] processes.
+//! processes that checks share for a moment; details of at most `DETAILS` processes.
 
 mod look;
 

@@ -1,8 +1,8 @@
 //! A service answers its checks much slower than it usually does.
 //!
 //! What is usual is learned of each check that shows that a service serves, from its good answers: the median of the first
-//! [`FIRST`] since the first good one, and a mean that follows slowly while nothing is amiss. The smaller of the two counts, so that
-//! neither a slow first minute nor a creeping decline is taken for usual. Raised when the median of the last [`LAST`] answers is over
+//! `FIRST` since the first good one, and a mean that follows slowly while nothing is amiss. The smaller of the two counts, so that
+//! neither a slow first minute nor a creeping decline is taken for usual. Raised when the median of the last `LAST` answers is over
 //! `factor` times that, and over `least`; cleared when it is at most half as far above. Answers that fail or time out are others'
 //! trouble. It is learned anew when the daemon starts, and when the service is no longer configured so.
 

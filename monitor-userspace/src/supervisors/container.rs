@@ -1,7 +1,7 @@
 //! `kind = "container"`: containers of Docker or podman, asked and told over the engine's socket.
 //!
-//! Ends are seen at once (pidfd) and then explained by the engine: its events say who was told to end ([`events`]), its description how it
-//! ended ([`meaning`]). What it starts anew by itself (its restart policy) is left to it for as long as that may take.
+//! Ends are seen at once (pidfd) and then explained by the engine: its events say who was told to end (`events`), its description how it
+//! ended (`meaning`). What it starts anew by itself (its restart policy) is left to it for as long as that may take.
 
 mod discover;
 mod events;

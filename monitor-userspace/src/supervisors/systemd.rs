@@ -1,7 +1,7 @@
 //! `kind = "systemd"`: services that systemd runs, of the host or of a user, asked and told over D-Bus.
 //!
 //! systemd tells of every change of a unit; a look reads all of its properties in one answer, so that they belong together. Orders are
-//! jobs, whose end is awaited. A stop that somebody ordered is never undone: whether there was one shows in [`unit`], and orders that would
+//! jobs, whose end is awaited. A stop that somebody ordered is never undone: whether there was one shows in `unit`, and orders that would
 //! replace a job of somebody else are refused (mode `fail`).
 //!
 //! Calls are written by hand: they are ten, and generated proxies would bring streams and caches for each property.

@@ -2,7 +2,7 @@
 //!
 //! One thread for each kind. It sees the end of a process through its pidfd, at once, and then asks whoever runs it what that means: a
 //! stop that was asked for is none of the core's business, an end that they will repair themselves is told together with that, one that
-//! they do nothing about is a fault. Until they have noticed it themselves, they are asked again, for at most [`NOTICE`]. Every look is
+//! they do nothing about is a fault. Until they have noticed it themselves, they are asked again, for at most `NOTICE`. Every look is
 //! compared with the one before, so that nothing is told twice, whoever looked.
 
 #[path = "followed/acts.rs"]
