@@ -1,6 +1,6 @@
 //! A service answers too slowly or not at all, or its threads wait too long for a CPU.
 //!
-//! Critical: `checks` health checks in a row took longer than `threshold` or timed out, and the service has answered
+//! Critical: one health check took `checks` times in a row longer than `threshold` or timed out, and the service has answered
 //! since it started (or `grace` is over). Warning: `outliers` waits in the run queue over the probe's threshold within `window`, with
 //! who held the CPU during the longest of them.
 //! Cleared by a check that is fast again, or by a window without outliers. A refused connection is `connect_failure`'s.

@@ -220,7 +220,7 @@ fn ways(folder: &Path, config: &Config) -> Result<Arc<Ways>, DaemonError> {
 /// Most threads for what blocks: an act on each of some services, and checks that run a program.
 const BLOCKING: usize = 32;
 
-/// Runs the slow side to its end, on the calling thread and a few others for what blocks. What blocks still at the end is not waited for.
+/// Runs the slow side to its end, on the calling thread and a few others for what blocks. What still blocks at the end is not waited for.
 fn on_a_runtime(served: impl Future<Output = Result<(), DaemonError>>) -> Result<(), DaemonError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
